@@ -1,0 +1,1 @@
+"""OpenAI Baselines' DDPG in eager-mode TensorFlow 2, and the difference critic beside it."""

@@ -1,0 +1,51 @@
+"""Judging a policy on whole episodes without exploration."""
+
+from collections.abc import Sequence
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_tf2.common.rollout import Episode, Policy, action_scale
+
+
+def run_episode(
+    policy: Policy, env: gym.Env, *, seed: int, physics: dict[str, float] | None = None
+) -> Episode:
+    """Runs one episode; `physics` fixes the robot in an environment of `envs`."""
+    scale = action_scale(env.action_space)
+    options = {"physics": physics} if physics else None
+    obs, info = env.reset(seed=seed, options=options)
+    total, length, over = 0.0, 0, False
+    while not over:
+        obs, reward, terminal, truncation, _ = env.step(policy(obs[None])[0] * scale)
+        total += reward
+        length += 1
+        over = terminal or truncation
+    return Episode(float(total), length, info.get("physics", {}))
+
+
+def evaluate(
+    policy: Policy,
+    env: gym.Env,
+    rng: np.random.Generator,
+    robots: Sequence[dict[str, float] | None],
+) -> list[Episode]:
+    """Runs one episode on each of the robots (None: the environment's own), from fresh seeds."""
+    seeds = rng.integers(2**31, size=len(robots))
+    return [
+        run_episode(policy, env, seed=int(seed), physics=robot)
+        for seed, robot in zip(seeds, robots, strict=True)
+    ]
+
+
+def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Mean, 10th, 50th and 90th percentile of the returns, and the mean length [steps]."""
+    returns = [episode.episode_return for episode in episodes]
+    low, median, high = np.percentile(returns, (10, 50, 90))
+    return {
+        "return_mean": float(np.mean(returns)),
+        "return_p10": float(low),
+        "return_p50": float(median),
+        "return_p90": float(high),
+        "length_mean": float(np.mean([episode.length for episode in episodes])),
+    }

@@ -1,0 +1,173 @@
+"""Named experiments, the overriding of their settings by text, and their run folders."""
+
+import dataclasses
+import difflib
+import platform
+import shutil
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from baselines_tf2.common.files import write_json
+from envs.errors import ConfigError, unknown
+
+PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "gymnasium", "mujoco", "pybullet",
+    "pybullet_envs_gymnasium", "tensorflow-probability",
+)  # fmt: skip
+PRESETS = ("default", "original")
+
+
+class Progress(Protocol):
+    """Where a run shows how far it is."""
+
+    def update(self, step: int, episode_return: float | None) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Something that can be run by name.
+
+    settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
+    overridden. run(settings, seed) prepares everything that can fail because of the settings, and
+    returns the function that then fills a run folder and returns a summary, {name: text}.
+    """
+
+    name: str
+    description: str
+    source: str
+    backends: Sequence[str]  # the first is the default
+    settings: Callable[[str, str], Any]
+    prepare: Callable[[Any, int], Callable[[Path, Progress], dict[str, str]]]
+    num_timesteps: Callable[[Any], int]
+
+
+def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:
+    """The experiment called `name`; ConfigError with the nearest name if there is none."""
+    if name not in experiments:
+        raise unknown("experiment", name, experiments)
+    return experiments[name]
+
+
+def make_settings(
+    experiment: Experiment, preset: str, backend: str | None, overrides: Sequence[str]
+) -> Any:
+    """The experiment's settings after `overrides`, "path.to.field=value" each."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    backend = backend or experiment.backends[0]
+    if backend not in experiment.backends:
+        raise unknown(f"backend of {experiment.name}", backend, experiment.backends)
+    settings = experiment.settings(preset, backend)
+    changes: dict[str, Any] = {}
+    for text in overrides:
+        path, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"cannot read override '{text}': write --set=name=value")
+        field_type = _type_of(settings, path)
+        changes[path] = _parse(path, value, field_type)
+    return _replace(settings, changes)
+
+
+def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Every leaf of the settings by its dotted path."""
+    leaves = {}
+    for field in dataclasses.fields(settings):
+        value, path = getattr(settings, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            leaves |= flatten(value, path + ".")
+        else:
+            leaves[path] = value
+    return leaves
+
+
+def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
+    """All changes at once: settings are valid only together."""
+    new = {}
+    for field in dataclasses.fields(settings):
+        path, value = prefix + field.name, getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = _replace(value, changes, path + ".")
+        new[field.name] = changes.get(path, value)
+    return type(settings)(**new)
+
+
+def _type_of(settings: Any, path: str) -> Any:
+    leaves = flatten(settings)
+    if path not in leaves:
+        raise _unknown_override(path, leaves)
+    *parents, name = path.split(".")
+    for parent in parents:
+        settings = getattr(settings, parent)
+    return typing.get_type_hints(type(settings))[name]
+
+
+def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
+    """Suggests by the whole path, else by its last part: `gamma` for `agent.gamma`."""
+    by_name = {leaf.rpartition(".")[2]: leaf for leaf in leaves}
+    near = difflib.get_close_matches(path, leaves, n=1, cutoff=0.8) or [
+        by_name[name] for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, n=1)
+    ]
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(leaves)}"
+    return ConfigError(f"unknown override '{path}'; {hint}")
+
+
+def _parse(path: str, text: str, kind: Any) -> Any:
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    kind = next(k for k in kinds if k is not type(None))
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is int:
+            return int(text) if text.lstrip("+-").isdigit() else _whole(float(text))
+        return kind(text)
+    except (ValueError, KeyError, OverflowError):
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
+
+
+def _whole(number: float) -> int:
+    """Lets 1e6 be written for a million."""
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
+    """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
+    return Path(logdir) / name / backend / f"seed_{seed}"
+
+
+def create_folder(folder: Path, *, overwrite: bool) -> None:
+    """Makes the run's folder; one that holds anything is replaced only with `overwrite`."""
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise ConfigError(
+                f"{folder} already holds a run: add --overwrite to replace it, or choose another "
+                "--seed or --logdir"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
+    """Writes config.json: the run's flags, all settings, and the versions of what ran them."""
+    write_json(
+        folder / "config.json",
+        {**run, "settings": dataclasses.asdict(settings), "versions": _versions()},
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,157 @@
+"""Network bodies as lists of Keras layers, and their NumPy copies for acting."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from envs.errors import ConfigError, unknown
+
+LAYER_NORM_EPSILON = 1e-5
+OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e-3, 3e-3)
+
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """Baselines' `mlp` network."""
+
+    num_layers: int = 2  # hidden layers
+    num_hidden: int = 64  # units of each
+    activation: str = "tanh"  # tanh | relu | elu
+    layer_norm: bool = False  # normalise each hidden layer before its activation
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.num_layers < 0 or self.num_hidden < 1:
+            raise ConfigError(
+                f"a network of {self.num_layers} hidden layers of {self.num_hidden} units cannot "
+                "be built: num_layers must be at least 0 and num_hidden at least 1"
+            )
+
+
+NetworkBuilder = Callable[..., Sequence[keras.Layer]]
+_BUILDERS: dict[str, NetworkBuilder] = {}
+
+
+def register(name: str) -> Callable[[NetworkBuilder], NetworkBuilder]:
+    """Returns a decorator that makes a builder known to `get_network_builder` under `name`."""
+
+    def decorate(builder):
+        _BUILDERS[name] = builder
+        return builder
+
+    return decorate
+
+
+def get_network_builder(name: str | NetworkBuilder) -> NetworkBuilder:
+    """Returns the builder called `name`; a builder itself is returned as it is.
+
+    A builder takes `seed` (an int), `dtype` and its own options, all by keyword, and returns the
+    hidden layers. Raises ConfigError for an unknown name.
+    """
+    if callable(name):
+        return name
+    if name not in _BUILDERS:
+        raise unknown("network", name, _BUILDERS)
+    return _BUILDERS[name]
+
+
+@register("mlp")
+def mlp(*, seed: int, dtype: str = "float32", **options) -> list[keras.Layer]:
+    """Builds Baselines' mlp: dense layers, orthogonal with gain sqrt(2); options: MLPConfig's."""
+    config = MLPConfig(**options)
+    seeds = np.random.SeedSequence(seed).generate_state(max(config.num_layers, 1))
+    layers = []
+    for layer_seed in seeds[: config.num_layers]:
+        init = keras.initializers.Orthogonal(gain=np.sqrt(2), seed=int(layer_seed))
+        layers.append(keras.layers.Dense(config.num_hidden, kernel_initializer=init, dtype=dtype))
+        if config.layer_norm:
+            layers.append(keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype))
+        layers.append(keras.layers.Activation(config.activation, dtype=dtype))
+    return layers
+
+
+def output_layer(units: int, activation: str, *, seed: int, dtype: str) -> keras.layers.Dense:
+    """A dense layer drawn from U(-3e-3, 3e-3), the last layer of every actor and critic."""
+    init = keras.initializers.RandomUniform(-OUTPUT_SCALE, OUTPUT_SCALE, seed=seed)
+    return keras.layers.Dense(units, activation, kernel_initializer=init, dtype=dtype)
+
+
+def build_network(layers: Sequence[keras.Layer], input_dim: int) -> keras.Sequential:
+    """A Sequential of `layers` whose variables exist at once, before any compiled call."""
+    network = keras.Sequential(list(layers))
+    network.build((None, input_dim))
+    return network
+
+
+def copy_network(network: keras.Sequential, input_dim: int) -> keras.Sequential:
+    """A network with the same layers and the same weights, and variables of its own."""
+    clone = keras.Sequential([type(x).from_config(x.get_config()) for x in network.layers])
+    clone.build((None, input_dim))
+    clone.set_weights(network.get_weights())
+    return clone
+
+
+def perturbable(network: keras.Sequential) -> list[bool]:
+    """For each weight of the network, whether parameter noise moves it (layer norm's: never)."""
+    return [
+        not isinstance(layer, keras.layers.LayerNormalization)
+        for layer in network.layers
+        for _ in layer.weights
+    ]
+
+
+def numpy_forward(network: keras.Sequential) -> Callable[[Sequence[np.ndarray], np.ndarray], None]:
+    """Returns `forward(weights, x)`, the network in NumPy: some 100 times cheaper for one row.
+
+    weights: as `network.get_weights()` gives them, so that perturbed copies can be put in.
+    x: [..., input_dim]; returns [..., output_dim]. Raises ConfigError for a layer it does not know.
+    """
+    steps, first = [], 0
+    for layer in network.layers:
+        count = len(layer.weights)
+        steps.append((_numpy_layer(layer), slice(first, first + count)))
+        first += count
+
+    def forward(weights, x):
+        for step, own in steps:
+            x = step(x, *weights[own])
+        return x
+
+    return forward
+
+
+def _numpy_layer(layer: keras.Layer) -> Callable:
+    if isinstance(layer, keras.layers.Dense):
+        activation = _numpy_activation(layer)
+        return lambda x, kernel, bias: activation(x @ kernel + bias)
+    if isinstance(layer, keras.layers.LayerNormalization):
+        return lambda x, gamma, beta: _layer_norm(x, gamma, beta, layer.epsilon)
+    if isinstance(layer, keras.layers.Activation):
+        return _numpy_activation(layer)
+    raise ConfigError(
+        f"an actor cannot act with a layer of type {type(layer).__name__}: build it from Dense, "
+        "LayerNormalization and Activation layers"
+    )
+
+
+def _numpy_activation(layer: keras.Layer) -> Callable:
+    name = keras.activations.serialize(layer.activation)
+    if name not in ACTIVATIONS:
+        raise unknown("activation", str(name), ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+def _layer_norm(x, gamma, beta, epsilon):
+    centred = x - x.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1, keepdims=True)
+    return centred / np.sqrt(variance + epsilon) * gamma + beta

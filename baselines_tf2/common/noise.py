@@ -1,0 +1,107 @@
+"""Exploration noise: on the actions, and on the actor's parameters."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from envs.errors import ConfigError, unknown
+
+NOISE_TYPES = ("none", "normal", "ou", "adaptive-param")
+
+
+class NormalNoise:
+    """Independent Gaussian action noise of standard deviation `stddev`."""
+
+    def __init__(self, stddev: float):
+        self.stddev = stddev
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        """One step's noise, [N, A]."""
+        return rng.normal(0.0, self.stddev, shape)
+
+    def reset(self, ended: np.ndarray) -> None:
+        """Nothing to forget at an episode's end."""
+
+
+class OrnsteinUhlenbeckNoise:
+    """Action noise dx = -theta x dt + stddev sqrt(dt) N(0, 1), from 0 at each episode's start."""
+
+    def __init__(self, stddev: float, theta: float = 0.15, dt: float = 1e-2):
+        self.stddev, self.theta, self.dt = stddev, theta, dt
+        self._x = np.zeros(())
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        """One step's noise, [N, A]; every environment has a process of its own."""
+        if self._x.shape != shape:
+            self._x = np.zeros(shape)
+        diffusion = self.stddev * np.sqrt(self.dt) * rng.normal(size=shape)
+        self._x = self._x * (1 - self.theta * self.dt) + diffusion
+        return self._x
+
+    def reset(self, ended: np.ndarray) -> None:
+        """Starts again the processes of the environments whose episode ended, [N] bool."""
+        if self._x.ndim:
+            self._x = np.where(ended[:, None], 0.0, self._x)
+
+
+class AdaptiveParamNoise:
+    """Parameter noise whose stddev follows the distance it makes in action space.
+
+    Plappert et al. 2018 (arXiv 1706.01905): too far from the unperturbed actor divides the
+    stddev by 1.01, else multiplies it.
+    """
+
+    def __init__(self, stddev: float):
+        self.stddev = self.desired_distance = stddev
+
+    def adapt(self, distance: float) -> None:
+        self.stddev *= 1 / 1.01 if distance > self.desired_distance else 1.01
+
+    def perturb(
+        self, rng: np.random.Generator, weights: Sequence[np.ndarray], perturbable: Sequence[bool]
+    ) -> list[np.ndarray]:
+        """A copy of the weights with noise on those that may be perturbed."""
+        return [
+            w + rng.normal(0.0, self.stddev, w.shape).astype(w.dtype) if moves else w
+            for w, moves in zip(weights, perturbable, strict=True)
+        ]
+
+
+def action_distance(actions: np.ndarray, perturbed: np.ndarray) -> float:
+    """Root mean square over a batch of actions, [B, A] both."""
+    return float(np.sqrt(np.mean(np.square(actions - perturbed))))
+
+
+def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
+    """Reads Baselines' comma list, as in "adaptive-param_0.2,ou_0.1" or "none".
+
+    Returns the action noises, which add up, and the parameter noise or None. Raises ConfigError
+    for an unknown type or a standard deviation that is not a number of at least 0.
+    """
+    action_noises, param_noise = [], None
+    for item in noise_type.split(","):
+        name, _, stddev = item.strip().rpartition("_") if "_" in item else (item.strip(), "", "")
+        if name not in NOISE_TYPES:
+            raise unknown("noise type", name, NOISE_TYPES)
+        if name == "none":
+            continue
+        stddev = _stddev(item, stddev)
+        if name == "adaptive-param":
+            if stddev == 0:
+                raise ConfigError(f"noise type {item!r}: parameter noise needs a stddev above 0")
+            param_noise = AdaptiveParamNoise(stddev)
+        else:
+            action_noises.append(
+                (NormalNoise if name == "normal" else OrnsteinUhlenbeckNoise)(stddev)
+            )
+    return action_noises, param_noise
+
+
+def _stddev(item, text):
+    try:
+        stddev = float(text)
+    except ValueError:
+        stddev = -1.0
+    if not 0 <= stddev < np.inf:
+        raise ConfigError(f"noise type {item!r} needs a standard deviation, as in 'normal_0.2'")
+    return stddev

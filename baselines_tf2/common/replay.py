@@ -1,0 +1,258 @@
+"""Replay of whole transitions in one ring of rows, sampled singly, in pairs or in n-step windows."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from envs.errors import ConfigError, unknown
+
+PAIRINGS = ("independent", "same_member", "coupled")
+
+
+class Batch(NamedTuple):
+    """Transitions as the updates see them; a pair is the rows i and i + B/2 of one batch."""
+
+    obs0: tf.Tensor  # [B, O]
+    actions: tf.Tensor  # [B, A], in [-1, 1]
+    rewards: tf.Tensor  # [B], the discounted sum over the window if n_step > 1
+    obs1: tf.Tensor  # [B, O], where the window ends
+    terminals1: tf.Tensor  # [B], 1 at a true terminal; a time limit is none
+    discounts: tf.Tensor  # [B], gamma ** (length of the window)
+    absorbing0: tf.Tensor  # [B], 1 where the row stands for the absorbing state itself
+
+
+class Layout:
+    """Where each field of a Batch lies in a packed row, so that one gather moves a whole batch."""
+
+    def __init__(self, obs_dim: int, action_dim: int):
+        after = obs_dim + action_dim
+        self.obs0 = slice(0, obs_dim)
+        self.actions = slice(obs_dim, after)
+        self.rewards = after
+        self.obs1 = slice(after + 1, after + 1 + obs_dim)
+        self.terminals1, self.discounts, self.absorbing0 = (
+            after + 1 + obs_dim + i for i in range(3)
+        )
+        self.width = self.absorbing0 + 1
+
+    def unpack(self, packed: tf.Tensor) -> Batch:
+        """Splits packed rows, [..., W], into a Batch."""
+        return Batch(*(packed[..., getattr(self, field)] for field in Batch._fields))
+
+
+class Transitions(NamedTuple):
+    """T steps of N environments, in the order they happened."""
+
+    obs0: np.ndarray  # [T, N, O]
+    actions: np.ndarray  # [T, N, A]
+    rewards: np.ndarray  # [T, N]
+    obs1: np.ndarray  # [T, N, O], the state before any reset
+    terminals1: np.ndarray  # [T, N] bool
+    ends: np.ndarray  # [T, N] bool: terminal or cut by a time limit
+    members: np.ndarray  # [T, N] int: which robot of the ensemble
+
+
+class Replay:
+    """A ring of `capacity` transitions of `num_envs` environments, allocated once.
+
+    The ring has a column per environment, so that row r + 1 follows row r in time, and the columns
+    2i and 2i + 1 hold the twins of coupled rollouts at the same time index.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        *,
+        capacity: int,
+        gamma: float,
+        num_envs: int = 1,
+        n_step: int = 1,
+        pairing: str = "independent",
+        absorbing_fraction: float = 0.0,
+        dtype: str = "float32",
+    ):
+        if pairing not in PAIRINGS:
+            raise unknown("pairing", pairing, PAIRINGS)
+        if pairing == "coupled" and num_envs % 2:
+            raise ConfigError(f"coupled pairing needs an even number of environments: {num_envs}")
+        self.layout = Layout(obs_dim, action_dim)
+        self.gamma, self.n_step, self.num_envs = gamma, n_step, num_envs
+        self.pairing, self.absorbing_fraction = pairing, absorbing_fraction
+        self._num_rows = max(capacity // num_envs, 1)
+        shape = (self._num_rows, num_envs)
+        self._packed = np.zeros((*shape, self.layout.width), dtype)  # pages come as they fill
+        self._ends = np.zeros(shape, bool)
+        self._members = np.zeros(shape, np.int32)
+        self._episodes = _Episodes(num_envs)
+        self._next_row = 0  # counts on past the capacity; row r lies at r % num_rows
+        self._any_terminal = self._any_cut = False
+
+    def __len__(self) -> int:
+        """Transitions held."""
+        return (self._next_row - self._first_row) * self.num_envs
+
+    @property
+    def _first_row(self) -> int:
+        return max(self._next_row - self._num_rows, 0)
+
+    def add(self, new: Transitions) -> None:
+        """Stores T rows, T at most the ring's, over the oldest ones."""
+        rows = np.arange(self._next_row, self._next_row + len(new.rewards))
+        at, layout = rows % self._num_rows, self.layout
+        packed = np.empty((*new.rewards.shape, layout.width), self._packed.dtype)
+        packed[..., layout.obs0] = new.obs0
+        packed[..., layout.actions] = new.actions
+        packed[..., layout.rewards] = new.rewards
+        packed[..., layout.obs1] = new.obs1
+        packed[..., layout.terminals1] = new.terminals1
+        packed[..., layout.discounts] = self.gamma
+        packed[..., layout.absorbing0] = 0
+        self._packed[at], self._ends[at], self._members[at] = packed, new.ends, new.members
+        self._next_row += len(rows)
+        self._any_terminal |= bool(new.terminals1.any())
+        self._any_cut |= bool((new.ends & ~new.terminals1).any())
+        if self.pairing == "same_member":
+            self._episodes.add(self._first_row, int(rows[0]), new.ends, new.members)
+
+    def sample_many(
+        self, rng: np.random.Generator, num_batches: int, batch_size: int, *, paired: bool = False
+    ) -> np.ndarray:
+        """Draws packed batches, [num_batches, batch_size, W]; pairs are rows i and i + B/2."""
+        shape = (num_batches, batch_size)
+        rows, columns = self._sample_pairs(rng, shape) if paired else self._sample(rng, shape)
+        packed = self.gather(rows, columns)
+        if paired and self._absorbing_reachable:
+            self._replace_by_absorbing(rng, packed)
+        return packed
+
+    def sample_members(
+        self, rng: np.random.Generator, num_groups: int, group_size: int, *, paired: bool
+    ) -> np.ndarray:
+        """Draws groups within which every row, or every pair, comes from the same robot(s).
+
+        Returns [num_groups, group_size, W]; with `paired` the rows i and i + group_size/2 are
+        pairs, whose two robots are one or two as the pairing has it. For diagnostics: O(len).
+        """
+        shape = (num_groups, 2) if paired else (num_groups, 1)
+        seeds = self._sample_pairs(rng, shape) if paired else self._sample(rng, shape)
+        robots = self._members[seeds[0] % self._num_rows, seeds[1]]  # [G, 1 or 2]
+        held = self._members[: len(self) // self.num_envs]
+        size = group_size // robots.shape[1]
+        groups = []
+        for group in robots:
+            if self.pairing == "coupled" and paired:
+                row, column = self._choose(rng, np.nonzero(held == group[0]), size)
+                row, column = np.concatenate([row, row]), np.concatenate([column, column ^ 1])
+            else:
+                parts = [self._choose(rng, np.nonzero(held == robot), size) for robot in group]
+                row, column = (np.concatenate(x) for x in zip(*parts, strict=True))
+            groups.append(self.gather(row, column))
+        return np.stack(groups)
+
+    def gather(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The packed windows that start at these rows and columns, [..., W]."""
+        slots = rows % self._num_rows * self.num_envs + columns
+        packed = np.take(self._packed.reshape(-1, self.layout.width), slots, axis=0)
+        if self.n_step > 1:
+            self._extend_windows(packed, rows, columns)
+        return packed
+
+    @property
+    def _absorbing_reachable(self) -> bool:
+        """Without terminals, or windows of unequal length, no target asks for D(x, absorbing)."""
+        unequal = self.n_step > 1 and self._any_cut
+        return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
+
+    def _sample(self, rng, shape):
+        rows = rng.integers(self._first_row, self._next_row, shape)
+        return rows, rng.integers(self.num_envs, size=shape) if self.num_envs > 1 else 0 * rows
+
+    def _choose(self, rng, where, size):
+        """Rows counted from the oldest held, so that windows do not run over the ring's seam."""
+        picks = rng.integers(len(where[0]), size=size)
+        rows = self._first_row + (where[0][picks] - self._first_row) % self._num_rows
+        return rows, where[1][picks]
+
+    def _sample_pairs(self, rng, shape):
+        half = (shape[0], shape[1] // 2)
+        if self.pairing == "independent":
+            return self._sample(rng, shape)
+        rows, columns = self._sample(rng, half)
+        if self.pairing == "coupled":
+            twin_rows, twin_columns = rows, columns ^ 1
+        else:
+            members = self._members[rows % self._num_rows, columns]
+            twin_rows, twin_columns = self._episodes.sample(rng, members)
+        return np.concatenate([rows, twin_rows], 1), np.concatenate([columns, twin_columns], 1)
+
+    def _replace_by_absorbing(self, rng, packed):
+        """Puts the absorbing state, which pays 0 for ever, into one side of some pairs."""
+        num_batches, batch_size, _ = packed.shape
+        pairs = batch_size // 2
+        chosen = rng.random((num_batches, pairs)) < self.absorbing_fraction
+        second = rng.random((num_batches, pairs)) < 0.5
+        replace = np.concatenate([chosen & ~second, chosen & second], axis=1)
+        row = np.zeros(self.layout.width, packed.dtype)
+        row[self.layout.discounts] = self.gamma
+        row[[self.layout.terminals1, self.layout.absorbing0]] = 1
+        packed[replace] = row
+
+    def _extend_windows(self, packed, rows, columns):
+        """Turns one-step rows into windows of n steps, cut where the episode or the data ends."""
+        layout = self.layout
+        steps = np.arange(self.n_step)
+        ahead = np.minimum(rows[..., None] + steps, self._next_row - 1)
+        at = ahead % self._num_rows, np.broadcast_to(columns[..., None], ahead.shape)
+        over = self._ends[at] | (rows[..., None] + steps >= self._next_row - 1)
+        length = np.argmax(over | (steps == self.n_step - 1), axis=-1) + 1
+        weights = np.where(steps < length[..., None], self.gamma**steps, 0)
+        packed[..., layout.rewards] = (self._packed[..., layout.rewards][at] * weights).sum(-1)
+        last = (rows + length - 1) % self._num_rows, columns
+        packed[..., layout.obs1] = self._packed[..., layout.obs1][last]
+        packed[..., layout.terminals1] = self._packed[..., layout.terminals1][last]
+        packed[..., layout.discounts] = self.gamma**length
+
+
+class _Episodes:
+    """The stretches of rows that each robot has in the ring, to draw a row of a given robot."""
+
+    def __init__(self, num_columns: int):
+        self._finished = np.zeros((0, 4), np.int64)  # start row, stop row, column, member
+        self._starts = [0] * num_columns  # where each column's running episode began
+        self._table = None  # of the finished and the running, built when first asked for
+
+    def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
+        """Takes note of T rows from `row` on, and forgets those before `first_row`.
+
+        ends, members: [T, N].
+        """
+        stretches = []
+        for column in range(ends.shape[1]):
+            for end in np.flatnonzero(ends[:, column]):
+                stop = row + int(end) + 1
+                stretches.append((self._starts[column], stop, column, members[end, column]))
+                self._starts[column] = stop
+        if stretches:
+            self._finished = np.concatenate([self._finished, np.array(stretches, np.int64)])
+        self._finished = self._finished[self._finished[:, 1] > first_row]
+        stop = row + len(ends)
+        running = [(self._starts[n], stop, n, member) for n, member in enumerate(members[-1])]
+        self._table = self._sorted(first_row, np.array(running, np.int64))
+
+    def _sorted(self, first_row, running):
+        table = np.concatenate([self._finished, running[running[:, 0] < running[:, 1]]])
+        table = table[np.argsort(table[:, 3], kind="stable")]
+        start = np.maximum(table[:, 0], first_row)
+        totals = np.concatenate([[0], np.cumsum(table[:, 1] - start)])
+        return start, table[:, 2], table[:, 3], totals
+
+    def sample(self, rng: np.random.Generator, members: np.ndarray) -> tuple:
+        """Draws uniformly, for each of the given robots, one of its rows: (rows, columns)."""
+        start, column, member, totals = self._table
+        low = totals[np.searchsorted(member, members, side="left")]
+        high = totals[np.searchsorted(member, members, side="right")]
+        pick = rng.integers(low, high)
+        stretch = np.searchsorted(totals, pick, side="right") - 1
+        return start[stretch] + pick - totals[stretch], column[stretch]

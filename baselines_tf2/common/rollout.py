@@ -1,0 +1,257 @@
+"""Stepping environments with an exploring policy."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.replay import Transitions
+from envs.errors import ConfigError
+
+Policy = Callable[[np.ndarray], np.ndarray]  # observations [N, O] -> actions [N, A] in [-1, 1]
+
+
+class Episode(NamedTuple):
+    """One finished episode."""
+
+    episode_return: float
+    length: int  # steps
+    physics: dict[str, float]  # the robot's parameters, {} where there is no ensemble
+
+
+class Step(NamedTuple):
+    """What N environments answer to one action each; obs1 is before any reset."""
+
+    obs1: np.ndarray  # [N, O]
+    rewards: np.ndarray  # [N]
+    terminals1: np.ndarray  # [N] bool
+    truncations: np.ndarray  # [N] bool
+
+
+class Envs(Protocol):
+    """N environments that are reset when told to, never by themselves."""
+
+    num_envs: int
+    observation_space: gym.Space
+    action_space: gym.Space
+
+    def reset(self, ended: np.ndarray, seed: int | None = None) -> tuple[np.ndarray, list[dict]]:
+        """Resets where `ended`, [N] bool: current observations [N, O], each robot's parameters."""
+
+    def step(self, actions: np.ndarray) -> Step: ...
+
+    def render(self) -> None: ...
+
+
+class SerialEnvs:
+    """Environments of this process, stepped in turn.
+
+    With `twins` the environments 2i and 2i + 1 have the same robot and start together: the end of
+    one cuts the other's episode, as a time limit does, so that rows of equal time stay paired.
+    """
+
+    def __init__(self, envs: Sequence[gym.Env], *, twins: bool = False):
+        self._envs, self.num_envs, self._twins = list(envs), len(envs), twins
+        self.observation_space = envs[0].observation_space
+        self.action_space = envs[0].action_space
+        self._obs = np.zeros((self.num_envs, *self.observation_space.shape))
+        self._physics = [{} for _ in envs]
+
+    def reset(self, ended, seed=None):
+        for n in np.flatnonzero(ended):
+            options = None
+            if self._twins and n % 2 and self._physics[n - 1]:
+                options = {"physics": self._physics[n - 1]}
+            env_seed = None if seed is None else seed + int(n)
+            self._obs[n], info = self._envs[n].reset(seed=env_seed, options=options)
+            self._physics[n] = info.get("physics", {})
+        return self._obs.copy(), list(self._physics)
+
+    def step(self, actions):
+        # A list of tuples and one zip: cheaper than filling arrays for the usual single env.
+        answers = [env.step(a)[:4] for env, a in zip(self._envs, actions, strict=True)]
+        obs1, rewards, terminals1, truncations = map(np.array, zip(*answers, strict=True))
+        if self._twins:
+            ended = (terminals1 | truncations).reshape(-1, 2).any(-1)
+            truncations |= np.repeat(ended, 2) & ~terminals1
+        self._obs[:] = obs1
+        return Step(obs1, rewards, terminals1, truncations)
+
+    def render(self):
+        for env in self._envs:
+            env.render()
+
+
+class VectorEnvs:
+    """A Gymnasium vector environment made with `autoreset_mode=AutoresetMode.DISABLED`."""
+
+    def __init__(self, env: gym.vector.VectorEnv):
+        if env.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.DISABLED:
+            raise ConfigError(
+                "the vector environment resets itself: make it with "
+                "vector_kwargs={'autoreset_mode': gymnasium.vector.AutoresetMode.DISABLED}"
+            )
+        self._env, self.num_envs = env, env.num_envs
+        self.observation_space = env.single_observation_space
+        self.action_space = env.single_action_space
+
+    def reset(self, ended, seed=None):
+        options = None if ended.all() else {"reset_mask": ended}
+        obs, _ = self._env.reset(seed=seed, options=options)
+        return obs, [{}] * self.num_envs
+
+    def step(self, actions):
+        obs1, rewards, terminals1, truncations, _ = self._env.step(actions)
+        return Step(obs1, rewards, terminals1, truncations)
+
+    def render(self):
+        self._env.render()
+
+
+def as_envs(env: gym.Env | gym.vector.VectorEnv | Envs) -> Envs:
+    """Wraps a Gymnasium environment, single or vector."""
+    if isinstance(env, gym.vector.VectorEnv):
+        return VectorEnvs(env)
+    return SerialEnvs([env]) if isinstance(env, gym.Env) else env
+
+
+def action_scale(space: gym.Space) -> np.ndarray:
+    """The bounds, [A], that actions in [-1, 1] are multiplied with.
+
+    Raises ConfigError unless the space is a flat Box with finite, symmetric, positive bounds.
+    """
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise ConfigError(
+            f"the agent needs a continuous action space, Box([A]); this one is {space}"
+        )
+    if not np.isfinite(space.low).all() or not np.isfinite(space.high).all():
+        raise ConfigError(
+            f"the action space is unbounded, {space}: wrap the environment in "
+            "gymnasium.wrappers.RescaleAction or ClipAction"
+        )
+    if not np.array_equal(space.low, -space.high) or not (space.high > 0).all():
+        raise ConfigError(
+            f"the action space must be symmetric around 0 and is {space}: wrap the environment "
+            "in gymnasium.wrappers.RescaleAction(env, -1, 1)"
+        )
+    return space.high
+
+
+def observation_dim(space: gym.Space) -> int:
+    """O of a flat Box of observations, else ConfigError."""
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise ConfigError(
+            f"the agent needs flat observations, Box([O]), and these are {space}: wrap the "
+            "environment in gymnasium.wrappers.FlattenObservation"
+        )
+    return space.shape[0]
+
+
+class Collector:
+    """Collects transitions, keeping the running episodes between calls.
+
+    twins: environments 2i and 2i + 1 share their exploration noise too.
+    """
+
+    def __init__(
+        self,
+        envs: Envs,
+        action_noises: Sequence,
+        rng: np.random.Generator,
+        *,
+        seed: int | None,
+        twins: bool = False,
+        render: bool = False,
+        dtype: str = "float32",
+    ):
+        self._envs, self._noises, self._rng = envs, action_noises, rng
+        self._twins, self._render, self._dtype = twins, render, dtype
+        self._scale = action_scale(envs.action_space)
+        self._num, self._ids = envs.num_envs, {}
+        self._policy, self._steps = None, 0
+        self._returns = np.zeros(self._num)
+        self._lengths = np.zeros(self._num, int)
+        self._members = np.zeros(self._num, int)
+        self._reset(np.ones(self._num, bool), seed)
+
+    def collect(
+        self, new_policy: Callable[[], Policy] | None, num_steps: int, *, refresh: bool = True
+    ) -> tuple[Transitions, list[Episode]]:
+        """Steps every environment `num_steps` times.
+
+        new_policy: gives the policy to act with; None draws uniform actions instead. With
+        `refresh` it is asked at each call, without only where an episode has ended, so that a
+        perturbed policy lasts an episode. Returns the transitions and the finished episodes.
+        Raises TrainingError at an observation or a reward that is not finite.
+        """
+        if new_policy is not None and (refresh or self._policy is None):
+            self._policy = new_policy()
+        shape, dims = (num_steps, self._num), (self._obs.shape[-1], len(self._scale))
+        out = Transitions(
+            np.empty((*shape, dims[0]), self._dtype),
+            np.empty((*shape, dims[1]), self._dtype),
+            np.empty(shape, self._dtype),
+            np.empty((*shape, dims[0]), self._dtype),
+            *(np.empty(shape, kind) for kind in (bool, bool, np.int32)),
+        )
+        episodes = []
+        for t in range(num_steps):
+            actions = self._act(out.actions[t], uniform=new_policy is None)
+            step = self._envs.step(actions * self._scale)
+            ends = step.terminals1 | step.truncations
+            out.obs0[t], out.rewards[t], out.obs1[t] = self._obs, step.rewards, step.obs1
+            out.terminals1[t], out.ends[t], out.members[t] = step.terminals1, ends, self._members
+            self._returns += step.rewards
+            self._lengths += 1
+            self._obs = step.obs1
+            if self._render:
+                self._envs.render()
+            if ends.any():
+                episodes += self._finish(ends)
+                if new_policy is not None and not refresh:
+                    self._policy = new_policy()
+        self._check_finite(out)
+        self._steps += num_steps * self._num
+        return out, episodes
+
+    def _act(self, actions, *, uniform):
+        if uniform:
+            actions[:] = self._shared_noise(lambda shape: self._rng.uniform(-1, 1, shape))
+            return actions
+        actions[:] = self._policy(self._obs)
+        for noise in self._noises:
+            actions += self._shared_noise(lambda shape, n=noise: n.sample(self._rng, shape))
+        return np.maximum(np.minimum(actions, 1, out=actions), -1, out=actions)
+
+    def _shared_noise(self, draw):
+        noise = draw((self._num // (1 + self._twins), len(self._scale)))
+        return np.repeat(noise, 2, axis=0) if self._twins else noise
+
+    def _finish(self, ends):
+        finished = [
+            Episode(float(self._returns[n]), int(self._lengths[n]), self._physics[n])
+            for n in np.flatnonzero(ends)
+        ]
+        self._returns[ends], self._lengths[ends] = 0, 0
+        for noise in self._noises:
+            noise.reset(ends[::2] if self._twins else ends)
+        self._reset(ends)
+        return finished
+
+    def _reset(self, ended, seed=None):
+        self._obs, self._physics = self._envs.reset(ended, seed)
+        for n in np.flatnonzero(ended):  # equal parameters are the same robot
+            robot = tuple(self._physics[n].values())
+            self._members[n] = self._ids.setdefault(robot, len(self._ids))
+
+    def _check_finite(self, out):
+        for name, values in (("observation", out.obs1), ("reward", out.rewards)):
+            if not np.isfinite(values).all():
+                bad = np.argwhere(~np.isfinite(values))[0]
+                step = self._steps + int(bad[0]) * self._num + int(bad[1])
+                raise TrainingError(
+                    f"the environment's {name} is {values[tuple(bad)]} at step {step}: "
+                    "training stops, and what was logged is kept"
+                )

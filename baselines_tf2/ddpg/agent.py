@@ -1,0 +1,262 @@
+"""The DDPG agent: what explores, stores, trains, acts and is saved."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_tf2.common.compile import compile_updates, compiled
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.files import read_arrays, write_arrays
+from baselines_tf2.common.networks import numpy_forward, perturbable
+from baselines_tf2.common.noise import action_distance, parse_noise
+from baselines_tf2.common.replay import Layout, Replay, Transitions
+from baselines_tf2.common.rollout import Policy
+from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.diagnostics import actor_gradient_snr, target_diagnostics
+from baselines_tf2.ddpg.heads import critic_input_dim, make_head
+from baselines_tf2.ddpg.networks import Body, Nets
+from baselines_tf2.ddpg.update import Metrics, ddpg_update
+from envs.errors import ConfigError
+
+DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, DIAGNOSTIC_BATCHES = 32, 64, 16
+REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
+
+
+class Agent:
+    """DDPG with a critic head of choice; randomness comes from generators spawned from the seed."""
+
+    def __init__(
+        self,
+        config: DDPGConfig,
+        obs_dim: int,
+        action_dim: int,
+        *,
+        seed: int | None = None,
+        dtype: str = "float32",
+        actor_body: Body | None = None,
+        critic_body: Body | None = None,
+    ):
+        self.config, self._dtype = config, dtype
+        seeds = np.random.SeedSequence(seed).spawn(5)
+        self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng = (
+            np.random.default_rng(s) for s in seeds[:4]
+        )
+        self.head = make_head(config)
+        self.nets = Nets(
+            config,
+            obs_dim,
+            action_dim,
+            critic_input_dim(config, obs_dim, action_dim),
+            seed=int(seeds[4].generate_state(1)[0]),
+            dtype=dtype,
+            actor_body=actor_body,
+            critic_body=critic_body,
+        )
+        self.action_noises, self._param_noise = parse_noise(config.noise_type)
+        self._forward = numpy_forward(self.nets.actor)
+        self._perturbable = perturbable(self.nets.actor)
+        self._layout = Layout(obs_dim, action_dim)
+        self.replay = Replay(
+            obs_dim,
+            action_dim,
+            capacity=config.replay_size,
+            gamma=config.gamma,
+            num_envs=config.num_envs,
+            n_step=config.n_step,
+            pairing=config.pairing,
+            absorbing_fraction=config.absorbing_fraction,
+            dtype=dtype,
+        )
+        self._updates = compile_updates(self._update, len(Metrics._fields), dtype)
+        self._values = compiled(self._evaluate_values)
+        self._reference = None
+
+    # Acting ---------------------------------------------------------------------------------
+
+    def policy(self) -> Policy:
+        """The actor as it is now, as a NumPy function of observations [N, O]."""
+        return self._policy_of(self.nets.actor.get_weights())
+
+    def exploring_policy(self) -> Callable[[], Policy]:
+        """A function that gives the policy for a new episode, perturbed if parameters are."""
+        if self._param_noise is None:
+            fixed = self.policy()
+            return lambda: fixed
+        weights = self.nets.actor.get_weights()
+        perturb = partial(self._param_noise.perturb, self._perturb_rng, weights, self._perturbable)
+        return lambda: self._policy_of(perturb())
+
+    def predict(self, obs: np.ndarray) -> np.ndarray:
+        """Actions in [-1, 1] for observations [..., O], without exploration."""
+        return self.policy()(np.asarray(obs))
+
+    def step(self, obs: np.ndarray) -> tuple:
+        """Baselines' call: (actions, q, None, None), q the critic's value of those actions."""
+        obs = np.atleast_2d(np.asarray(obs, self._dtype))
+        actions = self.predict(obs)
+        return actions, self._values(obs, actions).numpy(), None, None
+
+    def _policy_of(self, weights):
+        forward, dtype, stats = self._forward, self._dtype, self.nets.obs_stats
+        if stats is None:
+            return lambda obs: forward(weights, obs.astype(dtype))
+        (mean, std), clip = stats.numpy(), self.config.observation_range
+
+        def act(obs):
+            x = (obs.astype(dtype) - mean) / std
+            return forward(weights, np.maximum(np.minimum(x, clip), -clip))
+
+        return act
+
+    @property
+    def refresh_each_cycle(self) -> bool:
+        """One environment keeps its perturbed actor to the episode's end, as in Baselines."""
+        return self._param_noise is None or self.config.num_envs > 1
+
+    # Learning -------------------------------------------------------------------------------
+
+    def can_train(self) -> bool:
+        """Whether there is anything to sample, and anything to do with it."""
+        return len(self.replay) > 0 and self.config.nb_train_steps > 0
+
+    def store(self, new: Transitions) -> None:
+        """Adds transitions to the replay and their observations to the normaliser."""
+        scale = self.config.reward_scale
+        self.replay.add(new._replace(rewards=new.rewards * scale) if scale != 1 else new)
+        if self.nets.obs_stats is not None:
+            self.nets.obs_stats.update(new.obs0.reshape(-1, new.obs0.shape[-1]))
+
+    def train(self) -> dict[str, float]:
+        """Runs one cycle's updates; returns the metrics' means.
+
+        Raises TrainingError if one of them is not finite.
+        """
+        config, noise = self.config, self._param_noise
+        chunk = config.param_noise_adaption_interval if noise else config.nb_train_steps
+        means, distances = [], []
+        for done in range(0, config.nb_train_steps, chunk):
+            if noise is not None:
+                distances.append(self._adapt_param_noise())
+            count = min(chunk, config.nb_train_steps - done)
+            means.append((count, self._updates(self._sample(count)).numpy()))
+        total = sum(count * mean for count, mean in means) / config.nb_train_steps
+        metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, total, strict=True)}
+        if noise is not None:
+            metrics["param_noise/distance"] = float(np.mean(distances))
+            metrics["param_noise/stddev"] = noise.stddev
+        for name, value in metrics.items():
+            if not np.isfinite(value):
+                raise TrainingError(f"{name} is {value}")
+        return metrics
+
+    def _sample(self, count):
+        config = self.config
+        return self.replay.sample_many(
+            self._batch_rng, count, config.batch_size, paired=config.paired
+        )
+
+    def _update(self, packed):
+        return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
+
+    def _adapt_param_noise(self):
+        """Baselines': the distance of a second perturbed copy, on one batch, moves the stddev."""
+        rows = self.replay.sample_many(self._adapt_rng, 1, self.config.batch_size)[0]
+        obs = rows[:, self._layout.obs0]
+        weights = self.nets.actor.get_weights()
+        perturbed = self._param_noise.perturb(self._adapt_rng, weights, self._perturbable)
+        distance = action_distance(self._policy_of(weights)(obs), self._policy_of(perturbed)(obs))
+        self._param_noise.adapt(distance)
+        return distance
+
+    # Statistics -----------------------------------------------------------------------------
+
+    def statistics(self, latest: Transitions) -> dict[str, float]:
+        """What Baselines logs of the critic and actor on a batch kept from the start, and on the
+        latest transitions."""
+        if self._reference is None:
+            size = min(REFERENCE_ROWS, len(self.replay))
+            self._reference = self.replay.sample_many(self._diagnostic_rng, 1, size)[0]
+        rows = self._reference
+        obs, actions = rows[:, self._layout.obs0], rows[:, self._layout.actions]
+        policy = self.policy()
+        out = _moments("reference/q", self._values(obs, actions).numpy())
+        out |= _moments("reference/actor_q", self._values(obs, policy(obs)).numpy())
+        out |= _moments("reference/action", policy(obs))
+        if self._param_noise is not None:
+            out |= _moments("reference/perturbed_action", self.exploring_policy()()(obs))
+        flat = (x.reshape(-1, x.shape[-1]) for x in (latest.obs0, latest.actions))
+        out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
+        out |= _moments("rollout/action", latest.actions)
+        for name in ("obs_stats", "return_stats"):
+            stats = getattr(self.nets, name)
+            if stats is not None:
+                mean, std = stats.numpy()
+                out |= {f"{name}/mean": float(mean.mean()), f"{name}/std": float(std.mean())}
+        return out
+
+    def diagnostics(self) -> dict[str, float]:
+        """Section 2's comparison of learning signals; see `diagnostics.py`."""
+        config, rng = self.config, self._diagnostic_rng
+        groups = self.replay.sample_members(
+            rng, DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, paired=config.paired
+        )
+        batches = self.replay.sample_many(
+            rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired
+        )
+        unpack = self._layout.unpack
+        out = target_diagnostics(self.nets, self.head, [unpack(tf.constant(g)) for g in groups])
+        out["actor_gradient_snr"] = actor_gradient_snr(
+            self.nets, self.head, [unpack(tf.constant(b)) for b in batches]
+        )
+        return {f"diagnostics/{name}": float(value) for name, value in out.items()}
+
+    def _evaluate_values(self, obs, actions):
+        return self.head.values(self.nets, self.nets.normalise_obs(obs), actions)
+
+    # Saving ---------------------------------------------------------------------------------
+
+    def save(self, path: str) -> None:
+        """Writes networks, targets, optimisers and normalisers to one .npz."""
+        arrays = {
+            f"{group}/{i}": np.asarray(variable)
+            for group, variables in self.nets.state().items()
+            for i, variable in enumerate(variables)
+        }
+        if self._param_noise is not None:
+            arrays["param_noise/stddev"] = np.asarray(self._param_noise.stddev)
+        write_arrays(path, arrays)
+
+    def load(self, path: str) -> None:
+        """Restores what `save` wrote; ConfigError if it is damaged or of other shapes."""
+        arrays = read_arrays(path)
+        slots = {
+            f"{group}/{i}": variable
+            for group, variables in self.nets.state().items()
+            for i, variable in enumerate(variables)
+        }
+        _check_same_shapes(path, arrays, slots)
+        for name, variable in slots.items():
+            variable.assign(arrays[name])
+        if self._param_noise is not None and "param_noise/stddev" in arrays:
+            self._param_noise.stddev = float(arrays["param_noise/stddev"])
+
+
+def _moments(name: str, x: np.ndarray) -> dict[str, float]:
+    return {f"{name}_mean": float(x.mean()), f"{name}_std": float(x.std())}
+
+
+def _check_same_shapes(
+    path: str, arrays: dict[str, np.ndarray], slots: dict[str, keras.Variable | tf.Variable]
+) -> None:
+    known = {name for name in arrays if not name.startswith("param_noise/")}
+    wrong: Sequence[str] = sorted(known ^ set(slots)) or [
+        name for name, slot in slots.items() if arrays[name].shape != tuple(slot.shape)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{path} was saved by an agent with other settings: {wrong[0]} does not match; "
+            "load it with the network sizes, critic and normalisers it was trained with"
+        )

@@ -1,0 +1,113 @@
+"""Every setting of DDPG, each defined once; names are Baselines' where it has them."""
+
+from dataclasses import dataclass, field
+
+from baselines_tf2.common.networks import MLPConfig
+from baselines_tf2.common.noise import parse_noise
+from baselines_tf2.common.replay import PAIRINGS
+from envs.errors import ConfigError, unknown
+
+CRITICS = ("q", "concat", "antisymmetric", "additive")
+ACTOR_LOSSES = ("first", "symmetric")
+OPTIMIZERS = ("adam", "sgd")
+
+
+@dataclass(frozen=True)
+class DDPGConfig:
+    """DDPG's settings; the defaults are OpenAI Baselines'."""
+
+    actor_network: MLPConfig = field(default_factory=MLPConfig)
+    critic_network: MLPConfig = field(default_factory=MLPConfig)
+    critic: str = "q"  # q | concat | antisymmetric | additive: the last three are D(x, y)
+    pairing: str = "independent"  # independent | same_member | coupled: what D's pairs share
+    actor_loss: str = "first"  # first | symmetric: the pair's members the actor is improved at
+    absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, once reachable
+    n_step: int = 1  # length of the return before the bootstrap, steps
+    gamma: float = 0.99  # discount
+    tau: float = 0.01  # step of the target networks; 1 makes them the online ones
+    batch_size: int = 64  # transitions per update; a difference critic sees half as many pairs
+    actor_lr: float = 1e-4
+    critic_lr: float = 1e-3
+    critic_optimizer: str = "adam"  # adam | sgd
+    critic_l2_reg: float = 1e-2  # on the critic's hidden kernels
+    clip_norm: float | None = None  # each network's largest gradient norm
+    reward_scale: float = 1.0
+    noise_type: str = "adaptive-param_0.2"  # comma list of none, normal_S, ou_S, adaptive-param_S
+    param_noise_adaption_interval: int = 50  # updates between adaptations
+    normalize_observations: bool = True
+    observation_range: float = 5.0  # normalised observations are clipped to +- this
+    normalize_returns: bool = False
+    popart: bool = False  # preserve the critic's outputs when the return's statistics move
+    return_range: float | None = None  # normalised returns are clipped to +- this, D to twice it
+    nb_rollout_steps: int = 100  # per cycle and environment
+    nb_train_steps: int = 50  # updates per cycle
+    nb_epoch_cycles: int = 20  # cycles between two rows of the log
+    replay_size: int = 1_000_000  # transitions
+    random_steps: int = 0  # first transitions, drawn with uniform actions and not trained on
+    overlap: bool = False  # train in a second thread while stepping, the policy a cycle old
+    num_envs: int = 1  # environments stepped together
+    epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("critic", self.critic, CRITICS),
+            ("pairing", self.pairing, PAIRINGS),
+            ("actor_loss", self.actor_loss, ACTOR_LOSSES),
+            ("critic_optimizer", self.critic_optimizer, OPTIMIZERS),
+        ):
+            if value not in known:
+                raise unknown(name, value, known)
+        parse_noise(self.noise_type)
+        for rule, message in self._rules():
+            if not rule:
+                raise ConfigError(message)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the critic is a difference of values."""
+        return self.critic != "q"
+
+    def _rules(self):
+        yield (
+            self.paired or (self.pairing, self.actor_loss) == ("independent", "first"),
+            f"pairing {self.pairing!r} with actor_loss {self.actor_loss!r} needs a difference "
+            "critic: set agent.critic to additive, antisymmetric or concat",
+        )
+        yield (
+            not self.paired or self.batch_size % 2 == 0,
+            f"a difference critic needs an even batch_size, not {self.batch_size}",
+        )
+        yield (
+            self.pairing != "coupled" or self.num_envs % 2 == 0,
+            f"coupled pairing steps twins: num_envs must be even, not {self.num_envs}",
+        )
+        yield (
+            not self.epopt_trajectories or self.num_envs == 1,
+            "epopt_trajectories needs num_envs=1, which pairing 'coupled' cannot have",
+        )
+        yield (
+            self.normalize_returns or not self.popart,
+            "popart needs normalize_returns=True",
+        )
+        yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
+        yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"
+        yield (
+            0 <= self.absorbing_fraction <= 1,
+            f"absorbing_fraction must lie in [0, 1], not {self.absorbing_fraction}",
+        )
+        for name in ("actor_lr", "critic_lr", "reward_scale", "observation_range"):
+            value = getattr(self, name)
+            yield 0 < value < float("inf"), f"{name} must be positive and finite, not {value}"
+        for name in ("clip_norm", "return_range"):
+            value = getattr(self, name)
+            yield value is None or value > 0, f"{name} must be positive or none, not {value}"
+        for name in ("n_step", "batch_size", "param_noise_adaption_interval", "nb_rollout_steps",
+                     "nb_epoch_cycles", "replay_size", "num_envs"):  # fmt: skip
+            yield getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}"
+        for name in ("nb_train_steps", "random_steps", "epopt_trajectories", "critic_l2_reg"):
+            yield getattr(self, name) >= 0, f"{name} must be at least 0, not {getattr(self, name)}"
+        held = self.nb_rollout_steps * self.num_envs
+        yield (
+            self.replay_size >= held,
+            f"replay_size {self.replay_size} does not hold one cycle's {held} transitions",
+        )

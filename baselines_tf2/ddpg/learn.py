@@ -1,0 +1,226 @@
+"""`learn`, with the keywords of OpenAI Baselines' `ddpg.learn`, and the training it stands on."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_tf2.common.evaluate import summarise
+from baselines_tf2.common.networks import get_network_builder
+from baselines_tf2.common.rollout import (
+    Collector,
+    Envs,
+    Episode,
+    action_scale,
+    as_envs,
+    observation_dim,
+)
+from baselines_tf2.common.train_loop import Epoch, train_loop
+from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.epopt import WorstEpisodes
+from envs.errors import ConfigError
+
+RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
+
+
+class Seeds(NamedTuple):
+    """One seed for each purpose, all spawned from the run's."""
+
+    agent: int
+    exploration: int
+    envs: int
+    evaluation: int
+
+
+def spawn_seeds(seed: int | None) -> Seeds:
+    """A run's seeds; None draws them from the system's entropy."""
+    states = np.random.SeedSequence(seed).generate_state(len(Seeds._fields))
+    return Seeds(*(int(state) % 2**31 for state in states))
+
+
+def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
+    """An agent for these environments; ConfigError if their spaces do not suit it."""
+    if envs.num_envs != config.num_envs:
+        raise ConfigError(f"num_envs is {config.num_envs} and there are {envs.num_envs}")
+    action_dim = len(action_scale(envs.action_space))
+    return Agent(config, observation_dim(envs.observation_space), action_dim, seed=seed, **bodies)
+
+
+def train(
+    agent: Agent,
+    envs: Envs,
+    *,
+    num_timesteps: int,
+    seeds: Seeds,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    on_cycle: Callable[[int, list[Episode]], None] = lambda step, episodes: None,
+    render: bool = False,
+) -> None:
+    """Trains the agent for `num_timesteps` transitions.
+
+    on_epoch(step, metrics) is called after every `nb_epoch_cycles` cycles, on_cycle(step, finished
+    episodes) after every cycle. Raises TrainingError where something is not finite.
+    """
+    config = agent.config
+    collector = Collector(
+        envs,
+        agent.action_noises,
+        np.random.default_rng(seeds.exploration),
+        seed=seeds.envs,
+        twins=config.pairing == "coupled",
+        render=render,
+    )
+    progress = _Progress(agent, on_epoch)
+    train_loop(
+        agent,
+        collector,
+        num_timesteps=num_timesteps,
+        num_envs=config.num_envs,
+        nb_rollout_steps=config.nb_rollout_steps,
+        nb_epoch_cycles=config.nb_epoch_cycles,
+        random_steps=config.random_steps,
+        overlap=config.overlap,
+        on_cycle=on_cycle,
+        on_epoch=progress.epoch,
+        select=WorstEpisodes(config.epopt_trajectories) if config.epopt_trajectories else None,
+    )
+
+
+class _Progress:
+    """Turns epochs into rows of what Baselines logs."""
+
+    def __init__(self, agent: Agent, on_epoch: Callable):
+        self._agent, self._on_epoch = agent, on_epoch
+        self._returns, self._episodes, self._step = [], 0, 0
+        self._start = self._last = time.perf_counter()
+
+    def epoch(self, epoch: Epoch) -> None:
+        now = time.perf_counter()
+        self._episodes += len(epoch.episodes)
+        metrics = {"rollout/episodes": self._episodes}
+        if epoch.episodes:
+            self._returns += [episode.episode_return for episode in epoch.episodes]
+            self._returns = self._returns[-RETURN_HISTORY:]
+            summary = summarise(epoch.episodes)
+            metrics["rollout/return"] = summary["return_mean"]
+            metrics["rollout/return_history"] = float(np.mean(self._returns))
+            metrics["rollout/return_std"] = float(np.std(self._returns))
+            metrics["rollout/episode_steps"] = summary["length_mean"]
+        metrics |= epoch.metrics
+        if self._agent.can_train():
+            metrics |= self._agent.statistics(epoch.latest)
+        metrics["time/steps_per_second"] = (epoch.step - self._step) / (now - self._last)
+        metrics["time/elapsed"] = now - self._start
+        self._on_epoch(epoch.step, metrics)
+        self._step, self._last = epoch.step, time.perf_counter()
+
+
+class StepEvaluator:
+    """Baselines' evaluation: a number of steps at a time, episodes running on between calls."""
+
+    def __init__(self, agent: Agent, env: gym.Env, *, seed: int, render: bool):
+        self._agent, self._history = agent, []
+        rng = np.random.default_rng(seed)
+        self._collector = Collector(as_envs(env), [], rng, seed=seed, render=render)
+
+    def __call__(self, num_steps: int) -> dict[str, float]:
+        new, episodes = self._collector.collect(self._agent.policy, num_steps)
+        q = self._agent.step(new.obs0.reshape(-1, new.obs0.shape[-1]))[1]
+        metrics = {"eval/q": float(q.mean()), "eval/episodes": len(episodes)}
+        if episodes:
+            self._history += [episode.episode_return for episode in episodes]
+            self._history = self._history[-RETURN_HISTORY:]
+            metrics["eval/return"] = summarise(episodes)["return_mean"]
+            metrics["eval/return_history"] = float(np.mean(self._history))
+        return metrics
+
+
+def learn(
+    network,
+    env,
+    seed=None,
+    total_timesteps=None,
+    nb_epochs=None,
+    nb_epoch_cycles=20,
+    nb_rollout_steps=100,
+    reward_scale=1.0,
+    render=False,
+    render_eval=False,
+    noise_type="adaptive-param_0.2",
+    normalize_returns=False,
+    normalize_observations=True,
+    critic_l2_reg=1e-2,
+    actor_lr=1e-4,
+    critic_lr=1e-3,
+    popart=False,
+    gamma=0.99,
+    clip_norm=None,
+    nb_train_steps=50,
+    nb_eval_steps=100,
+    batch_size=64,
+    tau=0.01,
+    eval_env=None,
+    param_noise_adaption_interval=50,
+    load_path=None,
+    *,
+    callback=None,
+    **network_kwargs,
+) -> Agent:
+    """Trains DDPG on `env` and returns the agent: OpenAI Baselines' `ddpg.learn`, by keyword.
+
+    network: "mlp", another registered name, or a builder of Keras layers; network_kwargs are its
+    options. env: a Gymnasium environment, or a vector one that does not reset itself. The number
+    of steps is total_timesteps, or nb_epochs (500 by default) times their length, so 1M for one
+    environment. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end. callback(step,
+    metrics) is called after every epoch. Raises ConfigError for settings or spaces that cannot be
+    used, TrainingError where something is not finite.
+    """
+    if total_timesteps is not None and nb_epochs is not None:
+        raise ConfigError("give total_timesteps or nb_epochs, not both")
+    envs = as_envs(env)
+    config = DDPGConfig(
+        nb_epoch_cycles=nb_epoch_cycles,
+        nb_rollout_steps=nb_rollout_steps,
+        reward_scale=reward_scale,
+        noise_type=noise_type,
+        normalize_returns=normalize_returns,
+        normalize_observations=normalize_observations,
+        critic_l2_reg=critic_l2_reg,
+        actor_lr=actor_lr,
+        critic_lr=critic_lr,
+        popart=popart,
+        gamma=gamma,
+        clip_norm=clip_norm,
+        nb_train_steps=nb_train_steps,
+        batch_size=batch_size,
+        tau=tau,
+        param_noise_adaption_interval=param_noise_adaption_interval,
+        num_envs=envs.num_envs,
+    )
+    builder = get_network_builder(network)
+
+    def body(**kwargs):
+        return builder(**kwargs, **network_kwargs)
+
+    seeds = spawn_seeds(seed)
+    agent = make_agent(envs, config, seeds.agent, actor_body=body, critic_body=body)
+    if load_path is not None:
+        agent.load(load_path)
+    evaluator = None
+    if eval_env is not None:
+        evaluator = StepEvaluator(agent, eval_env, seed=seeds.evaluation, render=render_eval)
+    if total_timesteps is None:
+        epoch_steps = nb_epoch_cycles * nb_rollout_steps * envs.num_envs
+        total_timesteps = (500 if nb_epochs is None else nb_epochs) * epoch_steps
+
+    def on_epoch(step, metrics):
+        if evaluator is not None:
+            metrics = metrics | evaluator(nb_eval_steps * nb_epoch_cycles)
+        if callback is not None:
+            callback(step, metrics)
+
+    train(agent, envs, num_timesteps=total_timesteps, seeds=seeds, on_epoch=on_epoch, render=render)
+    return agent

@@ -1,0 +1,55 @@
+"""Gymnasium environments of robots whose physics can be changed, drawn and adapted.
+
+    env = make_env(EnvSpec("cheetah", "mujoco", ensemble="torso_mass:6,1.5,3,9"), training=True)
+    env = gymnasium.make("envs:robots/cheetah-mujoco-v0", ensemble="torso_mass:6,1.5,3,9")
+
+physics.py lists the parameters and their units, spec.py what else can be chosen. A simulator is
+imported only when one of its environments is made.
+"""
+
+from envs.adaptation import (
+    Adaptation,
+    Transition,
+    adapt,
+    record_transitions,
+    simulator_log_likelihood,
+)
+from envs.ensemble import Ensemble, TruncatedNormal, epsilon_at, worst_episodes
+from envs.errors import ConfigError, unknown
+from envs.make import make_env, register_all
+from envs.physics import Physics
+from envs.spec import (
+    TASKS,
+    EnvSpec,
+    backends_of,
+    default_ensemble,
+    default_grid,
+    mass_parameter,
+)
+from envs.wrappers import RobotEnsemble, find_robot
+
+__all__ = [
+    "TASKS",
+    "Adaptation",
+    "ConfigError",
+    "Ensemble",
+    "EnvSpec",
+    "Physics",
+    "RobotEnsemble",
+    "Transition",
+    "TruncatedNormal",
+    "adapt",
+    "backends_of",
+    "default_ensemble",
+    "default_grid",
+    "epsilon_at",
+    "find_robot",
+    "make_env",
+    "mass_parameter",
+    "record_transitions",
+    "simulator_log_likelihood",
+    "unknown",
+    "worst_episodes",
+]
+
+register_all()

@@ -1,0 +1,148 @@
+"""Ensembles of robots: where each episode's physical parameters come from (EPOpt, 1610.01283)."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from envs.errors import ConfigError
+
+SYNTAX = "write 'name:mean,std,low,high' and separate several with ';'"
+
+
+@dataclass(frozen=True)
+class TruncatedNormal:
+    """A normal(mean, std) conditioned on [low, high], all four in the parameter's own unit.
+
+    `mean` and `std` are the untruncated normal's, as in EPOpt's table 1. Raises ConfigError
+    unless all are finite, std > 0 and low <= mean <= high with low < high.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in astuple(self)):
+            raise ConfigError(f"truncated normal {self}: every number must be finite")
+        if self.std <= 0:
+            raise ConfigError(f"truncated normal {self}: std must be positive")
+        if not (self.low < self.high and self.low <= self.mean <= self.high):
+            raise ConfigError(f"truncated normal {self}: needs low <= mean <= high and low < high")
+
+    def __str__(self) -> str:
+        return ",".join(_shortest(value) for value in astuple(self))
+
+    @cached_property
+    def _tails(self) -> tuple[float, float]:
+        """The untruncated normal's cumulative probability at low and at high."""
+        low, high = (float(ndtr((end - self.mean) / self.std)) for end in (self.low, self.high))
+        return low, high
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """One value, by the inverse of the cumulative distribution: one uniform number each."""
+        low, high = self._tails
+        value = self.mean + self.std * float(ndtri(low + (high - low) * rng.random()))
+        return min(max(value, self.low), self.high)  # rounding may step over an end
+
+    def log_density(self, value: float) -> float:
+        """Log probability density at `value`; -inf outside [low, high]."""
+        if not self.low <= value <= self.high:
+            return -math.inf
+        low, high = self._tails
+        z = (value - self.mean) / self.std
+        return -0.5 * z * z - math.log(self.std * math.sqrt(2 * math.pi) * (high - low))
+
+
+class Ensemble(Mapping[str, TruncatedNormal]):
+    """Independent truncated normals by parameter name; empty for the nominal robot."""
+
+    def __init__(self, distributions: Mapping[str, TruncatedNormal]) -> None:
+        self._distributions = dict(distributions)
+
+    @classmethod
+    def parse(cls, text: str) -> "Ensemble":
+        """Reads "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5"; "" is the empty ensemble.
+
+        Raises ConfigError for a malformed entry, an invalid distribution or a repeated name.
+        """
+        distributions: dict[str, TruncatedNormal] = {}
+        for entry in filter(None, (part.strip() for part in text.split(";"))):
+            name, _, numbers = (part.strip() for part in entry.partition(":"))
+            if name in distributions:
+                raise ConfigError(f"ensemble names '{name}' twice")
+            distributions[name] = _parse_distribution(entry, numbers)
+        return cls(distributions)
+
+    def draw(self, rng: np.random.Generator) -> dict[str, float]:
+        """One robot: a value for each parameter, drawn in the order of the names."""
+        return {name: one.draw(rng) for name, one in self._distributions.items()}
+
+    def ends(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The robots with every parameter at its low and at its high: the limits of any draw."""
+        low = {name: one.low for name, one in self.items()}
+        high = {name: one.high for name, one in self.items()}
+        return low, high
+
+    def log_density(self, values: Mapping[str, float]) -> float:
+        """Log density of one robot; the parameters are independent."""
+        return sum(one.log_density(values[name]) for name, one in self.items())
+
+    def __getitem__(self, name: str) -> TruncatedNormal:
+        return self._distributions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._distributions)
+
+    def __len__(self) -> int:
+        return len(self._distributions)
+
+    def __str__(self) -> str:
+        return ";".join(f"{name}:{one}" for name, one in self.items())
+
+    def __repr__(self) -> str:
+        return f"Ensemble.parse({str(self)!r})"
+
+
+def _parse_distribution(entry: str, numbers: str) -> TruncatedNormal:
+    try:
+        mean, std, low, high = (float(number) for number in numbers.split(","))
+    except ValueError:
+        raise ConfigError(f"cannot read ensemble entry '{entry}': {SYNTAX}") from None
+    try:
+        return TruncatedNormal(mean, std, low, high)
+    except ConfigError as error:
+        raise ConfigError(f"ensemble entry '{entry}': {error}") from None
+
+
+def _shortest(value: float) -> str:
+    """The shortest text that reads back as the same number, whole numbers without '.0'."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def worst_episodes(returns: np.ndarray, epsilon: float) -> np.ndarray:
+    """Indices of the worst epsilon-quantile of the episodes, worst first (EPOpt, algorithm 1).
+
+    `returns` [N] are one batch's undiscounted returns. floor(epsilon * N) episodes, at least one,
+    ties by order of collection. Raises ConfigError for an empty or non-finite `returns`, or
+    epsilon outside (0, 1].
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    if returns.ndim != 1 or returns.size == 0 or not np.isfinite(returns).all():
+        raise ConfigError(f"returns must be finite numbers, shape [N], N > 0; got {returns}")
+    if not 0 < epsilon <= 1:
+        raise ConfigError(f"epsilon must be in (0, 1]; got {epsilon}")
+    count = max(1, math.floor(epsilon * returns.size + 1e-9))  # 0.29 * 100 is 28.999999999999996
+    return np.argsort(returns, kind="stable")[:count]
+
+
+def epsilon_at(iteration: int, epsilon: float = 0.1, warmup: int = 100) -> float:
+    """EPOpt's schedule: every episode for the first `warmup` iterations, then the worst `epsilon`.
+
+    Section 4.1: a policy which still fails everywhere learns nothing from its failures alone.
+    """
+    return 1.0 if iteration < warmup else epsilon

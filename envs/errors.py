@@ -1,0 +1,20 @@
+"""The one exception type for a user's mistakes."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """A user's mistake: its message is one line that says what was wrong and what to do."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
+    """The error for a name that is none of `choices`, with the nearest one suggested.
+
+    >>> raise unknown("parameter", "torso_mas", ["torso_mass", "friction"])
+    ConfigError: unknown parameter 'torso_mas'; did you mean 'torso_mass'? known: torso_mass, ...
+    """
+    choices = sorted(choices)
+    nearest = difflib.get_close_matches(name, choices, n=1)
+    hint = f" did you mean '{nearest[0]}'?" if nearest else ""
+    return ConfigError(f"unknown {kind} '{name}';{hint} known: {', '.join(choices)}")

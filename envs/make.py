@@ -1,0 +1,98 @@
+"""Builds an environment from its EnvSpec, and tells Gymnasium about all of them."""
+
+import importlib
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+import gymnasium as gym
+
+from envs.ensemble import Ensemble
+from envs.errors import ConfigError
+from envs.physics import Physics
+from envs.spec import ORIGINALS, EnvSpec, parse_physics
+from envs.wrappers import Distractors, NoisyAction, NoisyObservation, RobotEnsemble
+
+# Per backend: our module for it, its class, and the package which it needs.
+BACKENDS = {
+    "mujoco": ("envs.mujoco_physics", "MujocoPhysics", "gymnasium[mujoco]"),
+    "pybullet": ("envs.pybullet_physics", "BulletPhysics", "pybullet_envs_gymnasium"),
+    "classic": ("envs.classic_physics", "PendulumPhysics", "gymnasium"),
+}
+
+
+def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -> gym.Env:
+    """The environment of `spec`, time limit included, as Gymnasium's own `make` builds it.
+
+    `training=False` is for evaluation: rewards come without reward_offset. Observations keep the
+    original's dtype: float64 [O] on MuJoCo, else float32 [O]; actions are float32 [A] within the
+    space's bounds. `render_mode` is None, "human" or "rgb_array". Raises ConfigError if the
+    backend is not installed, or for a parameter which the robot does not have.
+    """
+    return gym.make(
+        robot_id(spec.task, spec.backend),
+        **{name: v for name, v in asdict(spec).items() if name not in ("task", "backend")},
+        training=training,
+        render_mode=render_mode,
+    )
+
+
+def build(
+    task: str,
+    backend: str,
+    training: bool = True,
+    render_mode: str | None = None,
+    **fields: Any,
+) -> gym.Env:
+    """The registered entry point: the environment without time limit; `fields` are EnvSpec's."""
+    spec = EnvSpec(task, backend, **fields)
+    env, physics = _original(spec, render_mode)
+    env = RobotEnsemble(
+        env,
+        physics,
+        Ensemble.parse(spec.ensemble),
+        spec.ensemble_size,
+        parse_physics(spec.physics),
+        training,
+    )
+    if spec.action_noise:
+        env = NoisyAction(env, spec.action_noise)
+    if spec.observation_noise:
+        env = NoisyObservation(env, spec.observation_noise)
+    if spec.distractors:
+        env = Distractors(env, spec.distractors)
+    return env
+
+
+def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]:
+    if render_mode not in (None, "human", "rgb_array"):
+        raise ConfigError(f"render_mode must be None, human or rgb_array; got '{render_mode}'")
+    module = _load(spec.backend)
+    env = module.make_original(ORIGINALS[spec.task, spec.backend], render_mode)
+    return env, getattr(module, BACKENDS[spec.backend][1])(env)
+
+
+def _load(backend: str) -> ModuleType:
+    """Our module for a backend; imported only here, so that each runs without the others."""
+    module, _, package = BACKENDS[backend]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = f"{backend} is not installed ({error}): pip install '{package}'"
+        raise ConfigError(message) from error
+
+
+def robot_id(task: str, backend: str) -> str:
+    """The id under which Gymnasium knows this environment, e.g. robots/cheetah-mujoco-v0."""
+    return f"robots/{task}-{backend}-v0"
+
+
+def register_all() -> None:
+    """Registers every task and backend with Gymnasium; no simulator is imported by it."""
+    for task, backend in ORIGINALS:
+        gym.register(
+            robot_id(task, backend),
+            entry_point="envs.make:build",
+            max_episode_steps=200 if task == "pendulum" else 1000,  # the originals'
+            kwargs={"task": task, "backend": backend},
+        )

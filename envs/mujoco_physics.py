@@ -1,0 +1,167 @@
+"""Physics of Gymnasium's MuJoCo robots."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from envs.physics import (
+    AIR_DENSITY,
+    AIR_VISCOSITY,
+    MASS_PREFIX,
+    PARAMETERS,
+    SCALES,
+    check_name,
+    check_values,
+)
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # all that a step depends on, solver warm start too
+
+
+def make_original(env_id: str, render_mode: str | None) -> gym.Env:
+    """Gymnasium's own environment, without its wrappers."""
+    with _without_deprecation_notice():
+        return gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
+
+
+@contextmanager
+def _without_deprecation_notice() -> Iterator[None]:
+    """HalfCheetah's model says `settotalmass`; MuJoCo prints that and writes MUJOCO_LOG.TXT."""
+
+    def handle(message: str) -> None:
+        if "settotalmass" not in message:
+            warnings.warn(message, stacklevel=2)
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(handle)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+class MujocoPhysics:
+    """The Physics protocol for a MujocoEnv; see physics.py for the parameters and their units."""
+
+    def __init__(self, env: gym.Env) -> None:
+        self.model, self.data = env.model, env.data
+        # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.
+        self._scratch = mujoco.MjData(self.model)
+        self._nominal = {name: array.copy() for name, array in self._arrays().items()}
+        self._state_size = mujoco.mj_stateSize(self.model, STATE)
+        self._nominal_air = (self.model.opt.density, self.model.opt.viscosity)
+        self._bodies = _named_bodies(self.model)
+        self._names = PARAMETERS["mujoco"] + tuple(MASS_PREFIX + body for body in self._bodies)
+        self._values: dict[str, float] = {}
+
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    def read(self, name: str) -> float:
+        check_name(name, self._names, "this robot")
+        option = self.model.opt
+        if name == "slope":
+            return math.degrees(math.atan2(-option.gravity[0], -option.gravity[2]))
+        if name == "head_wind":
+            return float(0.0 - option.wind[0])  # not -0.0
+        if name in (scaled := self._scaled()):
+            array, nominal = scaled[name]
+            at = np.argmax(np.abs(nominal))  # any entry that is not zero tells the scale
+            return float(array.flat[at] / nominal.flat[at])
+        return float(self.model.body_mass[self._body(name)])
+
+    def read_all(self) -> dict[str, float]:
+        return {name: self.read(name) for name in self._names}
+
+    def set(self, values: Mapping[str, float]) -> None:
+        check_values(values, self._names, "this robot")
+        if values == self._values:
+            return
+        for name, array in self._arrays().items():
+            array[:] = self._nominal[name]
+        scaled = self._scaled()
+        for name, value in values.items():
+            if name in scaled:
+                array, nominal = scaled[name]
+                array[:] = nominal * value
+            elif name not in ("slope", "head_wind"):
+                self._set_mass(self._body(name), value)
+        self._set_world(values.get("slope", 0.0), values.get("head_wind", 0.0))
+        self._values = dict(values)
+        self._refresh()
+
+    def get_state(self) -> np.ndarray:
+        """MuJoCo's own integration state, then the bodies' positions as the last step left them.
+
+        Those lag behind the joints by one step of the integrator, and Ant's reward reads them.
+        """
+        state = np.empty(self._state_size)
+        mujoco.mj_getState(self.model, self.data, state, STATE)
+        return np.concatenate([state, self.data.xpos.ravel()])
+
+    def set_state(self, state: np.ndarray) -> None:
+        mujoco.mj_setState(self.model, self.data, state[: self._state_size], STATE)
+        # For pictures. Not mj_forward: it overwrites the solver's warm start, so that the next
+        # step would not be the same to the bit.
+        mujoco.mj_kinematics(self.model, self.data)
+        self.data.xpos.flat[:] = state[self._state_size :]
+
+    def before_step(self) -> None:
+        """Nothing: MuJoCo's wind and gravity are part of the model."""
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The model's own arrays, by name: writing to them changes the robot."""
+        model = self.model
+        return {
+            "mass": model.body_mass,
+            "inertia": model.body_inertia,
+            "friction": model.geom_friction,
+            "damping": model.dof_damping,
+            "armature": model.dof_armature,
+            "actuator_strength": model.actuator_gear,
+            "gravity": model.opt.gravity,
+            "wind": model.opt.wind,
+        }
+
+    def _scaled(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Scale parameters: the model's array and its nominal values.
+
+        A contact takes the larger friction of its two geoms, so all are scaled, the floor's too.
+        """
+        arrays = self._arrays()
+        return {name: (arrays[name], self._nominal[name]) for name in SCALES}
+
+    def _body(self, name: str) -> int:
+        return self._bodies["torso" if name == "torso_mass" else name.removeprefix(MASS_PREFIX)]
+
+    def _set_mass(self, body: int, mass: float) -> None:
+        """Density changes, shape does not: the inertia scales with the mass."""
+        scale = mass / self._nominal["mass"][body]
+        self.model.body_mass[body] = mass
+        self.model.body_inertia[body] = self._nominal["inertia"][body] * scale
+
+    def _set_world(self, slope: float, head_wind: float) -> None:
+        angle = math.radians(slope)
+        gravity = np.linalg.norm(self._nominal["gravity"])
+        if slope:
+            self.model.opt.gravity[:] = (-gravity * math.sin(angle), 0, -gravity * math.cos(angle))
+        self.model.opt.wind[0] = -head_wind
+        # The models have no air, and wind without air does nothing.
+        air = (AIR_DENSITY, AIR_VISCOSITY) if head_wind else self._nominal_air
+        self.model.opt.density, self.model.opt.viscosity = air
+
+    def _refresh(self) -> None:
+        """Recomputes what the model and the state derive from the parameters."""
+        mujoco.mj_setConst(self.model, self._scratch)
+        self.data.qacc_warmstart[:] = 0  # the previous robot's: same seed, same bits
+        mujoco.mj_forward(self.model, self.data)
+
+
+def _named_bodies(model: mujoco.MjModel) -> dict[str, int]:
+    """Body ids by name; the world has no mass, and some of Ant's bodies have no name."""
+    names = ((model.body(i).name, i) for i in range(1, model.nbody))
+    return {name: i for name, i in names if name}

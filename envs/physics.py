@@ -1,0 +1,95 @@
+"""What can be changed about a robot: named physical parameters, on any simulator.
+
+| parameter           | unit                | meaning                                               |
+|---------------------|---------------------|-------------------------------------------------------|
+| `torso_mass`        | kg                  | the torso's mass; its inertia scales along            |
+| `mass/<body>`       | kg                  | the same for any named body                           |
+| `friction`          | scale of nominal    | every contact's friction                              |
+| `damping`           | scale of nominal    | joint damping (MuJoCo only)                           |
+| `armature`          | scale of nominal    | the joints' rotor inertia (MuJoCo only)               |
+| `actuator_strength` | scale of nominal    | torque for the same action                            |
+| `slope`             | degrees             | the ground rises ahead (+x); gravity is tilted, which |
+|                     |                     | is the same thing for a robot on an endless plane     |
+| `head_wind`         | m/s                 | air blowing against +x; 0 is no air at all            |
+| `mass`, `length`    | kg, m               | the pendulum's                                        |
+| `reward_offset`     | reward per step     | added in training only; no physics, any task          |
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from envs.errors import ConfigError, unknown
+
+MASS_PREFIX = "mass/"
+REWARD_OFFSET = "reward_offset"
+SCALES = ("friction", "damping", "armature", "actuator_strength")
+AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
+AIR_VISCOSITY = 1.8e-5  # [Pa s]
+
+# Bullet reads neither damping nor armature from the robots' files: there is no nominal to scale.
+PARAMETERS = {
+    "mujoco": ("torso_mass", *SCALES, "slope", "head_wind"),
+    "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
+    "classic": ("mass", "length"),
+}
+
+
+class Physics(Protocol):
+    """One simulated robot's parameters and state."""
+
+    def names(self) -> tuple[str, ...]:
+        """The parameters that this robot has, `mass/<body>` for each of its bodies included."""
+
+    def read(self, name: str) -> float:
+        """The parameter's value as the simulator holds it now; ConfigError if unknown."""
+
+    def read_all(self) -> dict[str, float]:
+        """Every parameter, by name."""
+
+    def set(self, values: Mapping[str, float]) -> None:
+        """Makes the robot the nominal one but for `values`; what is not named turns nominal.
+
+        Raises ConfigError for an unknown name or an impossible value; then nothing has changed.
+        """
+
+    def get_state(self) -> np.ndarray:
+        """The simulation's state [S], from which another simulator of the robot can go on."""
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Puts the simulation into a state that `get_state` returned."""
+
+    def before_step(self) -> None:
+        """To be called before each step: applies the forces that last for one step only."""
+
+
+def check_name(name: str, known: tuple[str, ...], owner: str) -> None:
+    """Raises ConfigError unless `name` is one of the parameters `known` to `owner`."""
+    if name not in known:
+        raise unknown(f"parameter of {owner}", name, known)
+
+
+def check_value(name: str, value: float) -> None:
+    """Raises ConfigError unless `value` is possible for the parameter `name`."""
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+        raise ConfigError(f"{name} must be a number; got {value!r}")
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} must be finite; got {value}")
+    if name in ("torso_mass", "mass", "length") or name.startswith(MASS_PREFIX):
+        if value <= 0:
+            raise ConfigError(f"{name} must be positive; got {value}")
+    elif name in SCALES and value < 0:
+        raise ConfigError(f"{name} is a scale of the nominal and must be >= 0; got {value}")
+    elif name == "slope" and abs(value) >= 90:
+        raise ConfigError(f"slope is in degrees and must be between -90 and 90; got {value}")
+
+
+def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:
+    """Raises ConfigError unless every name is known and every value possible."""
+    for name, value in values.items():
+        check_name(name, known, owner)
+        check_value(name, value)
+    if "torso_mass" in values and MASS_PREFIX + "torso" in values:
+        raise ConfigError("torso_mass and mass/torso are the same body's: set one of them")

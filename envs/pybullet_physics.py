@@ -1,0 +1,161 @@
+"""Physics of PyBullet's robots (package pybullet_envs_gymnasium)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, check_name, check_values
+from envs.quiet import silent_streams
+
+with silent_streams():  # it prints its build time
+    import pybullet_envs_gymnasium  # noqa: F401  registers its environments with Gymnasium
+    from pybullet_utils.bullet_client import BulletClient
+
+BASE = -1  # Bullet's index of a robot's first body; the others have their joint's
+MASS, FRICTION = 0, 1  # indices into getDynamicsInfo
+GRAVITY = 9.8  # [m/s^2] as the stadium scene sets it at each reset
+
+
+def make_original(env_id: str, render_mode: str | None) -> gym.Env:
+    """The package's own environment, without its wrappers, its robot loaded.
+
+    The package connects and loads at the first reset, so that is done here: the physics can be
+    read at once, and every reset of the user's is alike.
+    """
+    env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
+    with silent_streams():  # connecting prints "argv[0]="
+        env.reset()
+    return env
+
+
+class BulletPhysics:
+    """The Physics protocol for a WalkerBaseBulletEnv; see physics.py for parameters and units.
+
+    Wind pushes the torso alone, with the drag 1/2 density area v^2 along x; the area is the front
+    of the torso's bounding box, v the air's speed relative to it.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        self._env = env
+        self._client: BulletClient = env._p
+        self._robot, self._torso = _place_of(env.robot.robot_body)
+        links = range(BASE, self._client.getNumJoints(self._robot))
+        self._nominal = {link: self._dynamics(link) for link in links}
+        self._bodies = self._named_bodies()
+        self._names = PARAMETERS["pybullet"] + tuple(MASS_PREFIX + name for name in self._bodies)
+        self._nominal_power = env.robot.power
+        self._front = self._frontal_area()
+        self._head_wind = 0.0
+
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    def read(self, name: str) -> float:
+        check_name(name, self._names, "this robot")
+        if name == "friction":
+            nominal = self._nominal[self._torso][FRICTION]
+            return self._dynamics(self._torso)[FRICTION] / nominal
+        if name == "actuator_strength":
+            return self._env.robot.power / self._nominal_power
+        if name == "slope":
+            world = self._client.getPhysicsEngineParameters()
+            ahead, up = world["gravityAccelerationX"], world["gravityAccelerationZ"]
+            return math.degrees(math.atan2(-ahead, -up))
+        if name == "head_wind":
+            return self._head_wind
+        return self._dynamics(self._link(name))[MASS]
+
+    def read_all(self) -> dict[str, float]:
+        return {name: self.read(name) for name in self._names}
+
+    def set(self, values: Mapping[str, float]) -> None:
+        check_values(values, self._names, "this robot")
+        others = ("friction", "actuator_strength", "slope", "head_wind")
+        masses = {self._link(name): v for name, v in values.items() if name not in others}
+        friction = values.get("friction", 1.0)
+        for link, nominal in self._nominal.items():
+            self._set_link(link, masses.get(link, nominal[MASS]), nominal[FRICTION] * friction)
+        self._env.robot.power = self._nominal_power * values.get("actuator_strength", 1.0)
+        angle = math.radians(values.get("slope", 0.0))
+        self._client.setGravity(-GRAVITY * math.sin(angle), 0, -GRAVITY * math.cos(angle))
+        self._head_wind = float(values.get("head_wind", 0.0))
+
+    def get_state(self) -> np.ndarray:
+        """Base pose and velocities, joint angles and velocities, and what the package remembers.
+
+        Bullet's own saveState cannot be loaded by another client; this can. It leaves out the
+        solver's caches, which the next step has not been seen to depend on.
+        """
+        client, env = self._client, self._env
+        base = [*client.getBasePositionAndOrientation(self._robot)]
+        base += [*client.getBaseVelocity(self._robot)]
+        joints = [state[:2] for state in client.getJointStates(self._robot, self._joints())]
+        memory = [env.potential, env.robot.initial_z, *env.robot.feet_contact]
+        return np.concatenate([*base, *joints, memory])
+
+    def set_state(self, state: np.ndarray) -> None:
+        client, env = self._client, self._env
+        base, joints, memory = np.split(state, [13, 13 + 2 * len(self._joints())])
+        if self._nominal[BASE][MASS] > 0:  # else the base is the world, and never moves
+            client.resetBasePositionAndOrientation(self._robot, base[:3], base[3:7])
+            client.resetBaseVelocity(self._robot, base[7:10], base[10:])
+        for joint, (angle, speed) in zip(self._joints(), joints.reshape(-1, 2), strict=True):
+            client.resetJointState(self._robot, joint, angle, speed)
+        env.potential, env.robot.initial_z = memory[:2]
+        env.robot.feet_contact[:] = memory[2:]
+
+    def before_step(self) -> None:
+        """Wind: Bullet forgets an external force after one step."""
+        if not self._head_wind:
+            return
+        speed, at = self._torso_motion()
+        against = speed + self._head_wind
+        force = -0.5 * AIR_DENSITY * self._front * abs(against) * against
+        world_frame = self._client.WORLD_FRAME
+        self._client.applyExternalForce(self._robot, self._torso, (force, 0, 0), at, world_frame)
+
+    def _joints(self) -> range:
+        return range(self._client.getNumJoints(self._robot))
+
+    def _dynamics(self, link: int) -> tuple[float, float]:
+        """Mass [kg] and lateral friction."""
+        return self._client.getDynamicsInfo(self._robot, link)[:2]
+
+    def _link(self, name: str) -> int:
+        return self._bodies["torso" if name == "torso_mass" else name.removeprefix(MASS_PREFIX)]
+
+    def _named_bodies(self) -> dict[str, int]:
+        """The links with a mass, by name; the other links only connect these."""
+        places = {name: _place_of(part) for name, part in self._env.robot.parts.items()}
+        return {
+            name: link
+            for name, (robot, link) in places.items()
+            if robot == self._robot and self._nominal[link][MASS] > 0
+        }
+
+    def _set_link(self, link: int, mass: float, friction: float) -> None:
+        """changeDynamics scales the inertia with the mass."""
+        self._client.changeDynamics(self._robot, link, lateralFriction=friction)
+        if mass != self._dynamics(link)[MASS]:
+            self._client.changeDynamics(self._robot, link, mass=mass)
+
+    def _frontal_area(self) -> float:
+        """[m^2] of the torso's bounding box, seen from ahead."""
+        low, high = self._client.getAABB(self._robot, self._torso)
+        return (high[1] - low[1]) * (high[2] - low[2])
+
+    def _torso_motion(self) -> tuple[float, Any]:
+        """The torso's speed along x [m/s] and its centre of mass [m]."""
+        if self._torso == BASE:
+            at, _ = self._client.getBasePositionAndOrientation(self._robot)
+            return self._client.getBaseVelocity(self._robot)[0][0], at
+        link = self._client.getLinkState(self._robot, self._torso, computeLinkVelocity=1)
+        return link[6][0], link[0]
+
+
+def _place_of(part: Any) -> tuple[int, int]:
+    """Bullet's numbers for a robot's part: the robot and the link."""
+    return part.bodies[part.bodyIndex], part.bodyPartIndex

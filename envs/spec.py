@@ -1,0 +1,136 @@
+"""EnvSpec: everything that defines an environment, as scalars that fit on a command line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.ensemble import Ensemble
+from envs.errors import ConfigError, unknown
+from envs.physics import MASS_PREFIX, PARAMETERS, REWARD_OFFSET, check_values
+
+# Gymnasium's id of the environment under each of ours.
+ORIGINALS = {
+    ("cheetah", "mujoco"): "HalfCheetah-v5",
+    ("hopper", "mujoco"): "Hopper-v5",
+    ("walker", "mujoco"): "Walker2d-v5",
+    ("ant", "mujoco"): "Ant-v5",
+    ("cheetah", "pybullet"): "HalfCheetahBulletEnv-v0",
+    ("hopper", "pybullet"): "HopperBulletEnv-v0",
+    ("walker", "pybullet"): "Walker2DBulletEnv-v0",
+    ("ant", "pybullet"): "AntBulletEnv-v0",
+    ("pendulum", "classic"): "Pendulum-v1",
+}
+
+# [kg] What the default ensembles and grids vary: the torso, or the pendulum itself.
+NOMINAL_MASS = {
+    ("cheetah", "mujoco"): 6.2502,
+    ("hopper", "mujoco"): 3.6652,
+    ("walker", "mujoco"): 3.6652,
+    ("ant", "mujoco"): 0.32725,
+    ("cheetah", "pybullet"): 9.4573,
+    ("hopper", "pybullet"): 3.6652,
+    ("walker", "pybullet"): 3.6652,
+    ("ant", "pybullet"): 65.45,
+    ("pendulum", "classic"): 1.0,
+}
+
+EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # 1610.01283, table 1: the same for both robots
+EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))
+
+TASKS = tuple(dict.fromkeys(task for task, _ in ORIGINALS))
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """One environment. Raises ConfigError, naming the field, for anything impossible."""
+
+    task: str  # one of TASKS
+    backend: str  # the simulator: one of backends_of(task)
+    ensemble: str = ""  # "name:mean,std,low,high;..." drawn at each episode's start; "" draws none
+    ensemble_size: int = 0  # robots, drawn at the first reset; 0 is a new robot each episode
+    physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
+    distractors: int = 0  # N(0, 1) numbers appended to the observation
+    observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
+    action_noise: float = 0.0  # the same for the action, clipped to its bounds afterwards
+
+    def __post_init__(self) -> None:
+        if self.backend not in backends_of(self.task):
+            raise unknown(f"backend of {self.task}", self.backend, backends_of(self.task))
+        for field in ("ensemble_size", "distractors"):
+            _check_field(field, getattr(self, field), int)
+        for field in ("observation_noise", "action_noise"):
+            _check_field(field, getattr(self, field), float)
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        ensemble, fixed = Ensemble.parse(self.ensemble), parse_physics(self.physics)
+        if self.ensemble_size and not ensemble:
+            raise ConfigError("ensemble_size needs an ensemble: set ensemble too")
+        if both := sorted(ensemble.keys() & fixed.keys()):
+            raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
+        known = (*PARAMETERS[self.backend], REWARD_OFFSET)
+        for drawn in ensemble.ends():
+            values = fixed | drawn
+            # The bodies' names are the simulator's to know: make_env checks them.
+            bodies = [name for name in values if name.startswith(MASS_PREFIX)]
+            if self.backend == "classic":
+                bodies = []
+            check_values(values, (*known, *bodies), f"{self.task} on {self.backend}")
+
+
+def _check_field(field: str, value: object, kind: type) -> None:
+    accepted = int if kind is int else int | float
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise ConfigError(f"{field} must be {kind.__name__}; got {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{field} must be finite and >= 0; got {value}")
+
+
+def parse_physics(text: str) -> dict[str, float]:
+    """Reads "torso_mass=7.5,friction=0.8"; ConfigError for malformed entries, repeated names."""
+    values: dict[str, float] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = (part.strip() for part in entry.partition("="))
+        if name in values:
+            raise ConfigError(f"physics names '{name}' twice")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            message = f"cannot read physics entry '{entry}': write 'name=value,name=value'"
+            raise ConfigError(message) from None
+    return values
+
+
+def backends_of(task: str) -> tuple[str, ...]:
+    """The simulators which have `task`; ConfigError if there is no such task."""
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    return tuple(backend for known, backend in ORIGINALS if known == task)
+
+
+def mass_parameter(task: str) -> str:
+    """The parameter which default_ensemble and default_grid are about."""
+    return "mass" if task == "pendulum" else "torso_mass"
+
+
+def default_ensemble(task: str, backend: str) -> str:
+    """The ensemble to train on, as EnvSpec.ensemble takes it: masses in kg.
+
+    EPOpt's own for MuJoCo's cheetah and hopper (1610.01283, table 1); for the others the same
+    shape around the nominal mass m: mean m, std m/4, in [m/2, 3m/2].
+    """
+    EnvSpec(task, backend)  # raises what is wrong with the pair
+    if (task, backend) in EPOPT_ROBOTS:
+        return EPOPT_ENSEMBLE
+    mass = NOMINAL_MASS[task, backend]
+    numbers = ",".join(f"{mass * factor:.6g}" for factor in (1, 0.25, 0.5, 1.5))
+    return f"{mass_parameter(task)}:{numbers}"
+
+
+def default_grid(task: str, backend: str) -> tuple[float, ...]:
+    """Nine masses [kg] to evaluate on, evenly from low/2 to 1.5 high of the default ensemble.
+
+    Five lie inside the training range, both of its ends included; one below and three above.
+    """
+    (one,) = Ensemble.parse(default_ensemble(task, backend)).values()
+    return tuple(np.linspace(one.low / 2, one.high * 1.5, 9).round(6).tolist())

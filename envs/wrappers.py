@@ -1,0 +1,189 @@
+"""What our environments add to the originals: robots that change, noise and distractors."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.utils import RecordConstructorArgs
+
+from envs.ensemble import Ensemble
+from envs.errors import ConfigError
+from envs.physics import REWARD_OFFSET, Physics, check_values
+
+# One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
+# leaves the others' numbers, and the simulator's own, as they were.
+ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
+
+
+def _stream(seed: int | None, purpose: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))
+
+
+class RobotEnsemble(gym.Wrapper):
+    """Puts a robot into the simulator at each reset and tells which in `info["physics"]`.
+
+    The robot is the nominal one, changed by `fixed`, then by a draw from `ensemble`, then by
+    `reset(options={"physics": {...}})`, which holds for that episode. `ensemble_size` robots are
+    drawn at the first reset and at each `reset(seed=)`, and each episode takes one of them
+    uniformly; 0 draws a new robot each episode. `info["physics"]` maps each parameter that was
+    named anywhere to its value read back from the simulator.
+
+    `reward_offset` is added to each reward when `training`; else it is reported as 0.0. Raises
+    ConfigError for a parameter which the robot does not have.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        physics: Physics,
+        ensemble: Ensemble,
+        ensemble_size: int = 0,
+        fixed: dict[str, float] | None = None,
+        training: bool = False,
+    ) -> None:
+        super().__init__(env)
+        self.physics = physics
+        self.ensemble = ensemble
+        self._size = ensemble_size
+        self._fixed = fixed or {}
+        self._training = training
+        self._rng: np.random.Generator | None = None
+        self._robots: list[dict[str, float]] = []
+        self._reward_offset = 0.0
+        for drawn in ensemble.ends():
+            self._check(self._fixed | drawn)
+        self._place(self._fixed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        chosen, others = _split(options)
+        if seed is not None or self._rng is None:
+            self._rng = _stream(seed, ROBOT)
+            self._robots = [self.ensemble.draw(self._rng) for _ in range(self._size)]
+        values = self._fixed | self._draw() | chosen
+        self._check(values)
+        observation, info = self.env.reset(seed=seed, options=others)
+        # After the original's reset, which on Bullet restores its own gravity.
+        self._place(values)
+        read = {name: self.physics.read(name) for name in values if name != REWARD_OFFSET}
+        if REWARD_OFFSET in values:
+            read[REWARD_OFFSET] = self._reward_offset
+        return observation, info | {"physics": read}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        self.physics.before_step()
+        if not self._reward_offset:
+            return self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward + self._reward_offset, terminated, truncated, info
+
+    def _draw(self) -> dict[str, float]:
+        if self._robots:
+            return self._robots[self._rng.integers(self._size)]
+        return self.ensemble.draw(self._rng)
+
+    def _check(self, values: dict[str, float]) -> None:
+        check_values(values, (*self.physics.names(), REWARD_OFFSET), "this robot")
+
+    def _place(self, values: dict[str, float]) -> None:
+        self.physics.set({name: v for name, v in values.items() if name != REWARD_OFFSET})
+        self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
+
+
+def _split(options: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, Any] | None]:
+    """Our part of reset's options, and what is left for the original environment."""
+    if options is None or "physics" not in options:
+        return {}, options
+    chosen = options["physics"]
+    if not isinstance(chosen, dict):
+        raise ConfigError(f"options['physics'] must be a dict of name: value; got {chosen!r}")
+    others = {key: value for key, value in options.items() if key != "physics"}
+    return chosen, others or None
+
+
+def find_robot(env: gym.Env) -> RobotEnsemble:
+    """The RobotEnsemble inside `env`; its step knows no time limit, noise or distractors.
+
+    Raises ConfigError if there is none: the environment is not one of ours.
+    """
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, RobotEnsemble):
+            return layer
+        layer = layer.env
+    raise ConfigError(f"{env} has no RobotEnsemble: make it with envs.make_env")
+
+
+class NoisyObservation(gym.ObservationWrapper, RecordConstructorArgs):
+    """observation * (1 + noise * N(0, 1)), a new number for each entry and step."""
+
+    def __init__(self, env: gym.Env, noise: float) -> None:
+        RecordConstructorArgs.__init__(self, noise=noise)
+        super().__init__(env)
+        space = env.observation_space
+        self.observation_space = Box(-np.inf, np.inf, space.shape, space.dtype)
+        self._noise = noise
+        self._rng: np.random.Generator | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None or self._rng is None:
+            self._rng = _stream(seed, OBSERVATION_NOISE)
+        return super().reset(seed=seed, options=options)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        scale = 1 + self._noise * self._rng.standard_normal(observation.shape)
+        return (observation * scale).astype(self.observation_space.dtype)
+
+
+class NoisyAction(gym.ActionWrapper, RecordConstructorArgs):
+    """action * (1 + noise * N(0, 1)), a new number for each entry and step, then clipped."""
+
+    def __init__(self, env: gym.Env, noise: float) -> None:
+        RecordConstructorArgs.__init__(self, noise=noise)
+        super().__init__(env)
+        self._noise = noise
+        self._rng: np.random.Generator | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None or self._rng is None:
+            self._rng = _stream(seed, ACTION_NOISE)
+        return super().reset(seed=seed, options=options)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        space = self.action_space
+        noisy = action * (1 + self._noise * self._rng.standard_normal(space.shape))
+        return np.clip(noisy, space.low, space.high).astype(space.dtype)
+
+
+class Distractors(gym.ObservationWrapper, RecordConstructorArgs):
+    """Appends `count` independent N(0, 1) numbers to the observation, new at each step."""
+
+    def __init__(self, env: gym.Env, count: int) -> None:
+        RecordConstructorArgs.__init__(self, count=count)
+        super().__init__(env)
+        space = env.observation_space
+        unbounded = np.full(count, np.inf)
+        self.observation_space = Box(
+            np.concatenate([space.low, -unbounded]).astype(space.dtype),
+            np.concatenate([space.high, unbounded]).astype(space.dtype),
+            dtype=space.dtype,
+        )
+        self._count = count
+        self._rng: np.random.Generator | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None or self._rng is None:
+            self._rng = _stream(seed, DISTRACTORS)
+        return super().reset(seed=seed, options=options)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        extra = self._rng.standard_normal(self._count).astype(observation.dtype)
+        return np.concatenate([observation, extra])

@@ -1,0 +1,112 @@
+"""Runs any experiment of the project: `python run_experiments.py --exp=diffcritic_cheetah`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow speaks of missing CUDA
+
+import tensorflow as tf
+from absl import app, flags
+from tqdm import tqdm
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.experiment import (
+    create_folder,
+    find_experiment,
+    make_settings,
+    run_folder,
+    write_config,
+)
+from baselines_tf2.ddpg.experiments import EXPERIMENTS
+from envs import ConfigError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
+flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
+flags.DEFINE_string("backend", None, "mujoco or pybullet; default: the experiment's first.")
+flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", lower_bound=0)
+flags.DEFINE_integer("num_timesteps", None, "Environment steps; short for --set=train...")
+flags.DEFINE_string("logdir", "runs", "Where run folders go: <logdir>/<exp>/<backend>/seed_<n>.")
+flags.DEFINE_bool("eager", False, "Run every update uncompiled, to step through it.")
+flags.DEFINE_string("preset", "default", "default: learns best here; original: the source's.")
+flags.DEFINE_multi_string("set", [], "Override a setting, as in --set=agent.gamma=0.98.")
+flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
+
+
+class Bar:
+    """A tqdm bar of steps, steps per second, time left and return."""
+
+    def __init__(self, total: int):
+        self._bar = tqdm(total=total, unit="step", unit_scale=True, disable=None, mininterval=0.5)
+
+    def update(self, step: int, episode_return: float | None) -> None:
+        if episode_return is not None:
+            self._bar.set_postfix({"return": f"{episode_return:.1f}"}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def main(argv: list[str]) -> None:
+    try:
+        if argv[1:]:
+            raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
+        if FLAGS.list:
+            _print_table()
+        elif FLAGS.exp is None:
+            raise ConfigError("name an experiment with --exp=...; --list shows them")
+        else:
+            _run()
+    except (ConfigError, TrainingError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"error: {error.strerror or error}{where}")
+
+
+def _print_table() -> None:
+    width = max(map(len, EXPERIMENTS))
+    for experiment in EXPERIMENTS.values():
+        print(f"{experiment.name:{width}}  {experiment.description:52}  {experiment.source}")
+
+
+def _run() -> None:
+    experiment = find_experiment(EXPERIMENTS, FLAGS.exp)
+    overrides = list(FLAGS.set)
+    if FLAGS.num_timesteps is not None:
+        overrides.append(f"train.num_timesteps={FLAGS.num_timesteps}")
+    settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, overrides)
+    # One thread an operation: TensorFlow's pool would fight with the thread that steps.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.run_functions_eagerly(FLAGS.eager)
+    backend = FLAGS.backend or experiment.backends[0]
+    folder = run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)
+    run = experiment.prepare(settings, FLAGS.seed)
+    create_folder(folder, overwrite=FLAGS.overwrite)
+    flag_values = {"exp": experiment.name, "backend": backend, "seed": FLAGS.seed}
+    flag_values |= {"preset": FLAGS.preset, "eager": FLAGS.eager, "set": overrides}
+    write_config(folder, flag_values, settings)
+    _train(run, folder, experiment.num_timesteps(settings))
+
+
+def _train(run, folder: Path, num_timesteps: int) -> None:
+    start, bar = time.perf_counter(), Bar(num_timesteps)
+    try:
+        summary = run(folder, bar)
+    finally:
+        bar.close()
+    seconds = time.perf_counter() - start
+    print(
+        f"\n{num_timesteps:,} steps in {seconds:.0f} s, {num_timesteps / seconds:,.0f} per second"
+    )
+    for name, text in summary.items():
+        print(f"{name:9}{text}")
+    print(f"{'curves':9}{folder}/curves.png, and tensorboard --logdir {folder}")
+    print(f"{'numbers':9}{folder}/metrics.csv, eval.csv, config.json, weights.npz")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,4 +1,4 @@
-"""Moving an ensemble towards a target robot, from the target's transitions (EPOpt, section 3.3)."""
+"""Moving an ensemble towards a target robot, from its transitions (EPOpt, 1610.01283)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -40,15 +40,15 @@ def adapt(
     num_samples: int,
     rng: np.random.Generator,
 ) -> Adaptation:
-    """Moves `ensemble` to where robots explain `transitions` (EPOpt, section 3.3, equation 1).
+    """Moves `ensemble` to where robots explain `transitions` (EPOpt, 1610.01283).
 
     `num_samples` robots p_i come from a proposal: the ensemble with twice its stds. Each has the
     weight w_i = exp(log_likelihood(p_i, transitions)) * ensemble(p_i) / proposal(p_i), normalised.
     The answer's means and stds are the weighted samples'; each parameter keeps its range. Of the
     weighted covariance only the diagonal is kept: an Ensemble's parameters are independent, so
-    that with several of them a ridge of equally likely robots becomes the box around it. Calling
-    it again with the answer uses the same evidence twice and narrows it, as in EPOpt's rounds
-    of new data it should. Raises ConfigError if there is nothing to sample or to explain.
+    that with several of them a ridge of equally likely robots becomes the box around it. One
+    round narrows a std at most fourfold. Bring new transitions to each round: the same ones
+    would count twice. Raises ConfigError if there is nothing to sample or to explain.
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
@@ -114,7 +114,7 @@ def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
     def log_likelihood(values: Mapping[str, float], transitions: Sequence[Transition]) -> float:
         observed = np.array([one.obs1 for one in transitions], dtype=np.float64)
         scale = error * (observed.std(axis=0) + 1e-8)  # an entry that never moves tells nothing
-        robot.physics.set(values)
+        robot.place(values)
         z = (np.array([_predict(robot, one) for one in transitions]) - observed) / scale
         return float(-0.5 * np.sum(z**2) - len(z) * np.sum(np.log(scale * np.sqrt(2 * np.pi))))
 

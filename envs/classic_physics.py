@@ -1,22 +1,26 @@
 """Physics of Gymnasium's Pendulum."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import gymnasium as gym
 import numpy as np
 
-from envs.physics import PARAMETERS, check_name, check_values
+from envs.errors import ConfigError
+from envs.physics import PARAMETERS, Physics, check_name, check_values
 
 ATTRIBUTES = {"mass": "m", "length": "l"}
 
 
 def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     """Gymnasium's own environment, without its wrappers."""
+    if render_mode and find_spec("pygame") is None:
+        raise ConfigError("pictures need pygame: pip install 'gymnasium[classic-control]'")
     return gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
 
 
-class PendulumPhysics:
-    """The Physics protocol for PendulumEnv: `mass` [kg] and `length` [m]."""
+class PendulumPhysics(Physics):
+    """Physics of PendulumEnv: `mass` [kg] and `length` [m]."""
 
     def __init__(self, env: gym.Env) -> None:
         self._env = env
@@ -29,9 +33,6 @@ class PendulumPhysics:
         check_name(name, self.names(), "the pendulum")
         return float(getattr(self._env, ATTRIBUTES[name]))
 
-    def read_all(self) -> dict[str, float]:
-        return {name: self.read(name) for name in self.names()}
-
     def set(self, values: Mapping[str, float]) -> None:
         check_values(values, self.names(), "the pendulum")
         for name, value in (self._nominal | dict(values)).items():
@@ -42,6 +43,3 @@ class PendulumPhysics:
 
     def set_state(self, state: np.ndarray) -> None:
         self._env.state = np.array(state)
-
-    def before_step(self) -> None:
-        """Nothing: the pendulum knows no force of one step."""

@@ -17,7 +17,7 @@ SYNTAX = "write 'name:mean,std,low,high' and separate several with ';'"
 class TruncatedNormal:
     """A normal(mean, std) conditioned on [low, high], all four in the parameter's own unit.
 
-    `mean` and `std` are the untruncated normal's, as in EPOpt's table 1. Raises ConfigError
+    `mean` and `std` are the untruncated normal's, as in EPOpt's tables. Raises ConfigError
     unless all are finite, std > 0 and low <= mean <= high with low < high.
     """
 
@@ -125,7 +125,7 @@ def _shortest(value: float) -> str:
 
 
 def worst_episodes(returns: np.ndarray, epsilon: float) -> np.ndarray:
-    """Indices of the worst epsilon-quantile of the episodes, worst first (EPOpt, algorithm 1).
+    """Indices of the worst epsilon-quantile of the episodes, worst first (EPOpt, 1610.01283).
 
     `returns` [N] are one batch's undiscounted returns. floor(epsilon * N) episodes, at least one,
     ties by order of collection. Raises ConfigError for an empty or non-finite `returns`, or
@@ -143,6 +143,6 @@ def worst_episodes(returns: np.ndarray, epsilon: float) -> np.ndarray:
 def epsilon_at(iteration: int, epsilon: float = 0.1, warmup: int = 100) -> float:
     """EPOpt's schedule: every episode for the first `warmup` iterations, then the worst `epsilon`.
 
-    Section 4.1: a policy which still fails everywhere learns nothing from its failures alone.
+    A policy which still fails everywhere has little to learn from its worst failures alone.
     """
     return 1.0 if iteration < warmup else epsilon

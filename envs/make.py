@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from envs.display import has_screen
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
 from envs.physics import Physics
@@ -67,6 +68,8 @@ def build(
 def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]:
     if render_mode not in (None, "human", "rgb_array"):
         raise ConfigError(f"render_mode must be None, human or rgb_array; got '{render_mode}'")
+    if render_mode == "human" and not has_screen():  # the simulators would end the interpreter
+        raise ConfigError("render_mode 'human' needs a screen, and there is none: use 'rgb_array'")
     module = _load(spec.backend)
     env = module.make_original(ORIGINALS[spec.task, spec.backend], render_mode)
     return env, getattr(module, BACKENDS[spec.backend][1])(env)

@@ -9,12 +9,14 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
+from envs.display import prepare_drawing_without_screen
 from envs.physics import (
     AIR_DENSITY,
     AIR_VISCOSITY,
     MASS_PREFIX,
     PARAMETERS,
     SCALES,
+    Physics,
     check_name,
     check_values,
 )
@@ -24,6 +26,8 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # all that a step depends on, solve
 
 def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     """Gymnasium's own environment, without its wrappers."""
+    if render_mode:
+        prepare_drawing_without_screen()
     with _without_deprecation_notice():
         return gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
 
@@ -44,8 +48,8 @@ def _without_deprecation_notice() -> Iterator[None]:
         mujoco.set_mju_user_warning(before)
 
 
-class MujocoPhysics:
-    """The Physics protocol for a MujocoEnv; see physics.py for the parameters and their units."""
+class MujocoPhysics(Physics):
+    """Physics of a MujocoEnv; see physics.py for the parameters and their units."""
 
     def __init__(self, env: gym.Env) -> None:
         self.model, self.data = env.model, env.data
@@ -73,9 +77,6 @@ class MujocoPhysics:
             at = np.argmax(np.abs(nominal))  # any entry that is not zero tells the scale
             return float(array.flat[at] / nominal.flat[at])
         return float(self.model.body_mass[self._body(name)])
-
-    def read_all(self) -> dict[str, float]:
-        return {name: self.read(name) for name in self._names}
 
     def set(self, values: Mapping[str, float]) -> None:
         check_values(values, self._names, "this robot")
@@ -109,9 +110,6 @@ class MujocoPhysics:
         # step would not be the same to the bit.
         mujoco.mj_kinematics(self.model, self.data)
         self.data.xpos.flat[:] = state[self._state_size :]
-
-    def before_step(self) -> None:
-        """Nothing: MuJoCo's wind and gravity are part of the model."""
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """The model's own arrays, by name: writing to them changes the robot."""

@@ -1,18 +1,18 @@
 """What can be changed about a robot: named physical parameters, on any simulator.
 
-| parameter           | unit                | meaning                                               |
-|---------------------|---------------------|-------------------------------------------------------|
-| `torso_mass`        | kg                  | the torso's mass; its inertia scales along            |
-| `mass/<body>`       | kg                  | the same for any named body                           |
-| `friction`          | scale of nominal    | every contact's friction                              |
-| `damping`           | scale of nominal    | joint damping (MuJoCo only)                           |
-| `armature`          | scale of nominal    | the joints' rotor inertia (MuJoCo only)               |
-| `actuator_strength` | scale of nominal    | torque for the same action                            |
-| `slope`             | degrees             | the ground rises ahead (+x); gravity is tilted, which |
-|                     |                     | is the same thing for a robot on an endless plane     |
-| `head_wind`         | m/s                 | air blowing against +x; 0 is no air at all            |
-| `mass`, `length`    | kg, m               | the pendulum's                                        |
-| `reward_offset`     | reward per step     | added in training only; no physics, any task          |
+| parameter           | unit             | meaning                                               |
+|---------------------|------------------|-------------------------------------------------------|
+| `torso_mass`        | kg               | the torso's mass; its inertia scales along            |
+| `mass/<body>`       | kg               | the same for any named body                           |
+| `friction`          | scale of nominal | every contact's friction                              |
+| `damping`           | scale of nominal | joint damping (MuJoCo only)                           |
+| `armature`          | scale of nominal | the joints' rotor inertia (MuJoCo only)               |
+| `actuator_strength` | scale of nominal | torque for the same action                            |
+| `slope`             | degrees          | the ground rises ahead (+x); gravity is tilted, which |
+|                     |                  | is the same thing for a robot on an endless plane     |
+| `head_wind`         | m/s              | air blowing against +x; 0 is no air at all            |
+| `mass`, `length`    | kg, m            | the pendulum's                                        |
+| `reward_offset`     | reward per step  | added in training only; no physics, any task          |
 """
 
 import math
@@ -38,7 +38,7 @@ PARAMETERS = {
 
 
 class Physics(Protocol):
-    """One simulated robot's parameters and state."""
+    """One simulated robot's parameters and state; the simulators' classes inherit from it."""
 
     def names(self) -> tuple[str, ...]:
         """The parameters that this robot has, `mass/<body>` for each of its bodies included."""
@@ -48,6 +48,7 @@ class Physics(Protocol):
 
     def read_all(self) -> dict[str, float]:
         """Every parameter, by name."""
+        return {name: self.read(name) for name in self.names()}
 
     def set(self, values: Mapping[str, float]) -> None:
         """Makes the robot the nominal one but for `values`; what is not named turns nominal.
@@ -62,7 +63,7 @@ class Physics(Protocol):
         """Puts the simulation into a state that `get_state` returned."""
 
     def before_step(self) -> None:
-        """To be called before each step: applies the forces that last for one step only."""
+        """To be called before each step, for forces that a simulator forgets after one."""
 
 
 def check_name(name: str, known: tuple[str, ...], owner: str) -> None:

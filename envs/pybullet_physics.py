@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, check_name, check_values
-from envs.quiet import silent_streams
+from envs.display import silent_streams
+from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, Physics, check_name, check_values
 
 with silent_streams():  # it prints its build time
     import pybullet_envs_gymnasium  # noqa: F401  registers its environments with Gymnasium
@@ -16,7 +16,6 @@ with silent_streams():  # it prints its build time
 
 BASE = -1  # Bullet's index of a robot's first body; the others have their joint's
 MASS, FRICTION = 0, 1  # indices into getDynamicsInfo
-GRAVITY = 9.8  # [m/s^2] as the stadium scene sets it at each reset
 
 
 def make_original(env_id: str, render_mode: str | None) -> gym.Env:
@@ -31,8 +30,8 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     return env
 
 
-class BulletPhysics:
-    """The Physics protocol for a WalkerBaseBulletEnv; see physics.py for parameters and units.
+class BulletPhysics(Physics):
+    """Physics of a WalkerBaseBulletEnv; see physics.py for parameters and units.
 
     Wind pushes the torso alone, with the drag 1/2 density area v^2 along x; the area is the front
     of the torso's bounding box, v the air's speed relative to it.
@@ -47,7 +46,8 @@ class BulletPhysics:
         self._bodies = self._named_bodies()
         self._names = PARAMETERS["pybullet"] + tuple(MASS_PREFIX + name for name in self._bodies)
         self._nominal_power = env.robot.power
-        self._front = self._frontal_area()
+        self._gravity = env.scene.cpp_world.gravity  # [m/s^2], downwards; set at each reset
+        self.frontal_area = self._area_from_ahead()
         self._head_wind = 0.0
 
     def names(self) -> tuple[str, ...]:
@@ -68,9 +68,6 @@ class BulletPhysics:
             return self._head_wind
         return self._dynamics(self._link(name))[MASS]
 
-    def read_all(self) -> dict[str, float]:
-        return {name: self.read(name) for name in self._names}
-
     def set(self, values: Mapping[str, float]) -> None:
         check_values(values, self._names, "this robot")
         others = ("friction", "actuator_strength", "slope", "head_wind")
@@ -80,7 +77,8 @@ class BulletPhysics:
             self._set_link(link, masses.get(link, nominal[MASS]), nominal[FRICTION] * friction)
         self._env.robot.power = self._nominal_power * values.get("actuator_strength", 1.0)
         angle = math.radians(values.get("slope", 0.0))
-        self._client.setGravity(-GRAVITY * math.sin(angle), 0, -GRAVITY * math.cos(angle))
+        ahead, up = -self._gravity * math.sin(angle), -self._gravity * math.cos(angle)
+        self._client.setGravity(ahead, 0, up)
         self._head_wind = float(values.get("head_wind", 0.0))
 
     def get_state(self) -> np.ndarray:
@@ -113,7 +111,7 @@ class BulletPhysics:
             return
         speed, at = self._torso_motion()
         against = speed + self._head_wind
-        force = -0.5 * AIR_DENSITY * self._front * abs(against) * against
+        force = -0.5 * AIR_DENSITY * self.frontal_area * abs(against) * against
         world_frame = self._client.WORLD_FRAME
         self._client.applyExternalForce(self._robot, self._torso, (force, 0, 0), at, world_frame)
 
@@ -142,7 +140,7 @@ class BulletPhysics:
         if mass != self._dynamics(link)[MASS]:
             self._client.changeDynamics(self._robot, link, mass=mass)
 
-    def _frontal_area(self) -> float:
+    def _area_from_ahead(self) -> float:
         """[m^2] of the torso's bounding box, seen from ahead."""
         low, high = self._client.getAABB(self._robot, self._torso)
         return (high[1] - low[1]) * (high[2] - low[2])

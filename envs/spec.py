@@ -34,7 +34,7 @@ NOMINAL_MASS = {
     ("pendulum", "classic"): 1.0,
 }
 
-EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # 1610.01283, table 1: the same for both robots
+EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # [kg] 1610.01283, the same for both robots
 EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))
 
 TASKS = tuple(dict.fromkeys(task for task, _ in ORIGINALS))
@@ -47,7 +47,7 @@ class EnvSpec:
     task: str  # one of TASKS
     backend: str  # the simulator: one of backends_of(task)
     ensemble: str = ""  # "name:mean,std,low,high;..." drawn at each episode's start; "" draws none
-    ensemble_size: int = 0  # robots, drawn at the first reset; 0 is a new robot each episode
+    ensemble_size: int = 0  # how many robots, drawn at the first reset; 0: a new one each episode
     physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
     distractors: int = 0  # N(0, 1) numbers appended to the observation
     observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
@@ -69,13 +69,11 @@ class EnvSpec:
         if both := sorted(ensemble.keys() & fixed.keys()):
             raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
         known = (*PARAMETERS[self.backend], REWARD_OFFSET)
+        if self.backend != "classic":  # the bodies' names are the simulator's: make_env checks
+            names = (*ensemble, *fixed)
+            known += tuple(name for name in names if name.startswith(MASS_PREFIX))
         for drawn in ensemble.ends():
-            values = fixed | drawn
-            # The bodies' names are the simulator's to know: make_env checks them.
-            bodies = [name for name in values if name.startswith(MASS_PREFIX)]
-            if self.backend == "classic":
-                bodies = []
-            check_values(values, (*known, *bodies), f"{self.task} on {self.backend}")
+            check_values(fixed | drawn, known, f"{self.task} on {self.backend}")
 
 
 def _check_field(field: str, value: object, kind: type) -> None:
@@ -116,7 +114,7 @@ def mass_parameter(task: str) -> str:
 def default_ensemble(task: str, backend: str) -> str:
     """The ensemble to train on, as EnvSpec.ensemble takes it: masses in kg.
 
-    EPOpt's own for MuJoCo's cheetah and hopper (1610.01283, table 1); for the others the same
+    EPOpt's own for MuJoCo's cheetah and hopper (1610.01283); for the others the same
     shape around the nominal mass m: mean m, std m/4, in [m/2, 3m/2].
     """
     EnvSpec(task, backend)  # raises what is wrong with the pair

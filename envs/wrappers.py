@@ -1,11 +1,11 @@
 """What our environments add to the originals: robots that change, noise and distractors."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
-from gymnasium.utils import RecordConstructorArgs
 
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
@@ -53,7 +53,7 @@ class RobotEnsemble(gym.Wrapper):
         self._reward_offset = 0.0
         for drawn in ensemble.ends():
             self._check(self._fixed | drawn)
-        self._place(self._fixed)
+        self.place(self._fixed)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -63,10 +63,10 @@ class RobotEnsemble(gym.Wrapper):
             self._rng = _stream(seed, ROBOT)
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self._size)]
         values = self._fixed | self._draw() | chosen
-        self._check(values)
+        self._check(values)  # before anything has changed
         observation, info = self.env.reset(seed=seed, options=others)
         # After the original's reset, which on Bullet restores its own gravity.
-        self._place(values)
+        self.place(values)
         read = {name: self.physics.read(name) for name in values if name != REWARD_OFFSET}
         if REWARD_OFFSET in values:
             read[REWARD_OFFSET] = self._reward_offset
@@ -79,17 +79,19 @@ class RobotEnsemble(gym.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward + self._reward_offset, terminated, truncated, info
 
+    def place(self, values: Mapping[str, float]) -> None:
+        """Makes the robot the nominal one but for `values`, until the next reset."""
+        self._check(values)
+        self.physics.set({name: v for name, v in values.items() if name != REWARD_OFFSET})
+        self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
+
     def _draw(self) -> dict[str, float]:
         if self._robots:
             return self._robots[self._rng.integers(self._size)]
         return self.ensemble.draw(self._rng)
 
-    def _check(self, values: dict[str, float]) -> None:
+    def _check(self, values: Mapping[str, float]) -> None:
         check_values(values, (*self.physics.names(), REWARD_OFFSET), "this robot")
-
-    def _place(self, values: dict[str, float]) -> None:
-        self.physics.set({name: v for name, v in values.items() if name != REWARD_OFFSET})
-        self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
 
 
 def _split(options: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, Any] | None]:
@@ -116,44 +118,44 @@ def find_robot(env: gym.Env) -> RobotEnsemble:
     raise ConfigError(f"{env} has no RobotEnsemble: make it with envs.make_env")
 
 
-class NoisyObservation(gym.ObservationWrapper, RecordConstructorArgs):
+class _Random(gym.Wrapper):
+    """A wrapper with a random stream of its own, seeded by `reset(seed=)`."""
+
+    purpose: ClassVar[int]
+    _rng: np.random.Generator | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None or self._rng is None:
+            self._rng = _stream(seed, self.purpose)
+        return super().reset(seed=seed, options=options)
+
+
+class NoisyObservation(_Random, gym.ObservationWrapper):
     """observation * (1 + noise * N(0, 1)), a new number for each entry and step."""
 
+    purpose = OBSERVATION_NOISE
+
     def __init__(self, env: gym.Env, noise: float) -> None:
-        RecordConstructorArgs.__init__(self, noise=noise)
         super().__init__(env)
         space = env.observation_space
         self.observation_space = Box(-np.inf, np.inf, space.shape, space.dtype)
         self._noise = noise
-        self._rng: np.random.Generator | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, OBSERVATION_NOISE)
-        return super().reset(seed=seed, options=options)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        scale = 1 + self._noise * self._rng.standard_normal(observation.shape)
-        return (observation * scale).astype(self.observation_space.dtype)
+        factor = 1 + self._noise * self._rng.standard_normal(observation.shape)
+        return (observation * factor).astype(observation.dtype)
 
 
-class NoisyAction(gym.ActionWrapper, RecordConstructorArgs):
+class NoisyAction(_Random, gym.ActionWrapper):
     """action * (1 + noise * N(0, 1)), a new number for each entry and step, then clipped."""
 
+    purpose = ACTION_NOISE
+
     def __init__(self, env: gym.Env, noise: float) -> None:
-        RecordConstructorArgs.__init__(self, noise=noise)
         super().__init__(env)
         self._noise = noise
-        self._rng: np.random.Generator | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, ACTION_NOISE)
-        return super().reset(seed=seed, options=options)
 
     def action(self, action: np.ndarray) -> np.ndarray:
         space = self.action_space
@@ -161,28 +163,19 @@ class NoisyAction(gym.ActionWrapper, RecordConstructorArgs):
         return np.clip(noisy, space.low, space.high).astype(space.dtype)
 
 
-class Distractors(gym.ObservationWrapper, RecordConstructorArgs):
+class Distractors(_Random, gym.ObservationWrapper):
     """Appends `count` independent N(0, 1) numbers to the observation, new at each step."""
 
+    purpose = DISTRACTORS
+
     def __init__(self, env: gym.Env, count: int) -> None:
-        RecordConstructorArgs.__init__(self, count=count)
         super().__init__(env)
         space = env.observation_space
-        unbounded = np.full(count, np.inf)
-        self.observation_space = Box(
-            np.concatenate([space.low, -unbounded]).astype(space.dtype),
-            np.concatenate([space.high, unbounded]).astype(space.dtype),
-            dtype=space.dtype,
-        )
+        unbounded = np.full(count, np.inf, space.dtype)
+        low = np.concatenate([space.low, -unbounded])
+        high = np.concatenate([space.high, unbounded])
+        self.observation_space = Box(low, high, dtype=space.dtype)
         self._count = count
-        self._rng: np.random.Generator | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, DISTRACTORS)
-        return super().reset(seed=seed, options=options)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         extra = self._rng.standard_normal(self._count).astype(observation.dtype)

@@ -133,7 +133,7 @@ def numpy_forward(network: keras.Sequential) -> Callable[[Sequence[np.ndarray], 
 def _numpy_layer(layer: keras.Layer) -> Callable:
     if isinstance(layer, keras.layers.Dense):
         activation = _numpy_activation(layer)
-        return lambda x, kernel, bias: activation(x @ kernel + bias)
+        return lambda x, kernel, bias: activation(np.add(x := x @ kernel, bias, out=x))
     if isinstance(layer, keras.layers.LayerNormalization):
         return lambda x, gamma, beta: _layer_norm(x, gamma, beta, layer.epsilon)
     if isinstance(layer, keras.layers.Activation):

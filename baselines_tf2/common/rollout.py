@@ -22,12 +22,16 @@ class Episode(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What N environments answer to one action each; obs1 is before any reset."""
+    """What N environments answer to one action each; obs1 is before any reset.
+
+    The arrays may be written over by the next step.
+    """
 
     obs1: np.ndarray  # [N, O]
     rewards: np.ndarray  # [N]
     terminals1: np.ndarray  # [N] bool
     truncations: np.ndarray  # [N] bool
+    any_end: bool  # whether any of the 2 N flags is set
 
 
 class Envs(Protocol):
@@ -57,6 +61,8 @@ class SerialEnvs:
         self.observation_space = envs[0].observation_space
         self.action_space = envs[0].action_space
         self._obs = np.zeros((self.num_envs, *self.observation_space.shape))
+        self._rewards = np.zeros(self.num_envs)
+        self._terminals, self._truncations = np.zeros((2, self.num_envs), bool)
         self._physics = [{} for _ in envs]
 
     def reset(self, ended, seed=None):
@@ -67,17 +73,18 @@ class SerialEnvs:
             env_seed = None if seed is None else seed + int(n)
             self._obs[n], info = self._envs[n].reset(seed=env_seed, options=options)
             self._physics[n] = info.get("physics", {})
-        return self._obs.copy(), list(self._physics)
+        return self._obs, list(self._physics)
 
     def step(self, actions):
-        # A list of tuples and one zip: cheaper than filling arrays for the usual single env.
-        answers = [env.step(a)[:4] for env, a in zip(self._envs, actions, strict=True)]
-        obs1, rewards, terminals1, truncations = map(np.array, zip(*answers, strict=True))
-        if self._twins:
-            ended = (terminals1 | truncations).reshape(-1, 2).any(-1)
-            truncations |= np.repeat(ended, 2) & ~terminals1
-        self._obs[:] = obs1
-        return Step(obs1, rewards, terminals1, truncations)
+        any_end = False
+        for n, env in enumerate(self._envs):
+            self._obs[n], self._rewards[n], terminal, truncation, _ = env.step(actions[n])
+            self._terminals[n], self._truncations[n] = terminal, truncation
+            any_end = any_end or terminal or truncation
+        if self._twins and any_end:
+            ended = (self._terminals | self._truncations).reshape(-1, 2).any(-1)
+            self._truncations |= np.repeat(ended, 2) & ~self._terminals
+        return Step(self._obs, self._rewards, self._terminals, self._truncations, any_end)
 
     def render(self):
         for env in self._envs:
@@ -104,7 +111,8 @@ class VectorEnvs:
 
     def step(self, actions):
         obs1, rewards, terminals1, truncations, _ = self._env.step(actions)
-        return Step(obs1, rewards, terminals1, truncations)
+        any_end = bool(terminals1.any() or truncations.any())
+        return Step(obs1, rewards, terminals1, truncations, any_end)
 
     def render(self):
         self._env.render()
@@ -170,7 +178,7 @@ class Collector:
         self._twins, self._render, self._dtype = twins, render, dtype
         self._scale = action_scale(envs.action_space)
         self._num, self._ids = envs.num_envs, {}
-        self._policy, self._steps = None, 0
+        self._policy, self._steps, self._counted = None, 0, 0
         self._returns = np.zeros(self._num)
         self._lengths = np.zeros(self._num, int)
         self._members = np.zeros(self._num, int)
@@ -188,42 +196,55 @@ class Collector:
         """
         if new_policy is not None and (refresh or self._policy is None):
             self._policy = new_policy()
-        shape, dims = (num_steps, self._num), (self._obs.shape[-1], len(self._scale))
-        out = Transitions(
-            np.empty((*shape, dims[0]), self._dtype),
-            np.empty((*shape, dims[1]), self._dtype),
-            np.empty(shape, self._dtype),
-            np.empty((*shape, dims[0]), self._dtype),
-            *(np.empty(shape, kind) for kind in (bool, bool, np.int32)),
-        )
+        out = self._allocate(num_steps)
         episodes = []
         for t in range(num_steps):
-            actions = self._act(out.actions[t], uniform=new_policy is None)
-            step = self._envs.step(actions * self._scale)
-            ends = step.terminals1 | step.truncations
-            out.obs0[t], out.rewards[t], out.obs1[t] = self._obs, step.rewards, step.obs1
-            out.terminals1[t], out.ends[t], out.members[t] = step.terminals1, ends, self._members
+            out.obs0[t] = self._obs
+            step = self._envs.step(self._act(out.actions[t], uniform=new_policy is None))
+            self._obs, out.obs1[t], out.rewards[t] = step.obs1, step.obs1, step.rewards
             self._returns += step.rewards
-            self._lengths += 1
-            self._obs = step.obs1
             if self._render:
                 self._envs.render()
-            if ends.any():
-                episodes += self._finish(ends)
+            if step.any_end:
+                out.terminals1[t] = step.terminals1
+                out.ends[t] = step.terminals1 | step.truncations
+                self._lengths += t + 1 - self._counted
+                self._counted = t + 1
+                episodes += self._finish(out.ends[t])
+                out.members[t + 1 :] = self._members
                 if new_policy is not None and not refresh:
                     self._policy = new_policy()
+        self._lengths += num_steps - self._counted
+        self._counted = 0
         self._check_finite(out)
         self._steps += num_steps * self._num
         return out, episodes
 
+    def _allocate(self, num_steps):
+        shape, obs_dim, action_dim = (num_steps, self._num), self._obs.shape[-1], len(self._scale)
+        members = np.empty(shape, np.int32)
+        members[:] = self._members
+        return Transitions(
+            obs0=np.empty((*shape, obs_dim), self._dtype),
+            actions=np.empty((*shape, action_dim), self._dtype),
+            rewards=np.empty(shape, self._dtype),
+            obs1=np.empty((*shape, obs_dim), self._dtype),
+            terminals1=np.zeros(shape, bool),
+            ends=np.zeros(shape, bool),
+            members=members,
+        )
+
     def _act(self, actions, *, uniform):
+        """Fills in this step's actions, [N, A] in [-1, 1]; returns them in the bounds' units."""
         if uniform:
             actions[:] = self._shared_noise(lambda shape: self._rng.uniform(-1, 1, shape))
-            return actions
+            return actions * self._scale
         actions[:] = self._policy(self._obs)
         for noise in self._noises:
             actions += self._shared_noise(lambda shape, n=noise: n.sample(self._rng, shape))
-        return np.maximum(np.minimum(actions, 1, out=actions), -1, out=actions)
+        if self._noises:
+            np.maximum(np.minimum(actions, 1, out=actions), -1, out=actions)
+        return actions * self._scale
 
     def _shared_noise(self, draw):
         noise = draw((self._num // (1 + self._twins), len(self._scale)))

@@ -127,7 +127,7 @@ class Agent:
         scale = self.config.reward_scale
         self.replay.add(new._replace(rewards=new.rewards * scale) if scale != 1 else new)
         if self.nets.obs_stats is not None:
-            self.nets.obs_stats.update(new.obs0.reshape(-1, new.obs0.shape[-1]))
+            self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
     def train(self) -> dict[str, float]:
         """Runs one cycle's updates; returns the metrics' means.

@@ -10,6 +10,18 @@ from envs.errors import ConfigError, unknown
 CRITICS = ("q", "concat", "antisymmetric", "additive")
 ACTOR_LOSSES = ("first", "symmetric")
 OPTIMIZERS = ("adam", "sgd")
+LEAST = {
+    0: ("nb_train_steps", "random_steps", "epopt_trajectories", "critic_l2_reg"),
+    1: (
+        "n_step",
+        "batch_size",
+        "param_noise_adaption_interval",
+        "nb_rollout_steps",
+        "nb_epoch_cycles",
+        "replay_size",
+        "num_envs",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -68,27 +80,17 @@ class DDPGConfig:
         return self.critic != "q"
 
     def _rules(self):
-        yield (
-            self.paired or (self.pairing, self.actor_loss) == ("independent", "first"),
-            f"pairing {self.pairing!r} with actor_loss {self.actor_loss!r} needs a difference "
-            "critic: set agent.critic to additive, antisymmetric or concat",
-        )
-        yield (
-            not self.paired or self.batch_size % 2 == 0,
-            f"a difference critic needs an even batch_size, not {self.batch_size}",
-        )
-        yield (
-            self.pairing != "coupled" or self.num_envs % 2 == 0,
-            f"coupled pairing steps twins: num_envs must be even, not {self.num_envs}",
-        )
-        yield (
-            not self.epopt_trajectories or self.num_envs == 1,
-            "epopt_trajectories needs num_envs=1, which pairing 'coupled' cannot have",
-        )
-        yield (
-            self.normalize_returns or not self.popart,
-            "popart needs normalize_returns=True",
-        )
+        kind = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}'"
+        values = (self.pairing, self.actor_loss) == ("independent", "first")
+        message = f"{kind} needs a difference critic: set agent.critic to additive or another"
+        yield self.paired or values, message
+        message = f"a difference critic needs an even batch_size, not {self.batch_size}"
+        yield not self.paired or self.batch_size % 2 == 0, message
+        message = f"coupled pairing steps twins: num_envs must be even, not {self.num_envs}"
+        yield self.pairing != "coupled" or self.num_envs % 2 == 0, message
+        message = "epopt_trajectories needs num_envs=1, which pairing 'coupled' cannot have"
+        yield not self.epopt_trajectories or self.num_envs == 1, message
+        yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
         yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
         yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"
         yield (
@@ -101,13 +103,10 @@ class DDPGConfig:
         for name in ("clip_norm", "return_range"):
             value = getattr(self, name)
             yield value is None or value > 0, f"{name} must be positive or none, not {value}"
-        for name in ("n_step", "batch_size", "param_noise_adaption_interval", "nb_rollout_steps",
-                     "nb_epoch_cycles", "replay_size", "num_envs"):  # fmt: skip
-            yield getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}"
-        for name in ("nb_train_steps", "random_steps", "epopt_trajectories", "critic_l2_reg"):
-            yield getattr(self, name) >= 0, f"{name} must be at least 0, not {getattr(self, name)}"
+        for least, names in LEAST.items():
+            for name in names:
+                value = getattr(self, name)
+                yield value >= least, f"{name} must be at least {least}, not {value}"
         held = self.nb_rollout_steps * self.num_envs
-        yield (
-            self.replay_size >= held,
-            f"replay_size {self.replay_size} does not hold one cycle's {held} transitions",
-        )
+        message = f"replay_size {self.replay_size} does not hold one cycle's {held} transitions"
+        yield self.replay_size >= held, message

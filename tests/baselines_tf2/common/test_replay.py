@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from baselines_tf2.common.replay import Layout, Replay, Transitions
+from envs import ConfigError
+
+
+def transitions(times, num_envs=1, ends=(), terminals=(), members=None):
+    """Rows whose observation is (time, env), whose reward is time and whose action is -time."""
+    times = np.asarray(times, float)
+    shape = (len(times), num_envs)
+    grid = np.broadcast_to(times[:, None], shape)
+    env = np.broadcast_to(np.arange(num_envs), shape)
+    flag = lambda which: np.broadcast_to(np.isin(times, which)[:, None], shape).copy()
+    return Transitions(
+        obs0=np.stack([grid, env], -1),
+        actions=-grid[..., None],
+        rewards=grid.copy(),
+        obs1=np.stack([grid + 1, env], -1),
+        terminals1=flag(terminals),
+        ends=flag([*ends, *terminals]),
+        members=np.zeros(shape, int) if members is None else np.asarray(members),
+    )
+
+
+def make(**options):
+    options = {"capacity": 100, "gamma": 0.5, "dtype": "float64"} | options
+    return Replay(2, 1, **options)
+
+
+RNG = np.random.default_rng
+
+
+def test_a_sampled_row_is_a_stored_transition_and_the_newest_is_sampled_too():
+    replay = make()
+    replay.add(transitions(range(10), terminals=[9]))
+    batch = replay.layout.unpack(replay.sample_many(RNG(0), 3, 200))
+    time = np.asarray(batch.obs0)[..., 0]
+    assert set(time.ravel()) == set(range(10))
+    np.testing.assert_array_equal(batch.rewards, time)
+    np.testing.assert_array_equal(batch.actions[..., 0], -time)
+    np.testing.assert_array_equal(batch.obs1[..., 0], time + 1)
+    np.testing.assert_array_equal(batch.terminals1, time == 9)
+    assert set(np.ravel(batch.discounts)) == {0.5}
+    assert not np.any(batch.absorbing0)
+
+
+def test_the_ring_forgets_the_oldest():
+    replay = make(capacity=8)
+    for start in range(0, 15, 5):
+        replay.add(transitions(range(start, start + 5)))
+    assert len(replay) == 8
+    rows = replay.sample_many(RNG(0), 1, 400)[0]
+    assert set(rows[:, 0]) == set(range(7, 15))
+
+
+def test_time_limits_are_not_terminals():
+    replay = make()
+    replay.add(transitions(range(4), ends=[3]))
+    assert not replay.sample_many(RNG(0), 1, 50)[..., replay.layout.terminals1].any()
+
+
+def test_n_step_windows_by_hand():
+    replay = make(n_step=3)
+    # One episode of rewards 0..4 ending in a terminal, another 5..6 cut by a time limit, then 7.
+    replay.add(transitions(range(8), terminals=[4], ends=[6]))
+    rows = np.arange(8)
+    batch = replay.layout.unpack(replay.gather(rows, 0 * rows))
+    # Row 1: 1 + 2/2 + 3/4; row 3: 3 + 4/2, terminal; row 5: 5 + 6/2, cut; row 7: end of data.
+    np.testing.assert_allclose(batch.rewards, [1.0, 2.75, 4.5, 5.0, 4.0, 8.0, 6.0, 7.0])
+    np.testing.assert_array_equal(np.asarray(batch.obs1)[:, 0], [3, 4, 5, 5, 5, 7, 7, 8])
+    np.testing.assert_array_equal(batch.terminals1, [0, 0, 1, 1, 1, 0, 0, 0])
+    np.testing.assert_allclose(
+        batch.discounts, [1 / 8, 1 / 8, 1 / 8, 1 / 4, 1 / 2, 1 / 4, 0.5, 0.5]
+    )
+
+
+def test_n_step_windows_cross_the_seam_of_the_ring():
+    replay = make(capacity=6, n_step=3)
+    replay.add(transitions(range(5)))
+    replay.add(transitions(range(5, 8)))  # rows 6 and 7 lie at slots 0 and 1
+    batch = replay.layout.unpack(replay.gather(np.array([4, 5, 6]), np.zeros(3, int)))
+    np.testing.assert_allclose(batch.rewards, [4 + 2.5 + 1.5, 5 + 3 + 7 / 4, 6 + 3.5])
+    np.testing.assert_array_equal(np.asarray(batch.obs1)[:, 0], [7, 8, 8])
+
+
+def test_n_step_windows_keep_to_their_environment():
+    replay = make(n_step=2, num_envs=2)
+    replay.add(transitions(range(4), num_envs=2))
+    batch = replay.layout.unpack(replay.sample_many(RNG(0), 1, 100)[0])
+    np.testing.assert_array_equal(np.asarray(batch.obs0)[:, 1], np.asarray(batch.obs1)[:, 1])
+
+
+def two_robots():
+    """Robot 7 has episodes 0-2 and 6-9, robot 3 has 3-5; capacity 8 forgets times 0 and 1."""
+    replay = make(capacity=8, pairing="same_member")
+    members = np.array([7, 7, 7, 3, 3, 3, 7, 7, 7, 7])[:, None]
+    new = transitions(range(10), ends=[2, 5], members=members)
+    for part in (slice(0, 4), slice(4, 10)):
+        replay.add(Transitions(*(field[part] for field in new)))
+    return replay, members[:, 0]
+
+
+def test_same_member_pairs_share_their_robot_and_cover_all_its_rows():
+    replay, members = two_robots()
+    first, second = np.split(
+        replay.sample_many(RNG(0), 20, 100, paired=True)[..., 0].astype(int), 2, 1
+    )
+    np.testing.assert_array_equal(members[first], members[second])
+    assert set(first.ravel()) == set(range(2, 10))
+    of_seven = second[members[first] == 7]
+    values, counts = np.unique(of_seven, return_counts=True)
+    assert set(values) == {2, 6, 7, 8, 9}
+    np.testing.assert_allclose(counts / counts.sum(), 0.2, atol=0.04)  # uniform over its rows
+
+
+def test_coupled_pairs_are_twins_at_the_same_time():
+    replay = make(num_envs=4, pairing="coupled")
+    replay.add(transitions(range(10), num_envs=4))
+    first, second = np.split(replay.sample_many(RNG(0), 2, 100, paired=True)[..., :2], 2, axis=1)
+    np.testing.assert_array_equal(first[..., 0], second[..., 0])
+    np.testing.assert_array_equal(first[..., 1].astype(int) ^ 1, second[..., 1])
+    assert set(first[..., 1].ravel()) == {0, 1, 2, 3}
+
+
+def test_absorbing_pairs_come_only_once_a_terminal_was_stored():
+    replay = make(absorbing_fraction=0.5)
+    replay.add(transitions(range(5), ends=[4]))
+    absorbing = replay.layout.absorbing0
+    assert not replay.sample_many(RNG(0), 4, 100, paired=True)[..., absorbing].any()
+    replay.add(transitions(range(5, 9), terminals=[8]))
+    rows = replay.sample_many(RNG(0), 40, 100, paired=True)
+    flags = rows[..., absorbing].reshape(40, 2, 50)
+    assert flags.any(1).mean() == pytest.approx(0.5, abs=0.05)  # half of the pairs,
+    assert not flags.all(1).any()  # one side at a time,
+    assert flags[:, 0].mean() == pytest.approx(0.25, abs=0.04)  # either side alike
+    row = rows[rows[..., absorbing] == 1][0]
+    batch = replay.layout.unpack(row)
+    assert not np.any(batch.obs0) and not np.any(batch.actions) and not np.any(batch.obs1)
+    assert (batch.rewards, batch.terminals1, batch.discounts) == (0, 1, 0.5)
+    assert not replay.sample_many(RNG(0), 4, 100)[..., absorbing].any()  # values need none
+
+
+def test_absorbing_pairs_are_needed_for_windows_of_unequal_length():
+    replay = make(absorbing_fraction=0.5, n_step=2)
+    replay.add(transitions(range(5), ends=[4]))
+    assert replay.sample_many(RNG(0), 4, 100, paired=True)[..., replay.layout.absorbing0].any()
+
+
+@pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])
+def test_groups_come_from_one_robot_each(pairing):
+    replay = make(num_envs=2, pairing=pairing, capacity=60)
+    members = np.repeat(np.arange(10), 10)[:, None] * [1, 1]
+    new = transitions(range(100), num_envs=2, ends=range(9, 100, 10), members=members)
+    for part in range(0, 100, 10):
+        replay.add(Transitions(*(field[part : part + 10] for field in new)))
+    groups = replay.sample_members(RNG(0), 6, 8, paired=True)[..., 0] // 10
+    for side in np.split(groups, 2, axis=1):
+        assert (side == side[:, :1]).all() and side.min() >= 7
+    if pairing != "independent":
+        assert (groups == groups[:, :1]).all()
+    single = replay.sample_members(RNG(0), 6, 8, paired=False)[..., 0] // 10
+    assert (single == single[:, :1]).all()
+
+
+def test_layout_is_a_bijection():
+    layout = Layout(3, 2)
+    row = np.arange(layout.width, dtype=float)[None]
+    batch = layout.unpack(row)
+    flat = np.concatenate([np.reshape(field, -1) for field in batch])
+    np.testing.assert_array_equal(np.sort(flat), row[0])
+    assert batch.rewards.shape == (1,)
+
+
+def test_wrong_pairings_are_refused():
+    with pytest.raises(ConfigError, match="did you mean 'same_member'"):
+        make(pairing="same_membr")
+    with pytest.raises(ConfigError, match="even number"):
+        make(pairing="coupled")

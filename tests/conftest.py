@@ -1,0 +1,15 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import pytest
+import tensorflow as tf
+
+
+@pytest.fixture
+def eagerly():
+    """Runs every `tf.function` as plain Python, as --eager does."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

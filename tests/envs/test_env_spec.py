@@ -1,0 +1,103 @@
+import dataclasses
+import json
+
+import pytest
+
+from envs import TASKS, ConfigError, EnvSpec, backends_of, default_ensemble, default_grid
+from envs.ensemble import Ensemble
+from envs.errors import unknown
+from envs.spec import NOMINAL_MASS, ORIGINALS, mass_parameter, parse_physics
+
+
+def test_unknown_names_suggest_the_nearest():
+    error = unknown("parameter", "torso_mas", ["torso_mass", "friction"])
+    assert isinstance(error, ConfigError)
+    assert str(error) == (
+        "unknown parameter 'torso_mas'; did you mean 'torso_mass'? known: friction, torso_mass"
+    )
+    assert str(unknown("task", "xyz", ["ant"])) == "unknown task 'xyz'; known: ant"
+
+
+def test_spec_survives_json():
+    spec = EnvSpec("cheetah", "mujoco", ensemble="torso_mass:6,1.5,3,9", distractors=3)
+    assert EnvSpec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task": "chetah"}, "did you mean 'cheetah'"),
+        ({"backend": "bullet"}, "did you mean 'pybullet'"),
+        ({"task": "pendulum"}, "known: classic"),
+        ({"ensemble": "torso_mas:6,1.5,3,9"}, "did you mean 'torso_mass'"),
+        ({"ensemble": "torso_mass:6,1.5,3"}, "name:mean,std,low,high"),
+        ({"ensemble": "torso_mass:6,x,3,9"}, "name:mean,std,low,high"),
+        ({"ensemble": "torso_mass:6,1.5,-3,9"}, "must be positive"),
+        ({"ensemble": "friction:1,1,-1,2"}, "must be >= 0"),
+        ({"ensemble": "slope:0,10,-90,90"}, "between -90 and 90"),
+        ({"ensemble": "torso_mass:6,1,3,9;torso_mass:6,1,3,9"}, "twice"),
+        ({"ensemble": "torso_mass:6,1,3,9", "physics": "torso_mass=4"}, "leave one out"),
+        ({"ensemble": "torso_mass:6,1,3,9", "physics": "mass/torso=4"}, "same body"),
+        ({"physics": "torso_mass"}, "name=value"),
+        ({"physics": "torso_mass=nan"}, "must be finite"),
+        ({"physics": "torso_mass=0"}, "must be positive"),
+        ({"physics": "torso_mass=1,torso_mass=2"}, "twice"),
+        ({"physics": "length=2"}, "unknown parameter of cheetah on mujoco 'length'"),
+        ({"backend": "pybullet", "physics": "armature=2"}, "cheetah on pybullet 'armature'"),
+        ({"ensemble_size": 5}, "needs an ensemble"),
+        ({"ensemble_size": -1}, "ensemble_size must be finite and >= 0"),
+        ({"distractors": 1.5}, "distractors must be int"),
+        ({"distractors": True}, "distractors must be int"),
+        ({"action_noise": -0.1}, "action_noise must be finite and >= 0"),
+        ({"observation_noise": float("nan")}, "observation_noise must be finite"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(fields, message):
+    with pytest.raises(ConfigError) as caught:
+        EnvSpec(**({"task": "cheetah", "backend": "mujoco"} | fields))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pendulum_has_no_bodies():
+    with pytest.raises(ConfigError, match="mass/torso"):
+        EnvSpec("pendulum", "classic", physics="mass/torso=2")
+
+
+def test_parse_physics():
+    assert parse_physics(" torso_mass=7.5, friction=0.8 ") == {"torso_mass": 7.5, "friction": 0.8}
+    assert parse_physics("") == {}
+
+
+def test_backends():
+    assert TASKS == ("cheetah", "hopper", "walker", "ant", "pendulum")
+    assert backends_of("cheetah") == ("mujoco", "pybullet")
+    assert backends_of("pendulum") == ("classic",)
+    with pytest.raises(ConfigError, match="unknown task"):
+        backends_of("dog")
+
+
+@pytest.mark.parametrize("task", ["cheetah", "hopper"])
+def test_default_ensemble_on_mujoco_is_epopts(task):
+    assert default_ensemble(task, "mujoco") == "torso_mass:6,1.5,3,9"
+    # Low 3 halved is 1.5; high 9 times 1.5 is 13.5; the step is (13.5 - 1.5) / 8 = 1.5.
+    assert default_grid(task, "mujoco") == (1.5, 3.0, 4.5, 6.0, 7.5, 9.0, 10.5, 12.0, 13.5)
+
+
+@pytest.mark.parametrize(("task", "backend"), ORIGINALS)
+def test_defaults_make_valid_specs(task, backend):
+    spec = EnvSpec(task, backend, ensemble=default_ensemble(task, backend))
+    ((name, one),) = Ensemble.parse(spec.ensemble).items()
+    assert name == mass_parameter(task)
+    if one.mean != 6:
+        mass = NOMINAL_MASS[task, backend]
+        wanted = (mass, mass / 4, mass / 2, mass * 1.5)
+        assert dataclasses.astuple(one) == pytest.approx(wanted, rel=1e-5)
+    grid = default_grid(task, backend)
+    assert sum(one.low <= mass <= one.high for mass in grid) == 5
+    assert grid[0] < one.low < one.high < grid[-1]
+
+
+def test_defaults_reject_a_wrong_pair():
+    with pytest.raises(ConfigError, match="backend of pendulum"):
+        default_ensemble("pendulum", "mujoco")

@@ -36,7 +36,7 @@ def batch(obs0, actions, rewards, obs1, terminals1=None, discounts=None, absorbi
     """A pair: every argument lists its two members."""
     fields = (rewards, terminals1 or [0, 0], discounts or [0.9, 0.9], absorbing0 or [0, 0])
     rewards, terminals1, discounts, absorbing0 = (tf.constant(x, tf.float64) for x in fields)
-    column = lambda x: tf.constant(x, tf.float64)[:, None]  # noqa: E731
+    column = lambda x: tf.constant(x, tf.float64)[:, None]
     return Batch(
         column(obs0), column(actions), rewards, column(obs1), terminals1, discounts, absorbing0
     )

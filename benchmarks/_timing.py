@@ -1,0 +1,180 @@
+"""What the benchmarks share: fresh processes that take turns on pinned cores, medians, tables.
+
+A worker is a function of a module's top level that returns {what: number}. It imports what it
+measures inside itself, so that a process loads no more than it needs.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+from absl import flags
+
+from envs import ConfigError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("rounds", 5, "How often each takes its turn.", lower_bound=1)
+flags.DEFINE_integer("cores", 1, "Cores for each process; from 2 on ours overlaps.", lower_bound=1)
+flags.DEFINE_integer("warmup", 10_000, "Steps before the clock, compilation in them.", 1)
+flags.DEFINE_integer("steps", 40_000, "Steps on the clock.", 1)
+
+RATE = "steps/s"
+
+Row = dict[str, float]  # what a worker measured
+Results = Mapping[str, Sequence[Row]]  # by worker, a row for each round
+
+
+class Clock:
+    """Steps per second after the warm-up; the `Progress` of the project's runs."""
+
+    def __init__(self):
+        self._first = self._last = (0, time.perf_counter())
+
+    def update(self, step: int, _=None) -> None:
+        """Notes the time once `step` steps and the training that goes with them are done."""
+        self._last = (step, time.perf_counter())
+        if step <= FLAGS.warmup:
+            self._first = self._last
+
+    def rate(self) -> float:
+        (step0, time0), (step1, time1) = self._first, self._last
+        return (step1 - step0) / (time1 - time0)
+
+
+def in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
+    """Runs A B C A B C ..., each in a fresh process on the first `--cores` cores."""
+    results = {name: [] for name in workers}
+    for turn in range(FLAGS.rounds):
+        for name, worker in workers.items():
+            row = _run_fresh(worker)
+            results[name].append(row)
+            text = ", ".join(f"{value:,.0f} {what}" for what, value in row.items())
+            print(f"round {turn + 1}: {name}: {text}", file=sys.stderr, flush=True)
+    return results
+
+
+def _run_fresh(worker):
+    context = multiprocessing.get_context("spawn")
+    # What the libraries say as they start is of interest only if the worker fails.
+    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+        start = {"initializer": _start, "initargs": (_cores(), log.name)}
+        try:
+            with ProcessPoolExecutor(1, context, **start) as process:
+                return process.submit(worker).result()
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
+        except Exception:
+            sys.stderr.write(log.read())
+            raise
+
+
+def _start(cores, log):
+    """Pins the process before libraries are imported, which size their thread pools by it."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
+    os.sched_setaffinity(0, cores)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it is cores that are compared
+    FLAGS(sys.argv)
+
+
+def _cores():
+    available = sorted(os.sched_getaffinity(0))
+    if FLAGS.cores > len(available):
+        sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(available)}")
+    return available[: FLAGS.cores]
+
+
+def start_tensorflow() -> None:
+    """TensorFlow as the driver sets it up."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
+    """An experiment and its settings for timing: no evaluation, training from the first cycle."""
+    from baselines_tf2.common.experiment import find_experiment, make_settings
+    from baselines_tf2.ddpg.experiments import EXPERIMENTS
+
+    experiment = find_experiment(EXPERIMENTS, name)
+    timed = (
+        f"agent.overlap={FLAGS.cores > 1}",
+        "agent.random_steps=0",
+        f"train.num_timesteps={FLAGS.warmup + FLAGS.steps}",
+        "train.eval_interval=1e9",  # but for the one at a run's end, off the clock
+        "train.eval_episodes=1",
+    )
+    return experiment, make_settings(experiment, preset, None, [*timed, *overrides])
+
+
+def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Row:
+    """Worker: an experiment's whole loop, its tables and TensorBoard events written."""
+    start_tensorflow()
+    experiment, settings = load_experiment(name, preset, overrides)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        experiment.prepare(settings, 0)(Path(folder), clock)
+    return {RATE: clock.rate()}
+
+
+def require(packages: Mapping[str, str]) -> None:
+    """Stops with one line unless all are installed: {module: distribution}, and we can pin."""
+    if not hasattr(os, "sched_setaffinity"):
+        sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
+    for module, distribution in packages.items():
+        if importlib.util.find_spec(module) is None:
+            sys.exit(f"error: {distribution} is not installed: pip install '.[benchmarks]'")
+
+
+def print_header(work: str, distributions: Sequence[str]) -> None:
+    """What is measured, on what, with which versions."""
+    versions = [f"{name} {metadata.version(name)}" for name in distributions]
+    print(f"work      {work}")
+    print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} rounds in turns")
+    print(f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {_processor()}")
+    print(f"load      {os.getloadavg()[0]:.1f} before the start; should be near 0")
+    print(f"versions  python {platform.python_version()}, {', '.join(versions)}\n", flush=True)
+
+
+def _processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def print_medians(results: Results) -> None:
+    """A line for each worker: median and range over the rounds."""
+    columns = list(next(iter(results.values()))[0])
+    lines = [["median (range)", *columns]]
+    for name, rows in results.items():
+        values = ([row[column] for row in rows] for column in columns)
+        lines.append([name, *(f"{median(x):,.0f} ({min(x):,.0f}-{max(x):,.0f})" for x in values)])
+    _print_aligned(lines)
+
+
+def print_ratios(results: Results, pairs: Sequence[tuple[str, str]], column: str = RATE) -> None:
+    """A line for each pair: the ratio of the medians, and the range of the rounds' ratios."""
+    lines = [["ratio (range)", column]]
+    for pair in pairs:
+        a, b = ([row[column] for row in results[name]] for name in pair)
+        each = [x / y for x, y in zip(a, b, strict=True)]
+        ratio = f"{median(a) / median(b):.2f} ({min(each):.2f}-{max(each):.2f})"
+        lines.append([" / ".join(pair), ratio])
+    _print_aligned(lines)
+
+
+def _print_aligned(lines):
+    first, *others = ([len(text) for text in column] for column in zip(*lines, strict=True))
+    for name, *cells in lines:
+        padded = (cell.rjust(max(w)) for cell, w in zip(cells, others, strict=True))
+        print("  ".join([name.ljust(max(first)), *padded]))
+    print()

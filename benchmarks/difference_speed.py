@@ -1,0 +1,56 @@
+"""Steps per second of `diffcritic_cheetah` against `ddpg_ensemble_cheetah`.
+
+Every head and pairing sees as many transitions per update as the Q critic: a batch of 128 is 128
+values or 64 differences. Coupled rollouts step two environments together, so they are compared
+with a Q critic on two environments; a cycle is 100 transitions then 50 updates for all.
+"""
+
+from functools import partial
+
+from _timing import (
+    experiment_rate,
+    in_turns,
+    print_header,
+    print_medians,
+    print_ratios,
+    require,
+)
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch_size", 128, "Transitions per update, for all.", lower_bound=2)
+flags.DEFINE_enum("preset", "default", ["default", "original"], "Settings to start from.")
+flags.DEFINE_list("heads", ["concat", "antisymmetric", "additive"], "Forms of the difference.")
+flags.DEFINE_list("pairings", ["independent", "same_member", "coupled"], "What pairs share.")
+
+TWO_ENVS = ["agent.num_envs=2", "agent.nb_rollout_steps=50"]
+
+
+def main(_) -> None:
+    require({})
+    print_header(
+        f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions",
+        ["tensorflow", "gymnasium", "mujoco", "numpy"],
+    )
+    one, two = "Q critic", "Q critic, 2 environments"
+    runs = {one: ("ddpg_ensemble_cheetah", []), two: ("ddpg_ensemble_cheetah", TWO_ENVS)}
+    pairs = []
+    for pairing in FLAGS.pairings:
+        coupled = pairing == "coupled"
+        for head in FLAGS.heads:
+            critic = [f"agent.critic={head}", f"agent.pairing={pairing}"]
+            name = f"{head}, {pairing}"
+            runs[name] = ("diffcritic_cheetah", critic + TWO_ENVS * coupled)
+            pairs.append((name, two if coupled else one))
+    batch = [f"agent.batch_size={FLAGS.batch_size}"]
+    workers = {
+        name: partial(experiment_rate, experiment, FLAGS.preset, batch + overrides)
+        for name, (experiment, overrides) in runs.items()
+    }
+    results = in_turns(workers)
+    print_medians(results)
+    print_ratios(results, pairs)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,56 @@
+"""Implicit differentiation: gradients through the solution of f(solution, *args) = 0.
+
+`root_vjp` is the core, `custom_root` sugar over it. Both take a linear solver, `solve(matvec, b) ->
+(x, SolveInfo)`, which `get_solver` finds by name. Vectors are nested structures of tensors; all of
+it runs eagerly and under `tf.function(jit_compile=True)`, in float32 and float64.
+
+>>> optimality_fn = gradient_of(inner_loss)  # inner_loss(w, theta)
+>>> w, inner = solve_inner(
+...     lambda w: optimality_fn(w, theta), lambda w, g: w - 0.1 * g, w, max_steps=100, tol=1e-6
+... )
+>>> solve = guarded(get_solver("cg", ridge=1e-3), on_failure="identity")
+>>> (grad_theta,), info = root_vjp(optimality_fn, w, (theta,), grad_w_of_outer_loss, solve)
+"""
+
+from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton
+from omd_tf2.implicit.inner import InnerInfo, solve_inner
+from omd_tf2.implicit.linear_solve import (
+    SolveInfo,
+    solve_cg,
+    solve_dense,
+    solve_identity,
+    solve_minres,
+    solve_neumann,
+)
+from omd_tf2.implicit.root import custom_root, gradient_of, hessian_vector_product, root_vjp
+from omd_tf2.implicit.solvers import (
+    SOLVERS,
+    SolveError,
+    check_converged,
+    get_solver,
+    guarded,
+    solver_options,
+)
+
+__all__ = [
+    "SOLVERS",
+    "InnerInfo",
+    "SolveError",
+    "SolveInfo",
+    "check_converged",
+    "custom_root",
+    "dense_layers_kernel",
+    "get_solver",
+    "gradient_of",
+    "guarded",
+    "hessian_vector_product",
+    "root_vjp",
+    "solve_cg",
+    "solve_dense",
+    "solve_gauss_newton",
+    "solve_identity",
+    "solve_inner",
+    "solve_minres",
+    "solve_neumann",
+    "solver_options",
+]

@@ -1,0 +1,146 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.noise import NormalNoise
+from baselines_tf2.common.rollout import Collector, SerialEnvs, action_scale, as_envs
+from envs import ConfigError
+from tests.toys import Corridor, Robots
+
+
+def half(obs):
+    return np.full((len(obs), 1), 0.5)
+
+
+def collector(envs, noises=(), **options):
+    return Collector(envs, list(noises), np.random.default_rng(0), seed=7, **options)
+
+
+def test_transitions_in_order_across_a_terminal():
+    env = Corridor(length=3)
+    new, episodes = collector(SerialEnvs([env])).collect(lambda: half, 5)
+    np.testing.assert_array_equal(new.obs0[:, 0, 0], [0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(new.obs1[:, 0, 0], [1, 2, 3, 1, 2])  # 3, not the reset's 0
+    np.testing.assert_array_equal(new.rewards[:, 0], [1, 2, 3, 1, 2])
+    np.testing.assert_array_equal(new.terminals1[:, 0], [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(new.ends[:, 0], [0, 0, 1, 0, 0])
+    assert [(e.episode_return, e.length) for e in episodes] == [(6.0, 3)]
+    np.testing.assert_allclose(env.actions, 1.0)  # 0.5 of the bound 2
+    assert env.resets[0] == (7, None)
+
+
+def test_episodes_run_on_between_calls():
+    running = collector(SerialEnvs([Corridor(length=5)]))
+    assert running.collect(lambda: half, 3)[1] == []
+    (episode,) = running.collect(lambda: half, 3)[1]
+    assert (episode.episode_return, episode.length) == (15.0, 5)
+    (episode,) = running.collect(lambda: half, 4)[1]
+    assert (episode.episode_return, episode.length) == (15.0, 5)
+
+
+def test_a_time_limit_ends_the_episode_and_is_no_terminal():
+    new, episodes = collector(SerialEnvs([Corridor(3, terminal=False)])).collect(lambda: half, 4)
+    assert not new.terminals1.any()
+    np.testing.assert_array_equal(new.ends[:, 0], [0, 0, 1, 0])
+    assert len(episodes) == 1
+
+
+def test_noise_is_added_and_clipped_to_the_bounds():
+    env = Corridor(length=99)
+    new, _ = collector(SerialEnvs([env]), [NormalNoise(5.0)]).collect(lambda: half, 50)
+    assert np.abs(new.actions).max() == 1 and len(np.unique(new.actions)) > 2
+    np.testing.assert_allclose(np.array(env.actions), 2 * new.actions[:, 0])
+
+
+def test_without_a_policy_actions_are_uniform():
+    new, _ = collector(SerialEnvs([Corridor(length=999)])).collect(None, 900)
+    assert new.actions.std() == pytest.approx(1 / 3**0.5, rel=0.05)
+    assert abs(new.actions.mean()) < 0.1
+
+
+def test_a_policy_lasts_an_episode_unless_refreshed():
+    asked = []
+
+    def new_policy():
+        asked.append(len(asked))
+        return half
+
+    running = collector(SerialEnvs([Corridor(length=3)]))
+    for _ in range(4):
+        running.collect(new_policy, 2, refresh=False)
+    assert len(asked) == 1 + 2  # at first, then as the episodes of 3 end within 8 steps
+    for _ in range(4):
+        running.collect(new_policy, 2)
+    assert len(asked) == 3 + 4
+
+
+def test_equal_parameters_are_the_same_robot():
+    new, episodes = collector(SerialEnvs([Robots((1.0, 2.0, 1.0), length=2)])).collect(
+        lambda: half, 7
+    )
+    np.testing.assert_array_equal(new.members[:, 0], [0, 0, 1, 1, 0, 0, 0])
+    assert [e.physics["torso_mass"] for e in episodes] == [1.0, 2.0, 1.0]
+
+
+def test_twins_share_robot_noise_and_time():
+    envs = [Robots((1.0, 2.0), length=4), Robots((9.0,), length=3)] + [Robots(length=99)] * 2
+    running = collector(SerialEnvs(envs, twins=True), [NormalNoise(0.3)], twins=True)
+    new, _ = running.collect(lambda: half, 6)
+    # The second ends at 3 and cuts the first; both start again with the first's next robot.
+    np.testing.assert_array_equal(new.obs0[:, 0, 0], [0, 1, 2, 0, 1, 2])
+    np.testing.assert_array_equal(new.obs0[:, 0, 0], new.obs0[:, 1, 0])
+    np.testing.assert_array_equal(new.terminals1[2], [False, True, False, False])
+    np.testing.assert_array_equal(new.ends[2], [True, True, False, False])
+    np.testing.assert_array_equal(new.members[:, 0], new.members[:, 1])
+    assert new.members[0, 0] != new.members[3, 0]
+    np.testing.assert_array_equal(new.actions[:, 0], new.actions[:, 1])
+    assert not np.array_equal(new.actions[:, 0], new.actions[:, 2])
+    assert envs[1].resets[1][1] == {"physics": {"torso_mass": 2.0}}
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_what_is_not_finite_is_named_with_its_step(what):
+    class Broken(Corridor):
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            if self.time == 4:
+                obs, reward = (obs * np.nan, reward) if what == "observation" else (obs, np.inf)
+            return obs, reward, *rest
+
+    running = collector(SerialEnvs([Broken(length=99)]))
+    running.collect(lambda: half, 2)
+    with pytest.raises(TrainingError, match=f"{what} is (nan|inf) at step 3"):
+        running.collect(lambda: half, 10)
+
+
+def test_a_vector_environment_gives_the_same_rows():
+    def make():
+        return Corridor(length=3)
+
+    vector = gym.vector.SyncVectorEnv(
+        [make, make], autoreset_mode=gym.vector.AutoresetMode.DISABLED
+    )
+    serial = SerialEnvs([make(), make()])
+    a, b = (collector(as_envs(x)).collect(lambda: half, 8)[0] for x in (vector, serial))
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_vector_environment_that_resets_itself_is_refused():
+    with pytest.raises(ConfigError, match="AutoresetMode.DISABLED"):
+        as_envs(gym.vector.SyncVectorEnv([Corridor]))
+
+
+@pytest.mark.parametrize(
+    "space, message",
+    [
+        (gym.spaces.Discrete(3), "continuous action space"),
+        (gym.spaces.Box(-np.inf, np.inf, (2,)), "unbounded"),
+        (gym.spaces.Box(-1.0, 2.0, (2,)), "symmetric"),
+        (gym.spaces.Box(0.0, 0.0, (2,)), "symmetric"),
+    ],
+)
+def test_action_spaces_that_do_not_suit_are_refused(space, message):
+    with pytest.raises(ConfigError, match=message):
+        action_scale(space)

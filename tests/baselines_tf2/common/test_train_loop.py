@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.rollout import Collector, SerialEnvs
+from baselines_tf2.common.train_loop import train_loop
+from tests.toys import Corridor
+
+
+class FakeAgent:
+    """Acts with the number of trainings it has seen, in hundredths."""
+
+    refresh_each_cycle = True
+
+    def __init__(self, fail_at=None):
+        self.stored, self.trainings, self.fail_at, self.held = [], 0, fail_at, []
+
+    def exploring_policy(self):
+        action = self.trainings / 100
+        return lambda: lambda obs: np.full((len(obs), 1), action)
+
+    def store(self, new):
+        self.stored.append(new)
+
+    def can_train(self):
+        return bool(self.stored)
+
+    def train(self):
+        self.held.append(len(self.stored))
+        self.trainings += 1
+        if self.trainings == self.fail_at:
+            raise TrainingError("train/critic_loss is nan")
+        return {"train/x": float(self.trainings)}
+
+
+def run(agent, num_timesteps=10, num_envs=1, **options):
+    epochs, cycles = [], []
+    options = {"nb_rollout_steps": 3, "nb_epoch_cycles": 2, "random_steps": 0} | options
+    envs = SerialEnvs([Corridor(length=4) for _ in range(num_envs)])
+    train_loop(
+        agent,
+        Collector(envs, [], np.random.default_rng(0), seed=0),
+        num_timesteps=num_timesteps,
+        num_envs=num_envs,
+        on_cycle=lambda step, episodes: cycles.append(step),
+        on_epoch=epochs.append,
+        **({"overlap": False} | options),
+    )
+    return epochs, cycles
+
+
+def actions(agent):
+    return [round(float(new.actions[0, 0, 0] * 100)) for new in agent.stored]
+
+
+def test_the_schedule_ends_exactly():
+    agent = FakeAgent()
+    epochs, cycles = run(agent)
+    assert cycles == [3, 6, 9, 10]
+    assert [epoch.step for epoch in epochs] == [6, 10]
+    assert [epoch.metrics["train/x"] for epoch in epochs] == [1.5, 3.5]
+    assert [len(epoch.episodes) for epoch in epochs] == [1, 1]
+    assert agent.held == [1, 2, 3, 4]
+
+
+def test_each_cycle_acts_with_what_the_last_one_learned():
+    agent = FakeAgent()
+    run(agent)
+    assert actions(agent) == [0, 1, 2, 3]
+
+
+def test_overlapped_the_policy_is_one_cycle_old_and_trains_on_what_was_stored_before():
+    agent = FakeAgent()
+    run(agent, overlap=True)
+    assert actions(agent) == [0, 0, 1, 2]
+    assert agent.held == [1, 2, 3]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_random_steps_are_not_trained_on(overlap):
+    agent = FakeAgent()
+    run(agent, random_steps=6, overlap=overlap)
+    assert len(np.unique(np.concatenate([new.actions for new in agent.stored[:2]]))) == 6
+    assert actions(agent)[2] == 0
+    assert agent.held == ([2, 3] if overlap else [3, 4])
+
+
+def test_several_environments_count_all_their_steps():
+    agent = FakeAgent()
+    _, cycles = run(agent, num_timesteps=10, num_envs=2)
+    assert cycles == [6, 10]
+
+
+def test_selection_decides_what_is_stored():
+    agent = FakeAgent()
+    picks = iter([None, "first", None, None])
+    run(agent, select=lambda new, finished: new if next(picks) else None)
+    assert len(agent.stored) == 1
+    assert agent.held == [1, 1, 1]  # nothing to train on in the first cycle
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_failed_update_says_where(overlap):
+    step = 6 if overlap else 9
+    with pytest.raises(TrainingError, match=rf"train/critic_loss is nan at step {step}"):
+        run(FakeAgent(fail_at=2 if overlap else 3), overlap=overlap, num_timesteps=20)

@@ -1,0 +1,270 @@
+"""The dual Gauss-Newton solve against its primal written out, in 64 bits."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from omd_tf2.implicit import (
+    dense_layers_kernel,
+    get_solver,
+    gradient_of,
+    root_vjp,
+    solve_cg,
+    solve_dense,
+)
+from omd_tf2.implicit.gauss_newton import inverse_factor
+
+RNG = np.random.default_rng(0)
+SAMPLES, HEADS = 6, 2
+
+
+def tensor(*shape):
+    return tf.constant(RNG.normal(size=shape))
+
+
+def mlp(inputs=3, hidden=4):
+    return [(tensor(inputs, hidden), tensor(hidden)), (tensor(hidden, 1), tensor(1))]
+
+
+def forward(layers, x):
+    """Returns the output `[B]`, each layer's input, and its output before the activation."""
+    inputs, outputs = [], []
+    for weights, bias in layers:
+        inputs.append(x)
+        outputs.append(x @ weights + bias)
+        x = tf.tanh(outputs[-1])
+    return outputs[-1][:, 0], inputs, outputs
+
+
+def one_head(layers, batch):
+    return forward(layers, batch["x"])[0] - batch["y"]
+
+
+def separate_heads(heads, batch):
+    return tf.stack([one_head(layers, batch) for layers in heads], 1)
+
+
+def coupled_heads(layers, batch):
+    residual = one_head(layers, batch)
+    return tf.stack([residual, residual**2], 1)
+
+
+BATCH = {"x": tensor(SAMPLES, 3), "y": tensor(SAMPLES)}
+PROBLEMS = {
+    "one": (one_head, mlp(), {}),
+    "coupled": (coupled_heads, mlp(), {}),
+    "independent": (separate_heads, [mlp() for _ in range(HEADS)], {"independent_heads": True}),
+    "independent, treated as coupled": (separate_heads, [mlp() for _ in range(HEADS)], {}),
+}
+
+
+def jacobian(residual_fn, solution, batch):
+    """Returns J `[residuals, parameters]`, written out."""
+    with tf.GradientTape() as tape:
+        tape.watch(solution)
+        residuals = tf.reshape(residual_fn(solution, batch), [-1])
+    blocks = tape.jacobian(residuals, tf.nest.flatten(solution))
+    return np.concatenate([b.numpy().reshape(residuals.shape[0], -1) for b in blocks], 1)
+
+
+def flat(structure):
+    return np.concatenate([np.ravel(leaf) for leaf in tf.nest.flatten(structure)])
+
+
+def unflat(vector, like):
+    leaves = tf.nest.flatten(like)
+    parts = np.split(vector, np.cumsum([leaf.shape.num_elements() for leaf in leaves])[:-1])
+    parts = [tf.constant(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
+    return tf.nest.pack_sequence_as(like, parts)
+
+
+def never(vector):
+    raise AssertionError("Gauss-Newton has a matrix of its own")
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_dual_equals_primal_eagerly_and_compiled(problem):
+    residual_fn, solution, options = PROBLEMS[problem]
+    e = tensor(*residual_fn(solution, BATCH).shape)
+    j = jacobian(residual_fn, solution, BATCH)
+    assert j.shape[0] < j.shape[1]
+    b = j.T @ np.ravel(e) / SAMPLES
+    primal = np.linalg.solve(j.T @ j / SAMPLES + 1e-3 * np.eye(j.shape[1]), b)
+    options = options | {"residual_fn": residual_fn, "batch": BATCH, "ridge": 1e-3, "tol": 1e-9}
+
+    def solve(b, solution, e):
+        with_e = get_solver("gauss_newton", solution=solution, outer_residuals=e, **options)
+        without_e = get_solver("gauss_newton", solution=solution, **options)
+        return with_e(never, b), without_e(never, b)
+
+    args = unflat(b, solution), solution, e
+    eager, compiled = solve(*args), tf.function(solve, jit_compile=True)(*args)
+    scale = np.abs(primal).max()
+    for (x, info), (same, _) in zip(eager, compiled, strict=True):
+        np.testing.assert_allclose(flat(x), primal, rtol=0, atol=1e-9 * scale)
+        assert info.converged and info.iterations == 0 and not info.negative_curvature
+        np.testing.assert_allclose(flat(same), flat(x), rtol=0, atol=1e-12 * max(1, scale))
+
+
+def test_more_residuals_than_parameters_is_solved_by_cg_for_any_b():
+    batch = {"x": tensor(40, 3), "y": tensor(40)}
+    solution = mlp(hidden=2)
+    j = jacobian(one_head, solution, batch)
+    assert j.shape[0] >= j.shape[1]
+    b = RNG.normal(size=j.shape[1])
+    solver = get_solver(
+        "gauss_newton", residual_fn=one_head, solution=solution, batch=batch, ridge=0.1, tol=1e-12
+    )
+    x, info = solver(never, unflat(b, solution))
+    expected = np.linalg.solve(j.T @ j / 40 + 0.1 * np.eye(j.shape[1]), b)
+    np.testing.assert_allclose(flat(x), expected, atol=1e-9)
+    assert info.converged and info.iterations > 0
+
+
+def test_dual_equals_cg_on_the_same_matrix():
+    residual_fn, solution, _ = PROBLEMS["one"]
+    j = tf.constant(jacobian(residual_fn, solution, BATCH))
+    b = tf.linalg.matvec(j, tensor(SAMPLES), transpose_a=True)
+    solver = get_solver(
+        "gauss_newton", residual_fn=residual_fn, solution=solution, batch=BATCH, ridge=0.1
+    )
+    x, _ = solver(never, unflat(b.numpy(), solution))
+    matrix = tf.matmul(j, j, transpose_a=True) / SAMPLES
+    expected, _ = solve_cg(lambda v: tf.linalg.matvec(matrix, v), b, ridge=0.1, tol=1e-13)
+    np.testing.assert_allclose(flat(x), expected, rtol=1e-8)
+
+
+def test_repeated_samples_make_a_singular_kernel():
+    batch = tf.nest.map_structure(lambda t: tf.repeat(t[:3], 2, 0), BATCH)  # K has rank 3 of 6
+    solution = mlp()
+    j = jacobian(one_head, solution, batch)
+    b = j.T @ RNG.normal(size=SAMPLES) / SAMPLES
+    options = {"residual_fn": one_head, "solution": solution, "batch": batch, "tol": 1e-9}
+    x, info = get_solver("gauss_newton", ridge=1e-3, **options)(never, unflat(b, solution))
+    expected = np.linalg.solve(j.T @ j / SAMPLES + 1e-3 * np.eye(j.shape[1]), b)
+    np.testing.assert_allclose(flat(x), expected, atol=1e-9 * np.abs(expected).max())
+    assert info.converged
+    _, info = get_solver("gauss_newton", **options)(never, unflat(b, solution))
+    assert not info.converged  # without a ridge the rounding is divided by next to nothing
+
+
+def test_dual_in_float32():
+    residual_fn, solution, _ = PROBLEMS["one"]
+    j = jacobian(residual_fn, solution, BATCH)
+    b = j.T @ np.ones(SAMPLES)
+    expected = np.linalg.solve(j.T @ j / SAMPLES + 0.1 * np.eye(j.shape[1]), b)
+    single = tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), (solution, BATCH))
+    options = {"residual_fn": residual_fn, "solution": single[0], "batch": single[1]}
+    solve = get_solver("gauss_newton", ridge=0.1, **options)
+    x, info = solve(never, unflat(b.astype(np.float32), solution))
+    np.testing.assert_allclose(flat(x), expected, atol=1e-5 * np.abs(expected).max())
+    assert info.converged and info.relative_residual.dtype == tf.float32
+
+
+def test_what_lies_outside_the_row_space_shows_in_the_residual():
+    residual_fn, solution, _ = PROBLEMS["one"]
+    j = jacobian(residual_fn, solution, BATCH)
+    b = RNG.normal(size=j.shape[1])
+    outside = b - np.linalg.pinv(j) @ (j @ b)
+    solver = get_solver(
+        "gauss_newton", residual_fn=residual_fn, solution=solution, batch=BATCH, ridge=0.1
+    )
+    _, info = solver(never, unflat(b, solution))
+    expected = np.linalg.norm(outside) / np.linalg.norm(b)
+    np.testing.assert_allclose(info.relative_residual, expected, rtol=1e-6)
+    assert not info.converged
+
+
+def test_heads_that_share_parameters_but_are_called_independent_show_in_the_residual():
+    residual_fn, solution, _ = PROBLEMS["coupled"]
+    j = jacobian(residual_fn, solution, BATCH)
+    solver = get_solver(
+        "gauss_newton",
+        residual_fn=residual_fn,
+        solution=solution,
+        batch=BATCH,
+        ridge=1e-3,
+        independent_heads=True,
+    )
+    _, info = solver(never, unflat(j.T @ np.ones(j.shape[0]), solution))
+    assert not info.converged
+
+
+def test_kernel_of_dense_layers_equals_the_one_of_per_sample_gradients():
+    residual_fn, heads, options = PROBLEMS["independent"]
+    kernels = []
+    for layers in heads:
+        with tf.GradientTape() as tape:
+            tape.watch(layers)
+            residuals, inputs, outputs = forward(layers, BATCH["x"])
+        kernels.append(dense_layers_kernel(inputs, tape.gradient(residuals, outputs)))
+        j = jacobian(one_head, layers, BATCH)
+        np.testing.assert_allclose(kernels[-1], j @ j.T / SAMPLES, atol=1e-12)
+    options = options | {
+        "residual_fn": residual_fn,
+        "solution": heads,
+        "batch": BATCH,
+        "ridge": 0.1,
+    }
+    b = unflat(jacobian(residual_fn, heads, BATCH).T @ np.ones(SAMPLES * HEADS), heads)
+    x, _ = get_solver("gauss_newton", **options)(never, b)
+    same, _ = get_solver("gauss_newton", kernel=tf.stack(kernels), **options)(never, b)
+    np.testing.assert_allclose(flat(same), flat(x), atol=1e-9)
+
+
+def test_linear_residuals_make_it_the_exact_inverse():
+    # The cotangent is the gradient of another loss of the same predictions: in the row space of J.
+    x, other = tensor(4, 7), tensor(4)
+    batch = {"x": x}
+
+    def residual_fn(w, batch):
+        return tf.linalg.matvec(batch["x"], w)
+
+    def inner_loss(w, y):
+        return tf.reduce_sum((residual_fn(w, batch) - y) ** 2) / (2 * 4) + 0.05 * tf.reduce_sum(
+            w**2
+        )
+
+    w, y = tensor(7), tensor(4)
+    cotangent = tf.linalg.matvec(x, other, transpose_a=True)
+    solver = get_solver("gauss_newton", residual_fn=residual_fn, solution=w, batch=batch, ridge=0.1)
+    (got,), info = root_vjp(gradient_of(inner_loss), w, (y,), cotangent, solver)
+    (expected,), _ = root_vjp(gradient_of(inner_loss), w, (y,), cotangent, solve_dense)
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+    assert info.converged
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 101])
+def test_inverse_factor(n):
+    root = RNG.normal(size=(2, n, n))
+    matrix = root @ np.swapaxes(root, 1, 2) + np.eye(n)
+    factor = inverse_factor(tf.constant(matrix)).numpy()
+    expected = np.linalg.inv(np.linalg.cholesky(matrix))
+    np.testing.assert_allclose(factor, expected, atol=1e-11)
+
+
+def test_inverse_factor_of_an_indefinite_matrix_is_nan():
+    assert np.isnan(inverse_factor(tf.constant(np.diag([1.0, -1.0])))).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ridge": -1.0}, "ridge must be a finite number >= 0, got -1.0"),
+        (
+            {"outer_residuals": tensor(SAMPLES, 1)},
+            r"outer_residuals must have .* \(6,\), got \(6, 1\)",
+        ),
+        ({"kernel": tensor(2, 2)}, r"kernel must have shape \[6, 6\], got \(2, 2\)"),
+        ({"solution": [tensor(2)]}, "b must be nested like the solution"),
+        (
+            {"residual_fn": lambda w, batch: batch["x"][:, :, None]},
+            r"must return \[B\] or \[B, H\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    solution = mlp()
+    options = {"residual_fn": one_head, "solution": solution, "batch": BATCH} | options
+    with pytest.raises(ValueError, match=message):
+        get_solver("gauss_newton", **options)(never, solution)

@@ -1,0 +1,321 @@
+"""Implicit gradients against closed forms, finite differences and unrolled solvers, in 64 bits."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from omd_tf2.implicit import (
+    SolveError,
+    custom_root,
+    get_solver,
+    gradient_of,
+    guarded,
+    hessian_vector_product,
+    root_vjp,
+    solve_cg,
+    solve_dense,
+    solve_inner,
+)
+
+RNG = np.random.default_rng(0)
+X = tf.constant(RNG.normal(size=(12, 4)))
+Y = tf.constant(RNG.normal(size=12))
+COTANGENT = tf.constant(RNG.normal(size=4))
+EXACT = {
+    "dense": {},
+    "cg": {"tol": 1e-13},
+    "minres": {"tol": 1e-13},
+    "neumann": {"tol": 1e-11, "step_size": 0.05, "max_steps": 1000},
+}
+
+
+def ridge_loss(w, x, y, penalty):
+    residual = tf.linalg.matvec(x, w) - y
+    return 0.5 * tf.reduce_sum(residual**2) + 0.5 * penalty * tf.reduce_sum(w**2)
+
+
+def ridge_solution(x, y, penalty):
+    hessian = tf.matmul(x, x, transpose_a=True) + penalty * tf.eye(4, dtype=x.dtype)
+    return tf.linalg.solve(hessian, tf.linalg.matvec(x, y, True)[:, None])[:, 0]
+
+
+def ridge_closed_form_gradients():
+    """Returns the gradients of COTANGENT . w*, of the closed form of w*."""
+    args = (X, Y, tf.constant(0.7, tf.float64))
+    with tf.GradientTape() as tape:
+        tape.watch(args)
+        w = ridge_solution(*args)
+        outer = tf.tensordot(COTANGENT, w, 1)
+    return args, w, tape.gradient(outer, args)
+
+
+@pytest.mark.parametrize("name", [*EXACT, "identity"])
+def test_ridge_regression_has_its_closed_form_gradient_eagerly_and_compiled(name):
+    args, w, expected = ridge_closed_form_gradients()
+    solve = get_solver(name, **EXACT.get(name, {}))
+
+    def vjp(w, args, cotangent):
+        return root_vjp(gradient_of(ridge_loss), w, args, cotangent, solve)
+
+    eager, info = vjp(w, args, COTANGENT)
+    compiled, _ = tf.function(vjp, jit_compile=True)(w, args, COTANGENT)
+    assert info.converged
+    for got, same, closed_form in zip(eager, compiled, expected, strict=True):
+        np.testing.assert_allclose(same, got, rtol=0, atol=1e-12)
+        if name in EXACT:
+            np.testing.assert_allclose(got, closed_form, rtol=0, atol=1e-10)
+
+
+def test_quadratic_by_hand():
+    # L = w1^2 + 2 w2^2 - w1 a - w2 b: w* = (a / 2, b / 4), so dw*/da = (1/2, 0), dw*/db = (0, 1/4).
+    def loss(w, a, b):
+        return w["w1"] ** 2 + 2 * w["w2"] ** 2 - w["w1"] * a - w["w2"] * b
+
+    a, b = tf.constant(3.0, tf.float64), tf.constant(8.0, tf.float64)
+    w = {"w1": a / 2, "w2": b / 4}
+    cotangent = {"w1": tf.constant(10.0, tf.float64), "w2": tf.constant(100.0, tf.float64)}
+    (da, db), info = root_vjp(gradient_of(loss), w, (a, b), cotangent, solve_cg)
+    np.testing.assert_allclose([da, db], [5.0, 25.0])
+    assert info.converged
+
+
+def contraction(w, theta, bias):
+    return tf.tanh(tf.linalg.matvec(theta, w)) + bias
+
+
+def fixed_point(theta, bias):
+    w = tf.zeros_like(bias)
+    for _ in range(200):
+        w = contraction(w, theta, bias)
+    return w
+
+
+def fixed_point_problem():
+    theta = tf.constant(0.3 * RNG.normal(size=(4, 4)))
+    bias = tf.constant(RNG.normal(size=4))
+    return (theta, bias), fixed_point(theta, bias)
+
+
+@pytest.mark.parametrize(
+    "solve",
+    [solve_dense, get_solver("neumann", tol=1e-13, max_steps=500)],
+    ids=["dense", "neumann"],
+)
+def test_fixed_point_without_symmetry_equals_closed_form_and_unrolling(solve):
+    args, w = fixed_point_problem()
+    vjps, info = root_vjp(lambda w, *a: w - contraction(w, *a), w, args, COTANGENT, solve)
+    assert info.converged
+    # w = tanh(theta w) + bias: dw/dbias = (I - D theta)^{-1}, D = diag(1 - tanh(theta w)^2).
+    slope = 1 - np.tanh(args[0].numpy() @ w.numpy()) ** 2
+    adjoint = np.linalg.solve((np.eye(4) - slope[:, None] * args[0].numpy()).T, COTANGENT)
+    np.testing.assert_allclose(vjps[1], adjoint, atol=1e-10)
+    np.testing.assert_allclose(vjps[0], np.outer(slope * adjoint, w), atol=1e-10)
+    with tf.GradientTape() as tape:
+        tape.watch(args)
+        outer = tf.tensordot(COTANGENT, fixed_point(*args), 1)
+    for got, unrolled in zip(vjps, tape.gradient(outer, args), strict=True):
+        np.testing.assert_allclose(got, unrolled, atol=1e-10)
+
+
+def logistic_loss(w, x, theta):
+    logits = tf.linalg.matvec(x, w)
+    fit = tf.reduce_mean(tf.nn.softplus(logits) - tf.sigmoid(theta) * logits)
+    return fit + 0.05 * tf.reduce_sum(w**2)
+
+
+@tf.function(jit_compile=True)
+def solve_logistic(theta):
+    """Newton's method, until nothing moves."""
+    w = tf.zeros(4, tf.float64)
+    for _ in tf.range(12):
+        gradient = gradient_of(logistic_loss)(w, X, theta)
+        w = w - solve_dense(hessian_vector_product(logistic_loss, w, X, theta), gradient)[0]
+    return w
+
+
+def test_gradient_equals_finite_differences_of_the_resolved_inner_problem():
+    theta = tf.constant(RNG.normal(size=12))
+    w = solve_logistic(theta)
+    assert tf.norm(gradient_of(logistic_loss)(w, X, theta)) < 1e-13
+    (_, got), _ = root_vjp(
+        gradient_of(logistic_loss), w, (X, theta), COTANGENT, get_solver("cg", tol=1e-12)
+    )
+    step = 1e-5
+    for i in range(0, 12, 4):
+        nudge = step * tf.one_hot(i, 12, dtype=tf.float64)
+        change = solve_logistic(theta + nudge) - solve_logistic(theta - nudge)
+        expected = np.dot(COTANGENT, change) / (2 * step)
+        np.testing.assert_allclose(got[i], expected, rtol=1e-6, atol=1e-10)
+
+
+def test_arguments_that_do_not_matter_get_zeros_and_integers_none():
+    def optimality_fn(w, args, rows):
+        return {"w": w["w"] - args["used"] * tf.cast(rows, w["w"].dtype)}
+
+    used, unused = tf.ones(3, tf.float64), tf.ones([2, 2], tf.float64)
+    args = ({"used": used, "unused": [unused]}, tf.constant([1, 2, 3]))
+    solution = {"w": used * [1.0, 2.0, 3.0]}
+    vjps, _ = root_vjp(optimality_fn, solution, args, {"w": used}, solve_cg)
+    np.testing.assert_allclose(vjps[0]["used"], [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(vjps[0]["unused"][0], np.zeros([2, 2]))
+    assert vjps[1] is None
+
+
+def test_a_stopped_path_gives_zero():
+    def optimality_fn(w, a):
+        return w - tf.stop_gradient(a)
+
+    ones, twos = tf.ones(2, tf.float64), 2 * tf.ones(2, tf.float64)
+    (vjp,), _ = root_vjp(optimality_fn, ones, (twos,), ones, solve_cg)
+    np.testing.assert_array_equal(vjp, np.zeros(2))
+
+
+def test_one_tensor_in_two_roles_keeps_them_apart():
+    # L = w^2 - w a b: df/dw = 2, df/da = -b, df/db = -a; at w = a = b = 2 each vjp is 2 / 2 = 1.
+    def loss(w, a, b):
+        return w**2 - w * a * b
+
+    two, one = tf.constant(2.0, tf.float64), tf.constant(1.0, tf.float64)
+    vjps, _ = root_vjp(gradient_of(loss), two, (two, two), one, solve_cg)
+    np.testing.assert_allclose(vjps, [1.0, 1.0])
+    np.testing.assert_allclose(gradient_of(loss)(two, two, two), 0.0)  # 2 w - a b
+    np.testing.assert_allclose(hessian_vector_product(loss, two, two, two)(one), 2.0)
+
+
+def test_variables_and_sparse_gradients_are_taken_as_tensors():
+    table = tf.Variable(RNG.normal(size=(5, 2)))
+
+    def optimality_fn(w, table):
+        return w - tf.gather(table, [1, 1])
+
+    w = tf.Variable(tf.gather(table, [1, 1]))
+    (vjp,), _ = root_vjp(optimality_fn, w, (table,), tf.ones([2, 2], tf.float64), solve_cg)
+    np.testing.assert_allclose(vjp, [[0, 0], [2, 2], [0, 0], [0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("optimality_fn", "cotangent", "message"),
+    [
+        (lambda w: w, tf.ones(3), r"cotangent has shape \(3,\) where the solution has \(2,\)"),
+        (lambda w: w, [tf.ones(2)], "cotangent must be nested like the solution"),
+        (lambda w: w[:1], tf.ones(2), r"value has shape \(1,\) where the solution has \(2,\)"),
+        (lambda w: {"f": w}, tf.ones(2), "value must be nested like the solution"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(optimality_fn, cotangent, message):
+    with pytest.raises(ValueError, match=message):
+        root_vjp(optimality_fn, tf.ones(2), (), cotangent, solve_cg)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_custom_root_differentiates_the_theorem(compiled):
+    args, expected_w, expected = ridge_closed_form_gradients()
+
+    @custom_root(gradient_of(ridge_loss), get_solver("cg", tol=1e-13))
+    def ridge_regression(initial, x, y, penalty):
+        return initial + tf.stop_gradient(ridge_solution(x, y, penalty))  # no path of its own
+
+    def gradients(initial, args):
+        with tf.GradientTape() as tape:
+            tape.watch((initial, args))
+            w = ridge_regression(initial, *args)
+            outer = tf.tensordot(COTANGENT, w, 1)
+        return w, tape.gradient(outer, (initial, args))
+
+    call = tf.function(gradients, jit_compile=True) if compiled else gradients
+    w, (from_initial, got) = call(tf.zeros(4, tf.float64), args)
+    np.testing.assert_allclose(w, expected_w, atol=1e-12)
+    assert from_initial is None
+    for g, e in zip(got, expected, strict=True):
+        np.testing.assert_allclose(g, e, atol=1e-10)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_custom_root_around_an_iterative_solver_with_nested_structures(compiled):
+    def optimality_fn(state, theta):
+        return {"w": state["w"] - contraction(state["w"], *theta["contraction"])}
+
+    @custom_root(optimality_fn, solve_dense)
+    def iterate(initial, theta):
+        f = optimality_fn
+        state, _ = solve_inner(
+            lambda s: f(s, theta), lambda s, v: {"w": s["w"] - v["w"]}, initial, max_steps=200
+        )
+        return state
+
+    (matrix, bias), _ = fixed_point_problem()
+    theta = {"contraction": (matrix, bias), "label": tf.constant(3)}
+
+    def gradients(theta):
+        with tf.GradientTape() as tape:
+            tape.watch(theta["contraction"])
+            w = iterate({"w": tf.zeros(4, tf.float64)}, theta)["w"]
+            outer = tf.tensordot(COTANGENT, w, 1)
+        return tape.gradient(outer, theta["contraction"])
+
+    got = (tf.function(gradients, jit_compile=True) if compiled else gradients)(theta)
+    with tf.GradientTape() as tape:
+        tape.watch((matrix, bias))
+        outer = tf.tensordot(COTANGENT, fixed_point(matrix, bias), 1)
+    for g, unrolled in zip(got, tape.gradient(outer, (matrix, bias)), strict=True):
+        np.testing.assert_allclose(g, unrolled, atol=1e-10)
+
+
+def test_custom_root_differentiates_variables_passed_as_arguments():
+    penalty = tf.Variable(0.7, dtype=tf.float64)
+    _, _, expected = ridge_closed_form_gradients()
+    solver = custom_root(gradient_of(ridge_loss), solve_dense)(
+        lambda _, *args: ridge_solution(*args)
+    )
+    with tf.GradientTape() as tape:
+        outer = tf.tensordot(COTANGENT, solver(tf.zeros(4, tf.float64), X, Y, penalty), 1)
+    np.testing.assert_allclose(tape.gradient(outer, penalty), expected[2], atol=1e-10)
+
+
+def test_custom_root_refuses_a_variable_of_the_closure():
+    penalty = tf.Variable(0.7, dtype=tf.float64)
+    solver = custom_root(gradient_of(ridge_loss), solve_dense)(
+        lambda _, x, y: ridge_solution(x, y, penalty)
+    )
+    with pytest.raises(TypeError), tf.GradientTape() as tape:
+        tape.watch(X)
+        solver(tf.zeros(4, tf.float64), X, Y)
+
+
+def test_custom_root_never_uses_a_failed_solve_unasked():
+    args, _, _ = ridge_closed_form_gradients()
+
+    def gradients(args, **options):
+        solve = get_solver("cg", max_steps=1, tol=1e-13)
+        solver = custom_root(gradient_of(ridge_loss), solve, **options)(
+            lambda _, *args: ridge_solution(*args)
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(args)
+            outer = tf.tensordot(COTANGENT, solver(tf.zeros(4, tf.float64), *args), 1)
+        return tape.gradient(outer, args)
+
+    with pytest.raises(SolveError, match="did not converge"):
+        gradients(args)
+    assert np.isnan(tf.function(gradients, jit_compile=True)(args)[2])
+    w = ridge_solution(*args)
+    plain, _ = root_vjp(gradient_of(ridge_loss), w, args, COTANGENT, get_solver("identity"))
+    np.testing.assert_allclose(gradients(args, on_failure="identity")[2], plain[2])
+
+
+def test_fallback_keeps_the_failed_solve_in_the_info():
+    args, w, _ = ridge_closed_form_gradients()
+    solve = guarded(get_solver("cg", max_steps=1, tol=1e-13), "identity")
+    _, info = root_vjp(gradient_of(ridge_loss), w, args, COTANGENT, solve)
+    assert not info.converged and info.iterations == 1 and info.relative_residual > 0
+
+
+def test_hessian_vector_product_equals_the_hessian_written_out():
+    theta = tf.constant(RNG.normal(size=12))
+    w, v = COTANGENT, tf.constant(RNG.normal(size=4))
+    with tf.GradientTape() as outer:
+        outer.watch(w)
+        gradient = gradient_of(logistic_loss)(w, X, theta)
+    hessian = outer.jacobian(gradient, w)
+    got = hessian_vector_product(logistic_loss, w, X, theta)(v)
+    np.testing.assert_allclose(got, tf.linalg.matvec(hessian, v), atol=1e-13)

@@ -1,7 +1,7 @@
 """Network bodies as lists of Keras layers, and their NumPy copies for acting."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import keras
 import numpy as np
@@ -68,6 +68,10 @@ def get_network_builder(name: str | NetworkBuilder) -> NetworkBuilder:
 @register("mlp")
 def mlp(*, seed: int, dtype: str = "float32", **options) -> list[keras.Layer]:
     """Builds Baselines' mlp: dense layers, orthogonal with gain sqrt(2); options: MLPConfig's."""
+    known = [field.name for field in fields(MLPConfig)]
+    for name in options:
+        if name not in known:
+            raise unknown("option of mlp", name, known)
     config = MLPConfig(**options)
     seeds = np.random.SeedSequence(seed).generate_state(max(config.num_layers, 1))
     layers = []

@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.networks import MLPConfig
+from baselines_tf2.common.replay import Transitions
+from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.config import DDPGConfig
+from envs import ConfigError
+
+SMALL = MLPConfig(2, 8)
+
+
+def make(seed=0, **options):
+    options = {"batch_size": 4, "nb_train_steps": 3, "replay_size": 200} | options
+    config = DDPGConfig(actor_network=SMALL, critic_network=SMALL, **options)
+    return Agent(config, 3, 2, seed=seed)
+
+
+def rows(num=40, num_envs=1, seed=0):
+    rng = np.random.default_rng(seed)
+    ends = np.zeros((num, num_envs), bool)
+    ends[9::10] = True
+    return Transitions(
+        obs0=rng.normal(3.0, 2.0, (num, num_envs, 3)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (num, num_envs, 2)).astype(np.float32),
+        rewards=rng.normal(size=(num, num_envs)).astype(np.float32),
+        obs1=rng.normal(3.0, 2.0, (num, num_envs, 3)).astype(np.float32),
+        terminals1=ends & (np.arange(num) < 20)[:, None],
+        ends=ends,
+        members=np.repeat(np.arange(num // 10), 10)[:, None] * np.ones(num_envs, int),
+    )
+
+
+def weights(agent):
+    return [np.asarray(v) for group in agent.nets.state().values() for v in group]
+
+
+def test_acting_in_numpy_equals_the_network():
+    agent = make()
+    agent.store(rows())
+    obs = rows(seed=5).obs0[:, 0]
+    expected = agent.nets.actor(agent.nets.normalise_obs(tf.constant(obs)))
+    np.testing.assert_allclose(agent.predict(obs), expected, atol=1e-6)
+    np.testing.assert_allclose(agent.predict(obs[0]), expected[0], atol=1e-6)
+
+
+def test_step_is_baselines_call():
+    agent = make()
+    obs = rows().obs0[0, 0]
+    actions, q, state, neglogp = agent.step(obs)
+    assert actions.shape == (1, 2) and q.shape == (1,) and state is neglogp is None
+    expected = agent.head.values(agent.nets, tf.constant(obs[None]), tf.constant(actions))
+    np.testing.assert_allclose(q, expected, atol=1e-6)
+
+
+def test_rewards_are_scaled_once_in_the_replay():
+    agent = make(reward_scale=0.1)
+    new = rows()
+    agent.store(new)
+    held = agent.replay.gather(np.arange(40), np.zeros(40, int))
+    np.testing.assert_allclose(held[:, agent.replay.layout.rewards], 0.1 * new.rewards[:, 0])
+
+
+def test_the_normaliser_follows_every_stored_observation():
+    agent = make()
+    agent.store(rows(400))
+    np.testing.assert_allclose(agent.nets.obs_stats.mean, 3.0, atol=0.4)
+    np.testing.assert_allclose(agent.nets.obs_stats.std, 2.0, atol=0.3)
+
+
+def test_only_a_perturbed_policy_lasts_an_episode():
+    assert make(noise_type="normal_0.1").refresh_each_cycle
+    assert not make(noise_type="adaptive-param_0.1").refresh_each_cycle
+    assert make(noise_type="adaptive-param_0.1", num_envs=2).refresh_each_cycle
+
+
+def test_exploring_policies_are_perturbed_each_time():
+    agent, obs = make(noise_type="adaptive-param_0.5"), rows().obs0[:, 0]
+    source = agent.exploring_policy()
+    first, second = source()(obs), source()(obs)
+    assert not np.allclose(first, second)
+    assert not np.allclose(first, agent.predict(obs))
+    plain = make(noise_type="normal_0.5").exploring_policy()
+    np.testing.assert_array_equal(plain()(obs), make(noise_type="none").predict(obs))
+
+
+def test_parameter_noise_is_adapted_once_per_interval(eagerly):
+    agent = make(nb_train_steps=7, param_noise_adaption_interval=3)
+    agent.store(rows())
+    noise = agent._param_noise
+    distances, adapt = [], noise.adapt
+    noise.adapt = lambda distance: (distances.append(distance), adapt(distance))
+    metrics = agent.train()
+    assert len(distances) == 3
+    assert metrics["param_noise/distance"] == pytest.approx(np.mean(distances))
+    ups = sum(distance <= 0.2 for distance in distances)
+    assert metrics["param_noise/stddev"] == pytest.approx(0.2 * 1.01 ** (2 * ups - 3))
+    assert int(agent.nets.critic_optimizer.iterations) == 7
+
+
+def test_training_is_repeatable():
+    runs = []
+    for _ in range(2):
+        agent = make(seed=3)
+        agent.store(rows())
+        agent.train()
+        runs.append(weights(agent))
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("critic", ["q", "concat", "antisymmetric", "additive"])
+@pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])
+def test_every_head_runs_with_every_pairing_and_reports_diagnostics(critic, pairing, eagerly):
+    if critic == "q" and pairing != "independent":
+        with pytest.raises(ConfigError, match="needs a difference critic"):
+            make(critic=critic, pairing=pairing)
+        return
+    agent = make(critic=critic, pairing=pairing, num_envs=1 + (pairing == "coupled"), n_step=2)
+    new = rows(num_envs=agent.config.num_envs)
+    agent.store(new)
+    metrics = agent.statistics(new) | agent.diagnostics()
+    metrics |= agent.train()
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert 0 <= metrics["diagnostics/robot_share"] <= 1
+    assert {"train/critic_loss", "diagnostics/target_variance"} <= set(metrics)
+
+
+def test_a_loss_that_is_not_finite_is_named(eagerly):
+    agent = make(noise_type="none")
+    new = rows()
+    agent.store(new._replace(rewards=new.rewards * np.nan))
+    with pytest.raises(TrainingError, match="train/critic_loss is nan"):
+        agent.train()
+
+
+def test_saved_is_loaded_with_normalisers_and_optimisers(tmp_path, eagerly):
+    agent = make(normalize_returns=True)
+    agent.store(rows())
+    agent.train()
+    agent.save(tmp_path / "w.npz")
+    other = make(seed=9, normalize_returns=True)
+    other.load(tmp_path / "w.npz")
+    for a, b in zip(weights(agent), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert other._param_noise.stddev == agent._param_noise.stddev
+    obs = rows(seed=5).obs0[:, 0]
+    np.testing.assert_array_equal(agent.predict(obs), other.predict(obs))
+
+
+@pytest.mark.parametrize("options", [{"critic": "additive"}, {"normalize_observations": False}])
+def test_weights_of_another_agent_are_refused(tmp_path, options):
+    make().save(tmp_path / "w.npz")
+    other = make(**options)
+    before = weights(other)
+    with pytest.raises(ConfigError, match="saved by an agent with other settings"):
+        other.load(tmp_path / "w.npz")
+    for a, b in zip(before, weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"critic": "additiv"}, "did you mean 'additive'"),
+        ({"critic": "concat", "pairing": "couple"}, "did you mean 'coupled'"),
+        ({"critic": "concat", "batch_size": 5}, "even batch_size"),
+        ({"critic": "concat", "pairing": "coupled"}, "num_envs must be even"),
+        ({"actor_loss": "symmetric"}, "needs a difference critic"),
+        ({"popart": True}, "normalize_returns"),
+        ({"gamma": 1.5}, "gamma must lie"),
+        ({"tau": 0.0}, "tau must lie"),
+        ({"actor_lr": float("nan")}, "actor_lr must be positive"),
+        ({"clip_norm": 0.0}, "clip_norm must be positive"),
+        ({"n_step": 0}, "n_step must be at least 1"),
+        ({"replay_size": 10}, "does not hold one cycle"),
+        ({"epopt_trajectories": 5, "num_envs": 2}, "num_envs=1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        DDPGConfig(**options)

@@ -1,0 +1,161 @@
+import inspect
+
+import gymnasium as gym
+import keras
+import numpy as np
+import pytest
+
+from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.rollout import Episode
+from baselines_tf2.ddpg import learn
+from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.epopt import WorstEpisodes
+from envs import ConfigError
+from tests.toys import Corridor, Target
+
+QUICK = {"nb_rollout_steps": 20, "nb_train_steps": 2, "nb_epoch_cycles": 2, "batch_size": 8}
+
+
+def test_keywords_and_defaults_are_baselines():
+    """The signature of `ddpg.learn` in OpenAI Baselines ea25b9e."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(learn).parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
+    empty = inspect.Parameter.empty
+    assert defaults == {
+        "network": empty, "env": empty, "seed": None, "total_timesteps": None, "nb_epochs": None,
+        "nb_epoch_cycles": 20, "nb_rollout_steps": 100, "reward_scale": 1.0, "render": False,
+        "render_eval": False, "noise_type": "adaptive-param_0.2", "normalize_returns": False,
+        "normalize_observations": True, "critic_l2_reg": 1e-2, "actor_lr": 1e-4, "critic_lr": 1e-3,
+        "popart": False, "gamma": 0.99, "clip_norm": None, "nb_train_steps": 50,
+        "nb_eval_steps": 100, "batch_size": 64, "tau": 0.01, "eval_env": None,
+        "param_noise_adaption_interval": 50, "load_path": None,
+    }  # fmt: skip
+    config = DDPGConfig()
+    for name in set(defaults) & set(vars(config)):
+        assert getattr(config, name) == defaults[name], name
+
+
+def test_learn_trains_evaluates_and_saves(tmp_path):
+    epochs = []
+    agent = learn(
+        "mlp",
+        Target(),
+        seed=0,
+        total_timesteps=80,
+        eval_env=Target(),
+        nb_eval_steps=5,
+        callback=lambda step, metrics: epochs.append((step, metrics)),
+        num_hidden=8,
+        **QUICK,
+    )
+    assert [step for step, _ in epochs] == [40, 80]
+    assert epochs[0][1]["eval/episodes"] == 10
+    assert {"rollout/return", "train/critic_loss", "reference/q_mean", "eval/q"} <= set(
+        epochs[1][1]
+    )
+    agent.save(tmp_path / "w.npz")
+    loaded = learn("mlp", Target(), total_timesteps=0, load_path=tmp_path / "w.npz", num_hidden=8)
+    obs = np.array([[0.3]])
+    np.testing.assert_array_equal(loaded.predict(obs), agent.predict(obs))
+    assert agent.nets.actor.layers[0].units == agent.nets.critic.layers[0].units == 8
+
+
+def test_nb_epochs_counts_whole_epochs():
+    steps = []
+    learn(
+        "mlp", Target(), nb_epochs=3, callback=lambda s, m: steps.append(s), num_hidden=4, **QUICK
+    )
+    assert steps == [40, 80, 120]
+    with pytest.raises(ConfigError, match="not both"):
+        learn("mlp", Target(), nb_epochs=3, total_timesteps=5)
+
+
+def test_a_network_of_the_callers_own():
+    def tiny(*, seed, dtype, width):
+        return [keras.layers.Dense(width, "relu", dtype=dtype)]
+
+    agent = learn(tiny, Target(), total_timesteps=40, width=5, **QUICK)
+    assert agent.nets.actor.layers[0].units == 5
+
+
+def test_several_environments_at_once():
+    vector = gym.vector.SyncVectorEnv(
+        [Target] * 3, autoreset_mode=gym.vector.AutoresetMode.DISABLED
+    )
+    steps = []
+    learn("mlp", vector, total_timesteps=240, callback=lambda s, m: steps.append(s), **QUICK)
+    assert steps == [120, 240]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"network": "mpl"}, "did you mean 'mlp'"),
+        ({"num_layer": 3}, "did you mean 'num_layers'"),
+        ({"env": Corridor(action_space=gym.spaces.Discrete(2))}, "continuous action space"),
+        ({"noise_type": "nromal_0.1"}, "did you mean 'normal'"),
+    ],
+)
+def test_wrong_arguments_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        learn(**({"network": "mlp", "env": Target(), "total_timesteps": 10} | options))
+
+
+def test_rendering_shows_every_step():
+    class Shown(Target):
+        frames = 0
+
+        def render(self):
+            Shown.frames += 1
+
+    learn("mlp", Shown(), total_timesteps=20, render=True, num_hidden=4, **QUICK)
+    assert Shown.frames == 20
+
+
+def test_a_toy_task_is_solved():
+    """-(a - 0.5 s)^2: the best action is half the observation, which a constant misses by 0.083."""
+    agent = learn(
+        "mlp",
+        Target(),
+        seed=1,
+        total_timesteps=3000,
+        noise_type="normal_0.3",
+        actor_lr=1e-3,
+        critic_l2_reg=0.0,
+        normalize_observations=False,
+        num_hidden=32,
+    )
+    obs = np.linspace(-0.9, 0.9, 19)[:, None]
+    assert np.square(agent.predict(obs) - 0.5 * obs).mean() < 0.02
+
+
+def trajectories(returns, length=2, num_rows=None):
+    """Rows of whole episodes, one after the other; the reward names the episode."""
+    names = np.repeat(np.arange(len(returns)), length)[:num_rows, None]
+    ends = np.tile([False] * (length - 1) + [True], len(returns))[:num_rows, None]
+    zeros = np.zeros((*names.shape, 1))
+    episodes = [Episode(value, length, {}) for value in returns]
+    return Transitions(zeros, zeros, names.astype(float), zeros, ends, ends, names), episodes
+
+
+def test_epopt_keeps_all_for_100_iterations_and_then_the_worst_tenth():
+    select = WorstEpisodes(10)
+    new, episodes = trajectories([5, 3, 8, 1, 9, 7, 6, 4, 2, 0])
+    for _ in range(100):
+        assert sorted(set(select(new, episodes).rewards[:, 0])) == list(range(10))
+    kept = select(new, episodes)
+    np.testing.assert_array_equal(kept.rewards[:, 0], [9, 9])  # the episode that returned 0
+    np.testing.assert_array_equal(kept.ends[:, 0], [False, True])
+
+
+def test_epopt_waits_for_whole_episodes():
+    select = WorstEpisodes(2)
+    new, episodes = trajectories([1.0, 2.0])
+    part = lambda a, b: Transitions(*(field[a:b] for field in new))
+    assert select(part(0, 1), []) is None
+    assert select(part(1, 3), episodes[:1]) is None
+    kept = select(part(3, 4), episodes[1:])
+    np.testing.assert_array_equal(kept.rewards[:, 0], [0, 0, 1, 1])

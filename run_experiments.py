@@ -5,11 +5,17 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow speaks of missing CUDA
-
-import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 from tqdm import tqdm
+
+from envs import ConfigError
+from envs.display import silent_streams
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no log level
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.experiment import (
@@ -20,7 +26,6 @@ from baselines_tf2.common.experiment import (
     write_config,
 )
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
-from envs import ConfigError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
@@ -51,6 +56,7 @@ class Bar:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     try:
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")

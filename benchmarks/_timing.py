@@ -64,9 +64,10 @@ def in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
 
 def _run_fresh(worker):
     context = multiprocessing.get_context("spawn")
+    cores = sorted(os.sched_getaffinity(0))[: FLAGS.cores]
     # What the libraries say as they start is of interest only if the worker fails.
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
-        start = {"initializer": _start, "initargs": (_cores(), log.name)}
+        start = {"initializer": _start, "initargs": (cores, log.name)}
         try:
             with ProcessPoolExecutor(1, context, **start) as process:
                 return process.submit(worker).result()
@@ -83,13 +84,6 @@ def _start(cores, log):
     os.sched_setaffinity(0, cores)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it is cores that are compared
     FLAGS(sys.argv)
-
-
-def _cores():
-    available = sorted(os.sched_getaffinity(0))
-    if FLAGS.cores > len(available):
-        sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(available)}")
-    return available[: FLAGS.cores]
 
 
 def start_tensorflow() -> None:
@@ -127,9 +121,11 @@ def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Ro
 
 
 def require(packages: Mapping[str, str]) -> None:
-    """Stops with one line unless all are installed: {module: distribution}, and we can pin."""
+    """Stops with one line unless we can pin and all are installed: {module: distribution}."""
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
+    if FLAGS.cores > len(os.sched_getaffinity(0)):
+        sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(os.sched_getaffinity(0))}")
     for module, distribution in packages.items():
         if importlib.util.find_spec(module) is None:
             sys.exit(f"error: {distribution} is not installed: pip install '.[benchmarks]'")
@@ -139,7 +135,7 @@ def print_header(work: str, distributions: Sequence[str]) -> None:
     """What is measured, on what, with which versions."""
     versions = [f"{name} {metadata.version(name)}" for name in distributions]
     print(f"work      {work}")
-    print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} rounds in turns")
+    print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} turns each")
     print(f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {_processor()}")
     print(f"load      {os.getloadavg()[0]:.1f} before the start; should be near 0")
     print(f"versions  python {platform.python_version()}, {', '.join(versions)}\n", flush=True)

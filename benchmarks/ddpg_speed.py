@@ -23,6 +23,8 @@ from _timing import (
 from absl import app, flags
 
 FLAGS = flags.FLAGS
+flags.DEFINE_integer("torch_threads", 1, "PyTorch's; its own choice is all cores.", lower_bound=1)
+
 PEERS = {"stable_baselines3": "stable-baselines3", "sbx": "sbx-rl"}
 
 
@@ -37,8 +39,11 @@ def peer_rate(module: str) -> Row:
         from flax.linen import tanh
         from sbx import DDPG
     else:
+        import torch
         from stable_baselines3 import DDPG
         from torch.nn import Tanh as tanh
+
+        torch.set_num_threads(FLAGS.torch_threads)
 
     class Watch(BaseCallback):
         def _on_rollout_start(self):  # follows the last cycle's training

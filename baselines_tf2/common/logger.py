@@ -41,6 +41,13 @@ class CsvTable:
         return out.getvalue()
 
 
+def print_metrics(step: int, metrics: Mapping[str, float]) -> None:
+    """Prints one row of the log as a table of names and values."""
+    width = max(map(len, metrics), default=0)
+    lines = [f"{name:{width}}  {value:.4g}" for name, value in sorted(metrics.items())]
+    print(f"step {step:,}", *lines, "", sep="\n")
+
+
 class Logger:
     """Writes `metrics.csv` (first column `step`), `eval.csv` and TensorBoard events to a folder."""
 

@@ -23,9 +23,8 @@ from envs import (
     default_ensemble,
     default_grid,
     make_env,
+    mass_parameter,
 )
-
-MASSES = ("torso_mass", "mass")  # what `default_grid` varies, by task
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ LEARNS = DDPGConfig(
     critic_network=MLPConfig(activation="relu", layer_norm=True),
     noise_type="normal_0.2",
     reward_scale=0.1,
-    batch_size=128,
+    batch_size=256,
     critic_l2_reg=0.0,
     actor_lr=1e-3,
     random_steps=10_000,
@@ -74,6 +73,8 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
             agent = SEED if difference else DDPGConfig()
         else:
             agent = DIFFERENCE if difference else LEARNS
+            if task == "pendulum":
+                agent = replace(agent, random_steps=1_000)
         return Settings(EnvSpec(task, backend, ensemble=ensemble), agent, _training(task, kind))
 
     return settings
@@ -81,7 +82,7 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
 
 def _training(task: str, kind: str) -> TrainConfig:
     episodes = 10 if kind == "ddpg" else 2
-    if task == "pendulum":
+    if task == "pendulum":  # a quick one
         return TrainConfig(20_000, 2_000, episodes)
     return TrainConfig(eval_episodes=episodes)
 
@@ -137,9 +138,9 @@ class Judge:
         self._env = make_env(settings.env, training=False)
         self._summary = {}
         ensemble = Ensemble.parse(settings.env.ensemble)
-        self._mass = next((name for name in MASSES if name in ensemble), None)
-        robots = [None]
-        if self._mass:
+        self._mass, robots = mass_parameter(settings.env.task), [None]
+        self._varied = self._mass in ensemble
+        if self._varied:
             self._range = (ensemble[self._mass].low, ensemble[self._mass].high)
             grid = default_grid(settings.env.task, settings.env.backend)
             robots = [{self._mass: mass} for mass in grid]
@@ -157,7 +158,7 @@ class Judge:
     def summary(self, episodes: list[Episode]) -> dict[str, float]:
         """Percentiles over all episodes, and the means inside and outside the training range."""
         out = summarise(episodes)
-        if self._mass:
+        if self._varied:
             low, high = self._range
             inside = [low <= episode.physics[self._mass] <= high for episode in episodes]
             returns = np.array([episode.episode_return for episode in episodes])
@@ -173,7 +174,7 @@ class Judge:
             "return": f"{s['return_mean']:.1f} mean of {len(self._robots)} episodes "
             f"(10th percentile {s['return_p10']:.1f}, 90th {s['return_p90']:.1f})"
         }
-        if self._mass:
+        if self._varied:
             low, high = self._range
             text["robots"] = (
                 f"{s['return_inside']:.1f} on masses in the training range [{low:g}, {high:g}] kg, "

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.evaluate import summarise
+from baselines_tf2.common.logger import print_metrics
 from baselines_tf2.common.networks import get_network_builder
 from baselines_tf2.common.rollout import (
     Collector,
@@ -166,7 +167,7 @@ def learn(
     param_noise_adaption_interval=50,
     load_path=None,
     *,
-    callback=None,
+    callback=print_metrics,
     **network_kwargs,
 ) -> Agent:
     """Trains DDPG on `env` and returns the agent: OpenAI Baselines' `ddpg.learn`, by keyword.
@@ -175,7 +176,7 @@ def learn(
     options. env: a Gymnasium environment, or a vector one that does not reset itself. The number
     of steps is total_timesteps, or nb_epochs (500 by default) times their length, so 1M for one
     environment. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end. callback(step,
-    metrics) is called after every epoch. Raises ConfigError for settings or spaces that cannot be
+    metrics) is called after every epoch; None keeps quiet. Raises ConfigError for settings or spaces that cannot be
     used, TrainingError where something is not finite.
     """
     if total_timesteps is not None and nb_epochs is not None:

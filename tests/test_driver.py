@@ -1,0 +1,172 @@
+"""The driver as a person uses it: in a process of its own, wrong flags included."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--num_timesteps=600", "--set=train.eval_interval=300", "--set=train.eval_episodes=1",
+         "--set=agent.random_steps=100"]  # fmt: skip
+
+BLOCK = """
+import sys
+from importlib.abc import MetaPathFinder
+class Block(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named '{{name}}'", name=name)
+sys.meta_path.insert(0, Block())
+sys.argv = ["run_experiments.py", *sys.argv[1:]]
+import runpy
+runpy.run_path("run_experiments.py", run_name="__main__")
+"""
+
+
+def drive(*flags, cwd=ROOT, blocked=()):
+    command = [sys.executable, "run_experiments.py"]
+    if blocked:
+        command = [sys.executable, "-c", BLOCK.format(blocked=set(blocked))]
+    return subprocess.run([*command, *flags], check=False, cwd=cwd, capture_output=True, text=True)
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("logs")
+    result = drive("--exp=diffcritic_cheetah", f"--logdir={logdir}", "--seed=3", *SHORT)
+    return result, logdir / "diffcritic_cheetah" / "mujoco" / "seed_3"
+
+
+def test_a_run_leaves_all_it_promises(run):
+    result, folder = run
+    assert result.returncode == 0, result.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "metrics.csv", "eval.csv", "weights.npz", "curves.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert str(folder) in result.stdout and "600 steps" in result.stdout
+    assert result.stderr == ""  # no notices, no progress bar where there is no terminal
+
+
+def test_the_tables_hold_the_run(run):
+    _, folder = run
+    metrics = table(folder / "metrics.csv")
+    assert next(iter(metrics[0])) == "step" and metrics[-1]["step"] == "600"
+    columns = set(metrics[0])
+    assert {"time/elapsed", "time/steps_per_second"} == {c for c in columns if "time" in c}
+    assert {"eval/return_inside", "eval/return_outside", "diagnostics/robot_share"} <= columns
+    evaluations = table(folder / "eval.csv")
+    masses = {float(row["physics/torso_mass"]) for row in evaluations}
+    assert min(masses) < 3 and max(masses) > 9 and len(masses) == 9
+    assert {row["length"] for row in evaluations} == {"1000"}
+
+
+def test_config_json_can_repeat_the_run(run):
+    _, folder = run
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["exp"], config["backend"], config["seed"]) == ("diffcritic_cheetah", "mujoco", 3)
+    assert config["settings"]["agent"]["critic"] in ("concat", "antisymmetric", "additive")
+    assert config["settings"]["env"]["ensemble"] == "torso_mass:6,1.5,3,9"
+    assert {"tensorflow", "mujoco", "gymnasium"} <= set(config["versions"])
+
+
+def test_a_second_run_stops_before_touching_the_first(run):
+    _, folder = run
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    logdir = folder.parents[2]
+    result = drive("--exp=diffcritic_cheetah", f"--logdir={logdir}", "--seed=3", *SHORT)
+    assert result.returncode == 1
+    assert "already holds a run: add --overwrite" in result.stderr
+    assert before == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path):
+    flags = ["--exp=ddpg_pendulum", "--num_timesteps=400", "--set=agent.random_steps=100",
+             "--set=agent.overlap=true"]  # fmt: skip
+    runs = []
+    for name in ("a", "b"):
+        assert drive(*flags, f"--logdir={tmp_path / name}").returncode == 0
+        folder = tmp_path / name / "ddpg_pendulum" / "classic" / "seed_0"
+        rows = table(folder / "metrics.csv")
+        for row in rows:
+            del row["time/elapsed"], row["time/steps_per_second"]
+        runs.append((rows, table(folder / "eval.csv"), dict(np.load(folder / "weights.npz"))))
+    assert runs[0][:2] == runs[1][:2]
+    for name, weights in runs[0][2].items():
+        np.testing.assert_array_equal(weights, runs[1][2][name])
+
+
+def test_pybullet_runs_without_mujoco(tmp_path):
+    result = drive("--exp=ddpg_hopper", "--backend=pybullet", f"--logdir={tmp_path}", "--eager",
+                   "--num_timesteps=150", "--set=agent.nb_train_steps=2",
+                   "--set=agent.random_steps=50", "--set=train.eval_episodes=1",
+                   blocked=["mujoco"])  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "ddpg_hopper" / "pybullet" / "seed_0" / "weights.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, blocked, message",
+    [
+        ([], [], "name an experiment with --exp"),
+        (["cheetah"], [], "unexpected argument 'cheetah'"),
+        (["--exp=diffcritic_cheeta"], [], "did you mean 'diffcritic_cheetah'"),
+        (["--exp=ddpg_ant", "--backend=bullet"], [], "did you mean 'pybullet'"),
+        (["--exp=ddpg_ant", "--preset=orig"], [], "did you mean 'original'"),
+        (["--exp=ddpg_ant", "--set=agent.gama=1"], [], "did you mean 'agent.gamma'"),
+        (["--exp=ddpg_ant", "--set=agent.critic=conkat"], [], "did you mean 'concat'"),
+        (["--exp=ddpg_ant", "--num_timesteps=0"], [], "num_timesteps must be at least 1"),
+        (["--exp=ddpg_cheetah"], ["mujoco"], "pip install"),
+        (["--exp=ddpg_cheetah", "--backend=pybullet"], ["pybullet"], "pip install"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=-1"], [], "torso_mass"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=nan"], [], "torso_mass"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mas=1"], [], "did you mean 'torso_mass'"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=mass/tors=1"], [], "did you mean 'mass/torso'"),
+        (["--exp=ddpg_pendulum", "--logdir=/proc/no"], [], "/proc/no"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path, flags, blocked, message):
+    logdir = [] if any("logdir" in flag for flag in flags) else [f"--logdir={tmp_path / 'runs'}"]
+    result = drive(*flags, *logdir, blocked=blocked)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_finite_is_left_of_a_run_that_diverges(tmp_path):
+    result = drive("--exp=ddpg_pendulum", f"--logdir={tmp_path}", "--num_timesteps=1000",
+                   "--set=agent.nb_epoch_cycles=1", "--set=agent.random_steps=200",
+                   "--set=agent.critic_optimizer=sgd", "--set=agent.critic_lr=1e30")  # fmt: skip
+    assert result.returncode == 1
+    assert "train/" in result.stderr and "at step" in result.stderr
+    assert result.stderr.count("\n") == 1
+    rows = table(tmp_path / "ddpg_pendulum" / "classic" / "seed_0" / "metrics.csv")
+    assert [row["step"] for row in rows] == ["100", "200"]  # what was logged is kept
+
+
+def test_the_list_names_every_experiment():
+    result = drive("--list")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 15
+    assert any(x.startswith("ddpg_ensemble_walker ") and "EPOpt" in x for x in lines)
+
+
+def test_the_driver_runs_from_anywhere(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-m", "run_experiments", "--list"],
+        check=False, cwd=tmp_path, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,61 @@
+"""A room imports only from the floors below it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("envs", "baselines_tf2", "omd_tf2", "run_experiments", "tests", "benchmarks")
+FLOORS = {  # room -> what of ours it may import
+    "envs": ("envs",),
+    "baselines_tf2/common": ("envs", "baselines_tf2.common"),
+    "baselines_tf2/ddpg": ("envs", "baselines_tf2.common", "baselines_tf2.ddpg"),
+    "omd_tf2/implicit": ("omd_tf2.implicit",),
+}
+SIMULATORS = ("mujoco", "pybullet", "pybullet_envs_gymnasium")
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def files(room):
+    found = sorted((ROOT / room).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_room_imports_only_from_below(room):
+    for path in files(room):
+        for name in imported(path):
+            if name.partition(".")[0] in OURS:
+                assert name.startswith(FLOORS[room]), f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_simulators_are_imported_by_their_own_modules_alone():
+    for path in files("."):
+        if path.is_relative_to(ROOT / "tests") or ".venv" in path.parts:
+            continue
+        for name in imported(path):
+            if name.partition(".")[0] in SIMULATORS:
+                assert path.parent.name == "envs" and path.name.endswith("_physics.py"), path
+
+
+def test_tensorflow_compiles_in_one_place_alone():
+    for package in ("baselines_tf2", "envs"):
+        for path in files(package):
+            if path.name != "compile.py":
+                assert "tf.function" not in path.read_text(), path
+
+
+def test_nothing_is_pickled():
+    for path in (p for room in FLOORS for p in files(room)):
+        text = path.read_text()
+        assert "import pickle" not in text and "allow_pickle=True" not in text, path

@@ -68,6 +68,8 @@ def main(argv: list[str]) -> None:
             _run()
     except (ConfigError, TrainingError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; what was logged is kept")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}")

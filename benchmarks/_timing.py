@@ -19,8 +19,6 @@ from statistics import median
 
 from absl import flags
 
-from envs import ConfigError
-
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 5, "How often each takes its turn.", lower_bound=1)
 flags.DEFINE_integer("cores", 1, "Cores for each process; from 2 on ours overlaps.", lower_bound=1)
@@ -63,6 +61,8 @@ def in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
 
 
 def _run_fresh(worker):
+    from envs import ConfigError
+
     context = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0))[: FLAGS.cores]
     # What the libraries say as they start is of interest only if the worker fails.
@@ -126,7 +126,7 @@ def require(packages: Mapping[str, str]) -> None:
         sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
     if FLAGS.cores > len(os.sched_getaffinity(0)):
         sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(os.sched_getaffinity(0))}")
-    for module, distribution in packages.items():
+    for module, distribution in {"baselines_tf2": "this project", **packages}.items():
         if importlib.util.find_spec(module) is None:
             sys.exit(f"error: {distribution} is not installed: pip install '.[benchmarks]'")
 

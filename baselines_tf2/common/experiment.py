@@ -32,7 +32,7 @@ class Experiment:
     """Something that can be run by name.
 
     settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
-    overridden. run(settings, seed) prepares everything that can fail because of the settings, and
+    overridden. prepare(settings, seed) does everything that can fail because of the settings, and
     returns the function that then fills a run folder and returns a summary, {name: text}.
     """
 

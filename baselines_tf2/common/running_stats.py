@@ -56,8 +56,11 @@ class RunningStats(tf.Module):
         return x * self.std + self.mean
 
     def numpy(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and std for the host."""
-        return self.mean.numpy(), self.std.numpy()
+        """Mean and std for the host, without a dozen eager operations."""
+        count, total, squares = (x.numpy() for x in (self.count, self.sum, self.sum_squares))
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - np.square(mean), MIN_VARIANCE))
+        return mean.astype(self.dtype), std.astype(self.dtype)
 
 
 def popart_rescale(layer: keras.layers.Dense, old: tuple, new: tuple) -> None:

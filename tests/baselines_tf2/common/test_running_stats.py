@@ -53,3 +53,11 @@ def test_popart_by_hand_and_preserves_outputs():
     np.testing.assert_allclose(layer.bias.numpy(), [-1 / 3])
     # Before: (3 x + 0.5) * 2 + 1 at x = 2 is 14; after: (x - 1/3) * 6 + 4 is 14 as well.
     assert float(layer(np.array([[2.0]]))[0, 0]) * 6 + 4 == pytest.approx(14)
+
+
+def test_the_hosts_moments_are_the_steps():
+    stats = RunningStats((3,), dtype="float64")
+    stats.update_on_host(np.random.default_rng(0).normal([0.0, 5, 5], [1e-9, 1, 9], (50, 3)))
+    mean, std = stats.numpy()
+    np.testing.assert_allclose(mean, stats.mean, rtol=1e-14)
+    np.testing.assert_allclose(std, stats.std, rtol=1e-14)

@@ -18,6 +18,7 @@ def compile_updates(update: Callable[[tf.Tensor], tuple], num_metrics: int, dtyp
     """
 
     def updates(batches):
+        batches = tf.convert_to_tensor(batches)  # eagerly nothing else does
         total = tf.zeros([num_metrics], dtype)
         for i in tf.range(tf.shape(batches)[0]):
             total += tf.stack(update(batches[i]))

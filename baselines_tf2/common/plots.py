@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from baselines_tf2.common.files import write_atomically
 
@@ -44,6 +45,7 @@ def _plot_curve(axis, rollout, evaluations):
         axis.fill_between(list(by_step), low, high, color="tab:blue", alpha=0.2,
                           label="10th to 90th percentile")  # fmt: skip
     axis.set(xlabel="environment steps", ylabel="return per episode", title="Learning")
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.legend(fontsize="small")
 
 

@@ -182,3 +182,16 @@ def test_weights_of_another_agent_are_refused(tmp_path, options):
 def test_settings_that_cannot_work_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         DDPGConfig(**options)
+
+
+def test_eagerly_an_update_holds_real_tensors(eagerly):
+    """What a person at a breakpoint inside an update sees."""
+    agent = make()
+    agent.store(rows())
+    seen, targets = [], agent.head.targets
+    agent.head.targets = lambda nets, batch: (
+        seen.append(batch.rewards.numpy()),
+        targets(nets, batch),
+    )[1]
+    agent.train()
+    assert [rewards.shape for rewards in seen] == [(4,)] * 3

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import run_experiments
+
 ROOT = Path(__file__).parent.parent
 SHORT = ["--num_timesteps=600", "--set=train.eval_interval=300", "--set=train.eval_episodes=1",
          "--set=agent.random_steps=100"]  # fmt: skip
@@ -114,32 +116,58 @@ def test_pybullet_runs_without_mujoco(tmp_path):
     assert (tmp_path / "ddpg_hopper" / "pybullet" / "seed_0" / "weights.npz").exists()
 
 
+def mistake(capsys, *flags):
+    """The driver's main in this process: what it exits with."""
+    for flag in run_experiments.FLAGS.flags_by_module_dict()["run_experiments"]:
+        flag.unparse()
+    run_experiments.FLAGS(["run_experiments.py", *(f for f in flags if f.startswith("--"))])
+    with pytest.raises(SystemExit) as exit_:
+        run_experiments.main(["run_experiments.py", *(f for f in flags if f[:2] != "--")])
+    assert capsys.readouterr().out == ""
+    return exit_.value.code  # a text is printed to stderr, with exit status 1
+
+
 @pytest.mark.parametrize(
-    "flags, blocked, message",
+    "flags, message",
     [
-        ([], [], "name an experiment with --exp"),
-        (["cheetah"], [], "unexpected argument 'cheetah'"),
-        (["--exp=diffcritic_cheeta"], [], "did you mean 'diffcritic_cheetah'"),
-        (["--exp=ddpg_ant", "--backend=bullet"], [], "did you mean 'pybullet'"),
-        (["--exp=ddpg_ant", "--preset=orig"], [], "did you mean 'original'"),
-        (["--exp=ddpg_ant", "--set=agent.gama=1"], [], "did you mean 'agent.gamma'"),
-        (["--exp=ddpg_ant", "--set=agent.critic=conkat"], [], "did you mean 'concat'"),
-        (["--exp=ddpg_ant", "--num_timesteps=0"], [], "num_timesteps must be at least 1"),
-        (["--exp=ddpg_cheetah"], ["mujoco"], "pip install"),
-        (["--exp=ddpg_cheetah", "--backend=pybullet"], ["pybullet"], "pip install"),
-        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=-1"], [], "torso_mass"),
-        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=nan"], [], "torso_mass"),
-        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mas=1"], [], "did you mean 'torso_mass'"),
-        (["--exp=ddpg_cheetah", "--set=env.physics=mass/tors=1"], [], "did you mean 'mass/torso'"),
-        (["--exp=ddpg_pendulum", "--logdir=/proc/no"], [], "/proc/no"),
+        ([], "name an experiment with --exp"),
+        (["cheetah"], "unexpected argument 'cheetah'"),
+        (["--exp=diffcritic_cheeta"], "did you mean 'diffcritic_cheetah'"),
+        (["--exp=ddpg_ant", "--backend=bullet"], "did you mean 'pybullet'"),
+        (["--exp=ddpg_pendulum", "--backend=mujoco"], "known: classic"),
+        (["--exp=ddpg_ant", "--preset=orig"], "did you mean 'original'"),
+        (["--exp=ddpg_ant", "--set=agent.gama=1"], "did you mean 'agent.gamma'"),
+        (["--exp=ddpg_ant", "--set=agent.critic=conkat"], "did you mean 'concat'"),
+        (["--exp=ddpg_ant", "--num_timesteps=0"], "num_timesteps must be at least 1"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=-1"], "torso_mass"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=0"], "torso_mass"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=nan"], "torso_mass"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=torso_mas=1"], "did you mean 'torso_mass'"),
+        (["--exp=ddpg_cheetah", "--set=env.physics=mass/tors=1"], "did you mean 'mass/torso'"),
+        (["--exp=ddpg_ensemble_ant", "--set=env.ensemble=torso_mass:6,1.5"], "torso_mass"),
+        (["--exp=ddpg_pendulum", "--logdir=/proc/no"], "/proc/no"),
     ],
 )
-def test_a_mistake_is_one_clear_line(tmp_path, flags, blocked, message):
-    logdir = [] if any("logdir" in flag for flag in flags) else [f"--logdir={tmp_path / 'runs'}"]
-    result = drive(*flags, *logdir, blocked=blocked)
+def test_a_mistake_is_one_clear_line(tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    text = mistake(capsys, *flags)
+    assert text.startswith("error: ") and "\n" not in text
+    assert message in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "flags, blocked",
+    [
+        (["--exp=ddpg_cheetah"], "mujoco"),
+        (["--exp=ddpg_cheetah", "--backend=pybullet"], "pybullet"),
+    ],
+)
+def test_a_missing_backend_is_one_clear_line(tmp_path, flags, blocked):
+    result = drive(*flags, f"--logdir={tmp_path / 'runs'}", blocked=[blocked])
     assert result.returncode == 1
-    assert message in result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert "pip install" in result.stderr
     assert not (tmp_path / "runs").exists()
 
 

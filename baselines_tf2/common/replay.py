@@ -219,9 +219,10 @@ class _Episodes:
     """The stretches of rows that each robot has in the ring, to draw a row of a given robot."""
 
     def __init__(self, num_columns: int):
-        self._finished = np.zeros((0, 4), np.int64)  # start row, stop row, column, member
+        # Rows of start row, stop row, column and member, in the members' order.
+        self._finished = np.zeros((0, 4), np.int64)
         self._starts = [0] * num_columns  # where each column's running episode began
-        self._table = None  # of the finished and the running, built when first asked for
+        self._table = None  # starts, columns, members, and the numbers of rows before each
 
     def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
         """Takes note of T rows from `row` on, and forgets those before `first_row`.
@@ -235,18 +236,18 @@ class _Episodes:
                 stretches.append((self._starts[column], stop, column, members[end, column]))
                 self._starts[column] = stop
         if stretches:
-            self._finished = np.concatenate([self._finished, np.array(stretches, np.int64)])
-        self._finished = self._finished[self._finished[:, 1] > first_row]
+            self._finished = _insert(self._finished, np.array(stretches, np.int64))
+        kept = self._finished[:, 1] > first_row
+        if not kept.all():
+            self._finished = self._finished[kept]
         stop = row + len(ends)
-        running = [(self._starts[n], stop, n, member) for n, member in enumerate(members[-1])]
-        self._table = self._sorted(first_row, np.array(running, np.int64))
-
-    def _sorted(self, first_row, running):
-        table = np.concatenate([self._finished, running[running[:, 0] < running[:, 1]]])
-        table = table[np.argsort(table[:, 3], kind="stable")]
+        running = np.array(
+            [(start, stop, n, members[-1, n]) for n, start in enumerate(self._starts)], np.int64
+        )
+        table = _insert(self._finished, running[running[:, 0] < stop])
         start = np.maximum(table[:, 0], first_row)
         totals = np.concatenate([[0], np.cumsum(table[:, 1] - start)])
-        return start, table[:, 2], table[:, 3], totals
+        self._table = start, table[:, 2], table[:, 3], totals
 
     def sample(self, rng: np.random.Generator, members: np.ndarray) -> tuple:
         """Draws uniformly, for each of the given robots, one of its rows: (rows, columns)."""
@@ -256,3 +257,9 @@ class _Episodes:
         pick = rng.integers(low, high)
         stretch = np.searchsorted(totals, pick, side="right") - 1
         return start[stretch] + pick - totals[stretch], column[stretch]
+
+
+def _insert(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Inserts rows where their member's end in the table."""
+    rows = rows[np.argsort(rows[:, 3], kind="stable")]
+    return np.insert(table, np.searchsorted(table[:, 3], rows[:, 3], side="right"), rows, axis=0)

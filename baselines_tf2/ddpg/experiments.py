@@ -75,6 +75,8 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
             agent = DIFFERENCE if difference else LEARNS
             if task == "pendulum":
                 agent = replace(agent, random_steps=1_000)
+            elif backend == "pybullet":  # rewards are a tenth of MuJoCo's
+                agent = replace(agent, reward_scale=1.0)
         return Settings(EnvSpec(task, backend, ensemble=ensemble), agent, _training(task, kind))
 
     return settings

@@ -268,7 +268,8 @@ class Collector:
             self._members[n] = self._ids.setdefault(robot, len(self._ids))
 
     def _check_finite(self, out):
-        for name, values in (("observation", out.obs1), ("reward", out.rewards)):
+        checked = (("observation", out.obs0), ("observation", out.obs1), ("reward", out.rewards))
+        for name, values in checked:
             if not np.isfinite(values).all():
                 bad = np.argwhere(~np.isfinite(values))[0]
                 step = self._steps + int(bad[0]) * self._num + int(bad[1])

@@ -114,6 +114,16 @@ def test_what_is_not_finite_is_named_with_its_step(what):
         running.collect(lambda: half, 10)
 
 
+def test_an_episode_that_starts_with_nan_is_stopped_too():
+    class Broken(Corridor):
+        def reset(self, **kwargs):
+            obs, info = super().reset(**kwargs)
+            return (obs * np.nan if len(self.resets) > 1 else obs), info
+
+    with pytest.raises(TrainingError, match="observation is nan at step 3"):
+        collector(SerialEnvs([Broken(length=3)])).collect(lambda: half, 5)
+
+
 def test_a_vector_environment_gives_the_same_rows():
     def make():
         return Corridor(length=3)

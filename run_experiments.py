@@ -31,8 +31,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
 flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
 flags.DEFINE_string("backend", None, "mujoco or pybullet; default: the experiment's first.")
-flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", lower_bound=0)
-flags.DEFINE_integer("num_timesteps", None, "Environment steps; short for --set=train...")
+flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", 0, 2**31 - 1)
+flags.DEFINE_string("num_timesteps", None, "Environment steps, as in 200000 or 2e5.")
 flags.DEFINE_string("logdir", "runs", "Where run folders go: <logdir>/<exp>/<backend>/seed_<n>.")
 flags.DEFINE_bool("eager", False, "Run every update uncompiled, to step through it.")
 flags.DEFINE_string("preset", "default", "default: learns best here; original: the source's.")
@@ -44,15 +44,24 @@ class Bar:
     """A tqdm bar of steps, steps per second, time left and return."""
 
     def __init__(self, total: int):
+        self.step = 0
         self._bar = tqdm(total=total, unit="step", unit_scale=True, disable=None, mininterval=0.5)
 
     def update(self, step: int, episode_return: float | None) -> None:
         if episode_return is not None:
             self._bar.set_postfix({"return": f"{episode_return:.1f}"}, refresh=False)
-        self._bar.update(step - self._bar.n)
+        self._bar.update(step - self.step)
+        self.step = step
 
     def close(self) -> None:
         self._bar.close()
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {' '.join(str(error).split())}; --help lists the flags")
 
 
 def main(argv: list[str]) -> None:
@@ -68,6 +77,8 @@ def main(argv: list[str]) -> None:
             _run()
     except (ConfigError, TrainingError) as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        sys.exit("error: not enough memory: make agent.replay_size or the networks smaller")
     except KeyboardInterrupt:
         sys.exit("error: interrupted; what was logged is kept")
     except OSError as error:
@@ -82,6 +93,8 @@ def _print_table() -> None:
 
 
 def _run() -> None:
+    if not FLAGS.logdir:
+        raise ConfigError("--logdir is empty: name a folder for the runs")
     experiment = find_experiment(EXPERIMENTS, FLAGS.exp)
     overrides = list(FLAGS.set)
     if FLAGS.num_timesteps is not None:
@@ -90,7 +103,7 @@ def _run() -> None:
     # One thread an operation: TensorFlow's pool would fight with the thread that steps.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.run_functions_eagerly(FLAGS.eager)
-    backend = FLAGS.backend or experiment.backends[0]
+    backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
     folder = run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)
     run = experiment.prepare(settings, FLAGS.seed)
     create_folder(folder, overwrite=FLAGS.overwrite)
@@ -107,9 +120,8 @@ def _train(run, folder: Path, num_timesteps: int) -> None:
     finally:
         bar.close()
     seconds = time.perf_counter() - start
-    print(
-        f"\n{num_timesteps:,} steps in {seconds:.0f} s, {num_timesteps / seconds:,.0f} per second"
-    )
+    steps = bar.step
+    print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
     for name, text in summary.items():
         print(f"{name:9}{text}")
     print(f"{'curves':9}{folder}/curves.png, and tensorboard --logdir {folder}")
@@ -117,4 +129,4 @@ def _train(run, folder: Path, num_timesteps: int) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

@@ -23,7 +23,7 @@ from envs.spec import (
     EnvSpec,
     backends_of,
     default_ensemble,
-    default_grid,
+    mass_grid,
     mass_parameter,
 )
 from envs.wrappers import RobotEnsemble, find_robot
@@ -41,10 +41,10 @@ __all__ = [
     "adapt",
     "backends_of",
     "default_ensemble",
-    "default_grid",
     "epsilon_at",
     "find_robot",
     "make_env",
+    "mass_grid",
     "mass_parameter",
     "record_transitions",
     "simulator_log_likelihood",

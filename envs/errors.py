@@ -14,7 +14,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
     >>> raise unknown("parameter", "torso_mas", ["torso_mass", "friction"])
     ConfigError: unknown parameter 'torso_mas'; did you mean 'torso_mass'? known: torso_mass, ...
     """
-    choices = sorted(choices)
+    name, choices = str(name), sorted(choices)
     nearest = difflib.get_close_matches(name, choices, n=1)
     hint = f" did you mean '{nearest[0]}'?" if nearest else ""
     return ConfigError(f"unknown {kind} '{name}';{hint} known: {', '.join(choices)}")

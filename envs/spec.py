@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.ensemble import Ensemble
+from envs.ensemble import Ensemble, TruncatedNormal
 from envs.errors import ConfigError, unknown
 from envs.physics import MASS_PREFIX, PARAMETERS, REWARD_OFFSET, check_values
 
@@ -47,7 +47,7 @@ class EnvSpec:
     task: str  # one of TASKS
     backend: str  # the simulator: one of backends_of(task)
     ensemble: str = ""  # "name:mean,std,low,high;..." drawn at each episode's start; "" draws none
-    ensemble_size: int = 0  # how many robots, drawn at the first reset; 0: a new one each episode
+    ensemble_size: int = 0  # robots, drawn once per environment; 0: a new one each episode
     physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
     distractors: int = 0  # N(0, 1) numbers appended to the observation
     observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
@@ -107,7 +107,7 @@ def backends_of(task: str) -> tuple[str, ...]:
 
 
 def mass_parameter(task: str) -> str:
-    """The parameter which default_ensemble and default_grid are about."""
+    """The parameter which default_ensemble is about."""
     return "mass" if task == "pendulum" else "torso_mass"
 
 
@@ -125,10 +125,10 @@ def default_ensemble(task: str, backend: str) -> str:
     return f"{mass_parameter(task)}:{numbers}"
 
 
-def default_grid(task: str, backend: str) -> tuple[float, ...]:
-    """Nine masses [kg] to evaluate on, evenly from low/2 to 1.5 high of the default ensemble.
+def mass_grid(mass: TruncatedNormal) -> tuple[float, ...]:
+    """Nine masses [kg] to evaluate on, evenly from half of `low` to one and a half of `high`.
 
-    Five lie inside the training range, both of its ends included; one below and three above.
+    Of a range like the default ensembles', [m/2, 3m/2], five lie inside, both ends included, one
+    below and three above.
     """
-    (one,) = Ensemble.parse(default_ensemble(task, backend)).values()
-    return tuple(np.linspace(one.low / 2, one.high * 1.5, 9).round(6).tolist())
+    return tuple(np.linspace(mass.low / 2, mass.high * 1.5, 9).round(6).tolist())

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 import gymnasium as gym
 import numpy as np
 
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Episode, Policy, action_scale
 
 
 def run_episode(
     policy: Policy, env: gym.Env, *, seed: int, physics: dict[str, float] | None = None
 ) -> Episode:
-    """Runs one episode; `physics` fixes the robot in an environment of `envs`."""
+    """Runs one episode; `physics` fixes the robot in an environment of `envs`.
+
+    Raises TrainingError if its return is not finite.
+    """
     scale = action_scale(env.action_space)
     options = {"physics": physics} if physics else None
     obs, info = env.reset(seed=seed, options=options)
@@ -21,6 +25,8 @@ def run_episode(
         total += reward
         length += 1
         over = terminal or truncation
+    if not np.isfinite(total):
+        raise TrainingError(f"an evaluation episode of {length} steps returned {total}")
     return Episode(float(total), length, info.get("physics", {}))
 
 

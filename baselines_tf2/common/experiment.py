@@ -19,6 +19,7 @@ PACKAGES = (
     "pybullet_envs_gymnasium", "tensorflow-probability",
 )  # fmt: skip
 PRESETS = ("default", "original")
+NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
 
 
 class Progress(Protocol):
@@ -58,7 +59,7 @@ def make_settings(
     """The experiment's settings after `overrides`, "path.to.field=value" each."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    backend = backend or experiment.backends[0]
+    backend = experiment.backends[0] if backend is None else backend
     if backend not in experiment.backends:
         raise unknown(f"backend of {experiment.name}", backend, experiment.backends)
     settings = experiment.settings(preset, backend)
@@ -67,6 +68,10 @@ def make_settings(
         path, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"cannot read override '{text}': write --set=name=value")
+        if path in changes:
+            raise ConfigError(f"override '{path}' is given twice: leave one out")
+        if path in NAMED_BY_FLAGS:
+            raise ConfigError(f"'{path}' follows from {NAMED_BY_FLAGS[path]}: use that flag")
         field_type = _type_of(settings, path)
         changes[path] = _parse(path, value, field_type)
     return _replace(settings, changes)
@@ -107,6 +112,9 @@ def _type_of(settings: Any, path: str) -> Any:
 
 def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
     """Suggests by the whole path, else by its last part: `gamma` for `agent.gamma`."""
+    inner = [leaf for leaf in leaves if leaf.startswith(path + ".")]
+    if inner:
+        return ConfigError(f"'{path}' is a group of settings: set {' or '.join(inner)}")
     by_name = {leaf.rpartition(".")[2]: leaf for leaf in leaves}
     near = difflib.get_close_matches(path, leaves, n=1, cutoff=0.8) or [
         by_name[name] for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, n=1)
@@ -136,6 +144,20 @@ def _whole(number: float) -> int:
     if number != int(number):
         raise ValueError
     return int(number)
+
+
+def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
+    """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it."""
+    hints = typing.get_type_hints(kind)
+    unknown_names = sorted(set(values) - set(hints))
+    if unknown_names:
+        raise unknown(f"setting of {kind.__name__}", unknown_names[0], hints)
+    return kind(
+        **{
+            name: settings_from(hints[name], value) if isinstance(value, dict) else value
+            for name, value in values.items()
+        }
+    )
 
 
 def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:

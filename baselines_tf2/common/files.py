@@ -34,6 +34,16 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file; raises ConfigError if it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+
+
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz; no array may hold objects."""
     write_atomically(path, lambda file: np.savez(file, **arrays))

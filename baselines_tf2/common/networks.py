@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import keras
 import numpy as np
 
+from baselines_tf2.common.errors import check_types
 from envs.errors import ConfigError, unknown
 
 LAYER_NORM_EPSILON = 1e-5
@@ -29,6 +30,7 @@ class MLPConfig:
     layer_norm: bool = False  # normalise each hidden layer before its activation
 
     def __post_init__(self):
+        check_types(self)
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if self.num_layers < 0 or self.num_hidden < 1:
@@ -72,6 +74,8 @@ def mlp(*, seed: int, dtype: str = "float32", **options) -> list[keras.Layer]:
     for name in options:
         if name not in known:
             raise unknown("option of mlp", name, known)
+    if callable(activation := options.get("activation")):  # Baselines takes tf.nn's functions
+        options["activation"] = activation.__name__
     config = MLPConfig(**options)
     seeds = np.random.SeedSequence(seed).generate_state(max(config.num_layers, 1))
     layers = []
@@ -103,6 +107,14 @@ def copy_network(network: keras.Sequential, input_dim: int) -> keras.Sequential:
     clone.build((None, input_dim))
     clone.set_weights(network.get_weights())
     return clone
+
+
+def describe(network: keras.Sequential) -> list[str]:
+    """The layers by type, output width and activation: what their weights alone do not tell."""
+    return [
+        f"{type(x).__name__} {x.output.shape[-1]} {getattr(getattr(x, 'activation', None), '__name__', '')}".strip()
+        for x in network.layers
+    ]
 
 
 def perturbable(network: keras.Sequential) -> list[bool]:

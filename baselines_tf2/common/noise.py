@@ -57,14 +57,18 @@ class AdaptiveParamNoise:
     def adapt(self, distance: float) -> None:
         self.stddev *= 1 / 1.01 if distance > self.desired_distance else 1.01
 
-    def perturb(
-        self, rng: np.random.Generator, weights: Sequence[np.ndarray], perturbable: Sequence[bool]
-    ) -> list[np.ndarray]:
-        """A copy of the weights with noise on those that may be perturbed."""
-        return [
-            w + rng.normal(0.0, self.stddev, w.shape).astype(w.dtype) if moves else w
-            for w, moves in zip(weights, perturbable, strict=True)
-        ]
+
+def perturb(
+    rng: np.random.Generator,
+    stddev: float,
+    weights: Sequence[np.ndarray],
+    perturbable: Sequence[bool],
+) -> list[np.ndarray]:
+    """A copy of the weights with Gaussian noise on those that may be perturbed."""
+    return [
+        w + rng.normal(0.0, stddev, w.shape).astype(w.dtype) if moves else w
+        for w, moves in zip(weights, perturbable, strict=True)
+    ]
 
 
 def action_distance(actions: np.ndarray, perturbed: np.ndarray) -> float:
@@ -87,8 +91,8 @@ def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
             continue
         stddev = _stddev(item, stddev)
         if name == "adaptive-param":
-            if stddev == 0:
-                raise ConfigError(f"noise type {item!r}: parameter noise needs a stddev above 0")
+            if stddev == 0 or param_noise is not None:
+                raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
             param_noise = AdaptiveParamNoise(stddev)
         else:
             action_noises.append(

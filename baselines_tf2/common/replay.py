@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from envs.errors import ConfigError, unknown
 
+MAX_WINDOW_ENTRIES = 1_000_000  # of n-step windows gathered at once, to bound memory
 PAIRINGS = ("independent", "same_member", "coupled")
 
 
@@ -123,32 +124,38 @@ class Replay:
         shape = (num_batches, batch_size)
         rows, columns = self._sample_pairs(rng, shape) if paired else self._sample(rng, shape)
         packed = self.gather(rows, columns)
-        if paired and self._absorbing_reachable:
+        if paired and self.absorbing_reachable:
             self._replace_by_absorbing(rng, packed)
         return packed
 
     def sample_members(
-        self, rng: np.random.Generator, num_groups: int, group_size: int, *, paired: bool
+        self,
+        rng: np.random.Generator,
+        num_groups: int,
+        group_size: int,
+        *,
+        paired: bool,
+        window: int,
     ) -> np.ndarray:
         """Draws groups within which every row, or every pair, comes from the same robot(s).
 
         Returns [num_groups, group_size, W]; with `paired` the rows i and i + group_size/2 are
-        pairs, whose two robots are one or two as the pairing has it. For diagnostics: O(len).
+        pairs, whose two robots are one or two as the pairing has it. Only the latest `window`
+        transitions are drawn from, so that robots are not told apart by when they were met.
         """
-        shape = (num_groups, 2) if paired else (num_groups, 1)
-        seeds = self._sample_pairs(rng, shape) if paired else self._sample(rng, shape)
-        robots = self._members[seeds[0] % self._num_rows, seeds[1]]  # [G, 1 or 2]
-        held = self._members[: len(self) // self.num_envs]
-        size = group_size // robots.shape[1]
+        held = max(min(window // self.num_envs, self._next_row - self._first_row), 1)
+        rows = np.arange(self._next_row - held, self._next_row)
+        members = self._members[rows % self._num_rows]  # [held, N]
+        size = group_size // (1 + paired)
         groups = []
-        for group in robots:
-            if self.pairing == "coupled" and paired:
-                row, column = self._choose(rng, np.nonzero(held == group[0]), size)
-                row, column = np.concatenate([row, row]), np.concatenate([column, column ^ 1])
-            else:
-                parts = [self._choose(rng, np.nonzero(held == robot), size) for robot in group]
-                row, column = (np.concatenate(x) for x in zip(*parts, strict=True))
-            groups.append(self.gather(row, column))
+        for _ in range(num_groups):
+            robots = rng.choice(members.ravel(), 1 + (paired and self.pairing == "independent"))
+            sides = [self._rows_of(rng, robot, members, rows, size) for robot in robots]
+            if paired and self.pairing == "same_member":
+                sides.append(self._rows_of(rng, robots[0], members, rows, size))
+            elif paired and self.pairing == "coupled":
+                sides.append((sides[0][0], sides[0][1] ^ 1))
+            groups.append(self.gather(*(np.concatenate(x) for x in zip(*sides, strict=True))))
         return np.stack(groups)
 
     def gather(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -156,12 +163,18 @@ class Replay:
         slots = rows % self._num_rows * self.num_envs + columns
         packed = np.take(self._packed.reshape(-1, self.layout.width), slots, axis=0)
         if self.n_step > 1:
-            self._extend_windows(packed, rows, columns)
+            flat = packed.reshape(-1, self.layout.width), rows.ravel(), columns.ravel()
+            at_once = max(MAX_WINDOW_ENTRIES // self.n_step, 1)
+            for start in range(0, rows.size, at_once):
+                self._extend_windows(*(x[start : start + at_once] for x in flat))
         return packed
 
     @property
-    def _absorbing_reachable(self) -> bool:
-        """Without terminals, or windows of unequal length, no target asks for D(x, absorbing)."""
+    def absorbing_reachable(self) -> bool:
+        """Whether pairs with the absorbing state are drawn: only once some target asks for them.
+
+        That takes a terminal, or windows of unequal length.
+        """
         unequal = self.n_step > 1 and self._any_cut
         return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
 
@@ -169,11 +182,10 @@ class Replay:
         rows = rng.integers(self._first_row, self._next_row, shape)
         return rows, rng.integers(self.num_envs, size=shape) if self.num_envs > 1 else 0 * rows
 
-    def _choose(self, rng, where, size):
-        """Rows counted from the oldest held, so that windows do not run over the ring's seam."""
-        picks = rng.integers(len(where[0]), size=size)
-        rows = self._first_row + (where[0][picks] - self._first_row) % self._num_rows
-        return rows, where[1][picks]
+    def _rows_of(self, rng, robot, members, rows, size):
+        at, columns = np.nonzero(members == robot)
+        picks = rng.integers(len(at), size=size)
+        return rows[at[picks]], columns[picks]
 
     def _sample_pairs(self, rng, shape):
         half = (shape[0], shape[1] // 2)

@@ -60,7 +60,7 @@ class SerialEnvs:
         self._envs, self.num_envs, self._twins = list(envs), len(envs), twins
         self.observation_space = envs[0].observation_space
         self.action_space = envs[0].action_space
-        self._obs = np.zeros((self.num_envs, *self.observation_space.shape))
+        self._obs = np.zeros((self.num_envs, observation_dim(self.observation_space)))
         self._rewards = np.zeros(self.num_envs)
         self._terminals, self._truncations = np.zeros((2, self.num_envs), bool)
         self._physics = [{} for _ in envs]
@@ -118,11 +118,14 @@ class VectorEnvs:
         self._env.render()
 
 
-def as_envs(env: gym.Env | gym.vector.VectorEnv | Envs) -> Envs:
+def as_envs(env: gym.Env | gym.vector.VectorEnv) -> Envs:
     """Wraps a Gymnasium environment, single or vector."""
     if isinstance(env, gym.vector.VectorEnv):
         return VectorEnvs(env)
-    return SerialEnvs([env]) if isinstance(env, gym.Env) else env
+    if isinstance(env, gym.Env):
+        return SerialEnvs([env])
+    kind = type(env).__name__
+    raise ConfigError(f"env must be a Gymnasium environment, as gymnasium.make gives, not a {kind}")
 
 
 def action_scale(space: gym.Space) -> np.ndarray:
@@ -268,7 +271,7 @@ class Collector:
             self._members[n] = self._ids.setdefault(robot, len(self._ids))
 
     def _check_finite(self, out):
-        checked = (("observation", out.obs0), ("observation", out.obs1), ("reward", out.rewards))
+        checked = (("observation", out.obs1), ("reward", out.rewards), ("observation", out.obs0))
         for name, values in checked:
             if not np.isfinite(values).all():
                 bad = np.argwhere(~np.isfinite(values))[0]

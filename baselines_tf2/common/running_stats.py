@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 MIN_VARIANCE = 1e-2  # Baselines' floor: a constant input is not blown up
+PRIOR_COUNT = 1e-2  # Baselines' weight, in rows, of the mean 0 and variance 1 before any data
 
 
 class RunningStats(tf.Module):
@@ -17,8 +18,7 @@ class RunningStats(tf.Module):
     def __init__(self, shape: tuple[int, ...], *, dtype: str = "float32", centred: bool = True):
         super().__init__()
         self.dtype, self.centred = dtype, centred
-        # A weightless prior of mean 0 and variance 1, as in Baselines, stands in before any data.
-        self.count = tf.Variable(MIN_VARIANCE, dtype=tf.float64, trainable=False)
+        self.count = tf.Variable(PRIOR_COUNT, dtype=tf.float64, trainable=False)
         self.sum = tf.Variable(tf.zeros(shape, tf.float64), trainable=False)
         self.sum_squares = tf.Variable(tf.fill(shape, self.count), trainable=False)
 

@@ -1,17 +1,17 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from functools import partial
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compile_updates, compiled
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_arrays, write_arrays
-from baselines_tf2.common.networks import numpy_forward, perturbable
-from baselines_tf2.common.noise import action_distance, parse_noise
+from baselines_tf2.common.networks import describe, numpy_forward, perturbable
+from baselines_tf2.common.noise import action_distance, parse_noise, perturb
 from baselines_tf2.common.replay import Layout, Replay, Transitions
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.ddpg.config import DDPGConfig
@@ -22,6 +22,7 @@ from baselines_tf2.ddpg.update import Metrics, ddpg_update
 from envs.errors import ConfigError
 
 DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, DIAGNOSTIC_BATCHES = 32, 64, 16
+DIAGNOSTIC_WINDOW = 50_000  # latest transitions
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
@@ -85,16 +86,21 @@ class Agent:
         if self._param_noise is None:
             fixed = self.policy()
             return lambda: fixed
-        weights = self.nets.actor.get_weights()
-        perturb = partial(self._param_noise.perturb, self._perturb_rng, weights, self._perturbable)
-        return lambda: self._policy_of(perturb())
+        # Copies: while the policy is in use another thread may train the actor and the stddev.
+        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
+        perturbed = partial(perturb, self._perturb_rng, stddev, weights, self._perturbable)
+        return lambda: self._policy_of(perturbed())
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] for observations [..., O], without exploration."""
         return self.policy()(np.asarray(obs))
 
     def step(self, obs: np.ndarray) -> tuple:
-        """Baselines' call: (actions, q, None, None), q the critic's value of those actions."""
+        """Baselines' call: (actions, q, None, None), q the critic's value of those actions.
+
+        obs: [O] or [B, O]; actions: [B, A] in [-1, 1], for the caller to scale. See `values` in
+        `heads.py` for what q means to a difference critic.
+        """
         obs = np.atleast_2d(np.asarray(obs, self._dtype))
         actions = self.predict(obs)
         return actions, self._values(obs, actions).numpy(), None, None
@@ -166,7 +172,8 @@ class Agent:
         rows = self.replay.sample_many(self._adapt_rng, 1, self.config.batch_size)[0]
         obs = rows[:, self._layout.obs0]
         weights = self.nets.actor.get_weights()
-        perturbed = self._param_noise.perturb(self._adapt_rng, weights, self._perturbable)
+        stddev = self._param_noise.stddev
+        perturbed = perturb(self._adapt_rng, stddev, weights, self._perturbable)
         distance = action_distance(self._policy_of(weights)(obs), self._policy_of(perturbed)(obs))
         self._param_noise.adapt(distance)
         return distance
@@ -182,13 +189,14 @@ class Agent:
         rows = self._reference
         obs, actions = rows[:, self._layout.obs0], rows[:, self._layout.actions]
         policy = self.policy()
-        out = _moments("reference/q", self._values(obs, actions).numpy())
-        out |= _moments("reference/actor_q", self._values(obs, policy(obs)).numpy())
-        out |= _moments("reference/action", policy(obs))
+        out = _moments("reference/action", policy(obs))
+        if self._knows_values:
+            out |= _moments("reference/q", self._values(obs, actions).numpy())
+            out |= _moments("reference/actor_q", self._values(obs, policy(obs)).numpy())
+            flat = (x.reshape(-1, x.shape[-1]) for x in (latest.obs0, latest.actions))
+            out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
         if self._param_noise is not None:
             out |= _moments("reference/perturbed_action", self.exploring_policy()()(obs))
-        flat = (x.reshape(-1, x.shape[-1]) for x in (latest.obs0, latest.actions))
-        out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
         out |= _moments("rollout/action", latest.actions)
         for name in ("obs_stats", "return_stats"):
             stats = getattr(self.nets, name)
@@ -197,11 +205,22 @@ class Agent:
                 out |= {f"{name}/mean": float(mean.mean()), f"{name}/std": float(std.mean())}
         return out
 
+    @property
+    def _knows_values(self) -> bool:
+        """Differences alone have no level: that takes pairs with the absorbing state."""
+        return not self.config.paired or self.replay.absorbing_reachable
+
     def diagnostics(self) -> dict[str, float]:
-        """Section 2's comparison of learning signals; see `diagnostics.py`."""
+        """The learning signals that `diagnostics.py` compares; {} before anything is stored."""
+        if not len(self.replay):
+            return {}
         config, rng = self.config, self._diagnostic_rng
         groups = self.replay.sample_members(
-            rng, DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, paired=config.paired
+            rng,
+            DIAGNOSTIC_ROBOTS,
+            DIAGNOSTIC_ROWS,
+            paired=config.paired,
+            window=DIAGNOSTIC_WINDOW,
         )
         batches = self.replay.sample_many(
             rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired
@@ -219,44 +238,53 @@ class Agent:
     # Saving ---------------------------------------------------------------------------------
 
     def save(self, path: str) -> None:
-        """Writes networks, targets, optimisers and normalisers to one .npz."""
-        arrays = {
-            f"{group}/{i}": np.asarray(variable)
-            for group, variables in self.nets.state().items()
-            for i, variable in enumerate(variables)
-        }
+        """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
+        arrays = {name: np.asarray(variable) for name, variable in self._variables().items()}
+        arrays["fits"] = np.array(json.dumps(self._fits()))
         if self._param_noise is not None:
             arrays["param_noise/stddev"] = np.asarray(self._param_noise.stddev)
         write_arrays(path, arrays)
 
     def load(self, path: str) -> None:
-        """Restores what `save` wrote; ConfigError if it is damaged or of other shapes."""
-        arrays = read_arrays(path)
-        slots = {
+        """Restores what `save` wrote; ConfigError if it is damaged or does not fit this agent."""
+        arrays, variables = read_arrays(path), self._variables()
+        _check_fits(path, arrays, self._fits(), variables)
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+        if self._param_noise is not None and "param_noise/stddev" in arrays:
+            self._param_noise.stddev = float(arrays["param_noise/stddev"])
+
+    def _variables(self):
+        return {
             f"{group}/{i}": variable
             for group, variables in self.nets.state().items()
             for i, variable in enumerate(variables)
         }
-        _check_same_shapes(path, arrays, slots)
-        for name, variable in slots.items():
-            variable.assign(arrays[name])
-        if self._param_noise is not None and "param_noise/stddev" in arrays:
-            self._param_noise.stddev = float(arrays["param_noise/stddev"])
+
+    def _fits(self):
+        """What gives the weights their meaning, beyond their shapes."""
+        names = ("critic", "observation_range", "reward_scale", "critic_optimizer")
+        return {name: getattr(self.config, name) for name in names} | {
+            "actor": describe(self.nets.actor),
+            "critic_network": describe(self.nets.critic),
+        }
 
 
 def _moments(name: str, x: np.ndarray) -> dict[str, float]:
     return {f"{name}_mean": float(x.mean()), f"{name}_std": float(x.std())}
 
 
-def _check_same_shapes(
-    path: str, arrays: dict[str, np.ndarray], slots: dict[str, keras.Variable | tf.Variable]
-) -> None:
-    known = {name for name in arrays if not name.startswith("param_noise/")}
-    wrong: Sequence[str] = sorted(known ^ set(slots)) or [
-        name for name, slot in slots.items() if arrays[name].shape != tuple(slot.shape)
+def _check_fits(path: str, arrays: dict, fits: dict, variables: dict) -> None:
+    saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
+    wrong = [
+        f"{name} is {value}, saved was {saved.get(name)}"
+        for name, value in fits.items()
+        if value != saved.get(name)
+    ]
+    wrong += [
+        f"{name} does not match"
+        for name, variable in variables.items()
+        if name not in arrays or arrays[name].shape != tuple(variable.shape)
     ]
     if wrong:
-        raise ConfigError(
-            f"{path} was saved by an agent with other settings: {wrong[0]} does not match; "
-            "load it with the network sizes, critic and normalisers it was trained with"
-        )
+        raise ConfigError(f"{path} was saved by an agent with other settings: {wrong[0]}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from baselines_tf2.common.errors import check_types
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.noise import parse_noise
 from baselines_tf2.common.replay import PAIRINGS
@@ -11,7 +12,7 @@ CRITICS = ("q", "concat", "antisymmetric", "additive")
 ACTOR_LOSSES = ("first", "symmetric")
 OPTIMIZERS = ("adam", "sgd")
 LEAST = {
-    0: ("nb_train_steps", "random_steps", "epopt_trajectories", "critic_l2_reg"),
+    0: ("nb_train_steps", "random_steps", "epopt_trajectories", "epopt_warmup", "critic_l2_reg"),
     1: (
         "n_step",
         "batch_size",
@@ -45,7 +46,7 @@ class DDPGConfig:
     clip_norm: float | None = None  # each network's largest gradient norm
     reward_scale: float = 1.0
     noise_type: str = "adaptive-param_0.2"  # comma list of none, normal_S, ou_S, adaptive-param_S
-    param_noise_adaption_interval: int = 50  # updates between adaptations
+    param_noise_adaption_interval: int = 50  # updates between adaptations, a cycle's at most
     normalize_observations: bool = True
     observation_range: float = 5.0  # normalised observations are clipped to +- this
     normalize_returns: bool = False
@@ -55,12 +56,15 @@ class DDPGConfig:
     nb_train_steps: int = 50  # updates per cycle
     nb_epoch_cycles: int = 20  # cycles between two rows of the log
     replay_size: int = 1_000_000  # transitions
-    random_steps: int = 0  # first transitions, drawn with uniform actions and not trained on
+    random_steps: int = 0  # uniform actions and no training before, in whole cycles
     overlap: bool = False  # train in a second thread while stepping, the policy a cycle old
     num_envs: int = 1  # environments stepped together
     epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
+    epopt_epsilon: float = 0.1  # the share of them that is stored, once warmed up
+    epopt_warmup: int = 100  # batches of N trajectories that are stored whole
 
     def __post_init__(self):
+        check_types(self)
         for name, value, known in (
             ("critic", self.critic, CRITICS),
             ("pairing", self.pairing, PAIRINGS),
@@ -90,6 +94,8 @@ class DDPGConfig:
         yield self.pairing != "coupled" or self.num_envs % 2 == 0, message
         message = "epopt_trajectories needs num_envs=1, which pairing 'coupled' cannot have"
         yield not self.epopt_trajectories or self.num_envs == 1, message
+        message = f"epopt_epsilon must lie in (0, 1], not {self.epopt_epsilon}"
+        yield 0 < self.epopt_epsilon <= 1, message
         yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
         yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
         yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"

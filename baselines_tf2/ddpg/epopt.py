@@ -14,8 +14,9 @@ class WorstEpisodes:
     an iteration is one batch of N trajectories. A running episode waits until it has ended.
     """
 
-    def __init__(self, num_trajectories: int):
+    def __init__(self, num_trajectories: int, epsilon: float = 0.1, warmup: int = 100):
         self._wanted, self._iteration = num_trajectories, 0
+        self._epsilon, self._warmup = epsilon, warmup
         self._running: list[Transitions] = []
         self._trajectories: list[Transitions] = []
         self._returns: list[float] = []
@@ -33,7 +34,9 @@ class WorstEpisodes:
         return self._select() if len(self._returns) >= self._wanted else None
 
     def _select(self):
-        worst = worst_episodes(np.array(self._returns), epsilon_at(self._iteration))
+        worst = worst_episodes(
+            np.array(self._returns), epsilon_at(self._iteration, self._epsilon, self._warmup)
+        )
         kept = _join([self._trajectories[i] for i in sorted(worst)])
         self._iteration += 1
         self._trajectories, self._returns = [], []

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from baselines_tf2.common.evaluate import evaluate, summarise
-from baselines_tf2.common.experiment import Experiment, Progress
+from baselines_tf2.common.experiment import Experiment, Progress, settings_from
+from baselines_tf2.common.files import read_json
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.plots import plot_run
-from baselines_tf2.common.rollout import Episode, SerialEnvs
+from baselines_tf2.common.rollout import Episode, SerialEnvs, action_scale, observation_dim
+from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.learn import make_agent, spawn_seeds, train
 from envs import (
@@ -21,8 +23,8 @@ from envs import (
     EnvSpec,
     backends_of,
     default_ensemble,
-    default_grid,
     make_env,
+    mass_grid,
     mass_parameter,
 )
 
@@ -32,7 +34,7 @@ class TrainConfig:
     """How long to train and how to judge."""
 
     num_timesteps: int = 1_000_000  # transitions
-    eval_interval: int = 50_000  # transitions between evaluations
+    eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
     eval_episodes: int = 10  # per evaluation, or per robot of the mass grid on ensembles
 
     def __post_init__(self):
@@ -48,6 +50,16 @@ class Settings:
     env: EnvSpec
     agent: DDPGConfig
     train: TrainConfig
+
+    def __post_init__(self):
+        steps, random_steps = self.train.num_timesteps, self.agent.random_steps
+        if random_steps >= steps:
+            raise ConfigError(
+                f"agent.random_steps={random_steps} leaves nothing to train on in {steps} steps: "
+                f"add --set=agent.random_steps={steps // 10}, or train for longer"
+            )
+        if self.agent.pairing == "same_member" and not self.env.ensemble:
+            raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
 
 
 LEARNS = DDPGConfig(
@@ -130,6 +142,18 @@ def prepare(settings: Settings, seed: int) -> Callable[[Path, Progress], dict[st
     return run
 
 
+def load_run(folder: str | Path) -> Agent:
+    """The trained agent of a finished run; ConfigError if a file of it is missing or damaged."""
+    config = read_json(Path(folder) / "config.json")
+    settings = settings_from(Settings, config["settings"])
+    env = make_env(settings.env, training=False)
+    action_dim = len(action_scale(env.action_space))
+    agent = Agent(settings.agent, observation_dim(env.observation_space), action_dim)
+    env.close()
+    agent.load(Path(folder) / "weights.npz")
+    return agent
+
+
 class Judge:
     """Evaluates on whole episodes; a mass ensemble on a grid of masses inside and outside it."""
 
@@ -144,8 +168,7 @@ class Judge:
         self._varied = self._mass in ensemble
         if self._varied:
             self._range = (ensemble[self._mass].low, ensemble[self._mass].high)
-            grid = default_grid(settings.env.task, settings.env.backend)
-            robots = [{self._mass: mass} for mass in grid]
+            robots = [{self._mass: mass} for mass in mass_grid(ensemble[self._mass])]
         self._robots = robots * settings.train.eval_episodes
 
     def due(self, step: int) -> bool:
@@ -162,10 +185,11 @@ class Judge:
         out = summarise(episodes)
         if self._varied:
             low, high = self._range
-            inside = [low <= episode.physics[self._mass] <= high for episode in episodes]
-            returns = np.array([episode.episode_return for episode in episodes])
-            out["return_inside"] = float(returns[inside].mean())
-            out["return_outside"] = float(returns[np.logical_not(inside)].mean())
+            inside = np.array([low <= e.physics[self._mass] <= high for e in episodes])
+            returns = np.array([e.episode_return for e in episodes])
+            for name, chosen in (("inside", inside), ("outside", ~inside)):
+                if chosen.any():
+                    out[f"return_{name}"] = float(returns[chosen].mean())
         self._summary = out
         return {f"eval/{name}": value for name, value in out.items()}
 
@@ -178,9 +202,10 @@ class Judge:
         }
         if self._varied:
             low, high = self._range
-            text["robots"] = (
-                f"{s['return_inside']:.1f} on masses in the training range [{low:g}, {high:g}] kg, "
-                f"{s['return_outside']:.1f} outside it"
+            text["robots"] = ", ".join(
+                f"{s[f'return_{name}']:.1f} {name} the training range [{low:g}, {high:g}] kg"
+                for name in ("inside", "outside")
+                if f"return_{name}" in s
             )
         return text
 

@@ -85,18 +85,20 @@ class DifferenceHead:
 
         c is the window's discount. With m = min(c_A, c_B) the bootstrap is m D'(A', B') and, for
         the longer-lived side X', (c_A - c_B) D'(X', absorbing). A side that ended is absorbing,
-        its value is 0 under any discount, and it takes the other's: then only D'(A', B') is left.
+        its value is 0 under any discount, and it takes the other's: then only D'(A', B') is left,
+        and nothing where both sides ended.
         """
         ends = _points(batch.obs1, nets.target_actor(batch.obs1), batch.terminals1)
         (end_a, end_b), (r_a, r_b) = _halves(ends), _halves(batch.rewards)
         (over_a, over_b), (c_a, c_b) = _halves(batch.terminals1), _halves(batch.discounts)
         c_a, c_b = c_a + over_a * (c_b - c_a), c_b + over_b * (c_a - c_b)
         d1 = self._form(nets.target_critic, end_a, end_b)
-        # D(absorbing, absorbing) is 0 by definition; the concat form would have to learn it.
-        bootstrap = tf.minimum(c_a, c_b) * (1 - over_a * over_b) * d1
+        bootstrap = tf.minimum(c_a, c_b) * d1
         if self._unequal_windows:
             longer = tf.where((c_a > c_b)[:, None], end_a, end_b)
             bootstrap += (c_a - c_b) * self._form(nets.target_critic, longer, _absorbing(longer))
+        # D(absorbing, absorbing) is 0 by definition; the concat form would have to learn it.
+        bootstrap *= 1 - over_a * over_b
         return r_a - r_b + nets.denormalise_return(bootstrap)
 
     def predictions(self, nets, batch):
@@ -118,6 +120,7 @@ class DifferenceHead:
         return value
 
     def values(self, nets, obs, actions):
+        """D(x, absorbing): an estimate of Q only once pairs with the absorbing state are drawn."""
         points = _points(obs, actions, tf.zeros_like(obs[:, 0]))
         return self._difference(nets, points, _absorbing(points))
 

@@ -38,6 +38,8 @@ class Seeds(NamedTuple):
 
 def spawn_seeds(seed: int | None) -> Seeds:
     """A run's seeds; None draws them from the system's entropy."""
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed must be at least 0, not {seed}")
     states = np.random.SeedSequence(seed).generate_state(len(Seeds._fields))
     return Seeds(*(int(state) % 2**31 for state in states))
 
@@ -86,8 +88,14 @@ def train(
         overlap=config.overlap,
         on_cycle=on_cycle,
         on_epoch=progress.epoch,
-        select=WorstEpisodes(config.epopt_trajectories) if config.epopt_trajectories else None,
+        select=_selection(config),
     )
+
+
+def _selection(config: DDPGConfig) -> WorstEpisodes | None:
+    if not config.epopt_trajectories:
+        return None
+    return WorstEpisodes(config.epopt_trajectories, config.epopt_epsilon, config.epopt_warmup)
 
 
 class _Progress:
@@ -181,12 +189,15 @@ def learn(
     """
     if total_timesteps is not None and nb_epochs is not None:
         raise ConfigError("give total_timesteps or nb_epochs, not both")
-    envs = as_envs(env)
+    for name, count in (("total_timesteps", total_timesteps), ("nb_epochs", nb_epochs)):
+        if count is not None and count < 0:
+            raise ConfigError(f"{name} must be at least 0, not {count}")
+    envs, builder = as_envs(env), get_network_builder(network)
     config = DDPGConfig(
         nb_epoch_cycles=nb_epoch_cycles,
         nb_rollout_steps=nb_rollout_steps,
         reward_scale=reward_scale,
-        noise_type=noise_type,
+        noise_type=noise_type or "none",
         normalize_returns=normalize_returns,
         normalize_observations=normalize_observations,
         critic_l2_reg=critic_l2_reg,
@@ -201,7 +212,6 @@ def learn(
         param_noise_adaption_interval=param_noise_adaption_interval,
         num_envs=envs.num_envs,
     )
-    builder = get_network_builder(network)
 
     def body(**kwargs):
         return builder(**kwargs, **network_kwargs)
@@ -212,6 +222,10 @@ def learn(
         agent.load(load_path)
     evaluator = None
     if eval_env is not None:
+        if as_envs(eval_env).observation_space.shape != envs.observation_space.shape:
+            raise ConfigError("env and eval_env have observations of different shapes")
+        if nb_eval_steps < 1:
+            raise ConfigError(f"nb_eval_steps must be at least 1, not {nb_eval_steps}")
         evaluator = StepEvaluator(agent, eval_env, seed=seeds.evaluation, render=render_eval)
     if total_timesteps is None:
         epoch_steps = nb_epoch_cycles * nb_rollout_steps * envs.num_envs
@@ -223,5 +237,12 @@ def learn(
         if callback is not None:
             callback(step, metrics)
 
-    train(agent, envs, num_timesteps=total_timesteps, seeds=seeds, on_epoch=on_epoch, render=render)
+    train(
+        agent,
+        envs,
+        num_timesteps=int(total_timesteps),
+        seeds=seeds,
+        on_epoch=on_epoch,
+        render=render,
+    )
     return agent

@@ -72,8 +72,8 @@ class Nets(tf.Module):
             "critic": self.critic.weights,
             "target_actor": self.target_actor.weights,
             "target_critic": self.target_critic.weights,
-            "actor_optimizer": self.actor_optimizer.variables,
-            "critic_optimizer": self.critic_optimizer.variables,
+            "actor_optimizer": _moments(self.actor_optimizer),
+            "critic_optimizer": _moments(self.critic_optimizer),
         }
         for name in ("obs_stats", "return_stats"):
             stats = getattr(self, name)
@@ -84,6 +84,11 @@ class Nets(tf.Module):
 
 def _mlp_body(config):
     return lambda seed, dtype: mlp(seed=seed, dtype=dtype, **vars(config))
+
+
+def _moments(optimizer):
+    """Its state but for the learning rate, which is a setting."""
+    return [v for v in optimizer.variables if v.path != optimizer.learning_rate.path]
 
 
 def _optimizer(name, learning_rate, network):

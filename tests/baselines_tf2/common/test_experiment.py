@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pytest
 
@@ -10,6 +10,7 @@ from baselines_tf2.common.experiment import (
     flatten,
     make_settings,
     run_folder,
+    settings_from,
     write_config,
 )
 from envs import ConfigError
@@ -60,7 +61,7 @@ def test_overrides_keep_to_their_types():
     [
         ("agent.gama=1", "unknown override 'agent.gama'; did you mean 'agent.gamma'"),
         ("gamma=1", "did you mean 'agent.gamma'"),
-        ("agent=1", "unknown override 'agent'"),
+        ("agent=1", "'agent' is a group of settings: set agent.gamma or agent.layers"),
         ("agent.gamma", "write --set=name=value"),
         ("agent.gamma=big", "must be a number"),
         ("agent.layers=2.5", "must be a whole number"),
@@ -74,6 +75,16 @@ def test_wrong_overrides_are_one_clear_line(override, message):
     with pytest.raises(ConfigError, match=message) as error:
         settings(override)
     assert "\n" not in str(error.value)
+
+
+def test_an_override_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="'size' is given twice"):
+        settings("size=1", "size=2")
+
+
+def test_what_names_the_run_is_not_overridden():
+    with pytest.raises(ConfigError, match="'env.task' follows from --exp: use that flag"):
+        settings("env.task=hopper")
 
 
 def test_preset_and_backend_reach_the_settings():
@@ -92,6 +103,15 @@ def test_the_nearest_experiment_is_suggested():
 def test_flatten_names_every_leaf():
     assert flatten(Settings())["agent.gamma"] == 0.99
     assert len(flatten(Settings())) == 6
+
+
+def test_settings_come_back_from_json():
+    before = Settings(Agent(gamma=0.5, clip=2.0), 7)
+    values = json.loads(json.dumps(asdict(before)))
+    assert settings_from(Settings, values) == before
+    values["agent"]["gama"] = 1
+    with pytest.raises(ConfigError, match="did you mean 'gamma'"):
+        settings_from(Settings, values)
 
 
 def test_a_run_is_not_overwritten_unasked(tmp_path):

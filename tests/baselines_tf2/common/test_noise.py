@@ -7,6 +7,7 @@ from baselines_tf2.common.noise import (
     OrnsteinUhlenbeckNoise,
     action_distance,
     parse_noise,
+    perturb,
 )
 from envs import ConfigError
 
@@ -49,7 +50,7 @@ def test_parameter_noise_adapts_by_1_01():
 
 def test_only_what_may_be_perturbed_is():
     weights = [np.zeros((50, 50), np.float32), np.ones(50, np.float32)]
-    moved, kept = AdaptiveParamNoise(0.5).perturb(np.random.default_rng(0), weights, [True, False])
+    moved, kept = perturb(np.random.default_rng(0), 0.5, weights, [True, False])
     assert moved.std() == pytest.approx(0.5, rel=0.05) and moved.dtype == np.float32
     np.testing.assert_array_equal(kept, weights[1])
     np.testing.assert_array_equal(weights[0], 0)
@@ -79,6 +80,7 @@ def test_a_comma_list_gives_all_its_noises():
         ("normal_nan", "needs a standard deviation"),
         ("normal_inf", "needs a standard deviation"),
         ("adaptive-param_0", "above 0"),
+        ("adaptive-param_0.1,adaptive-param_0.2", "write one"),
         ("", "unknown noise type"),
     ],
 )

@@ -84,6 +84,15 @@ def test_n_step_windows_cross_the_seam_of_the_ring():
     np.testing.assert_array_equal(np.asarray(batch.obs1)[:, 0], [7, 8, 8])
 
 
+def test_long_windows_are_gathered_in_parts(monkeypatch):
+    replay = make(n_step=3)
+    replay.add(transitions(range(8), terminals=[4], ends=[6]))
+    rows = np.arange(8).reshape(2, 4)
+    whole = replay.gather(rows, 0 * rows)
+    monkeypatch.setattr("baselines_tf2.common.replay.MAX_WINDOW_ENTRIES", 9)
+    np.testing.assert_array_equal(replay.gather(rows, 0 * rows), whole)
+
+
 def test_n_step_windows_keep_to_their_environment():
     replay = make(n_step=2, num_envs=2)
     replay.add(transitions(range(4), num_envs=2))
@@ -154,13 +163,17 @@ def test_groups_come_from_one_robot_each(pairing):
     new = transitions(range(100), num_envs=2, ends=range(9, 100, 10), members=members)
     for part in range(0, 100, 10):
         replay.add(Transitions(*(field[part : part + 10] for field in new)))
-    groups = replay.sample_members(RNG(0), 6, 8, paired=True)[..., 0] // 10
+    groups = replay.sample_members(RNG(0), 6, 8, paired=True, window=60)[..., 0] // 10
     for side in np.split(groups, 2, axis=1):
         assert (side == side[:, :1]).all() and side.min() >= 7
     if pairing != "independent":
         assert (groups == groups[:, :1]).all()
-    single = replay.sample_members(RNG(0), 6, 8, paired=False)[..., 0] // 10
-    assert (single == single[:, :1]).all()
+    if pairing == "coupled":
+        first, second = np.split(replay.sample_members(RNG(0), 6, 8, paired=True, window=60), 2, 1)
+        np.testing.assert_array_equal(first[..., 0], second[..., 0])
+        np.testing.assert_array_equal(first[..., 1] + second[..., 1], 1)
+    single = replay.sample_members(RNG(0), 20, 8, paired=False, window=20)[..., 0] // 10
+    assert (single == single[:, :1]).all() and single.min() == 9
 
 
 def test_layout_is_a_bijection():

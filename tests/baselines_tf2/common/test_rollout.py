@@ -126,15 +126,25 @@ def test_an_episode_that_starts_with_nan_is_stopped_too():
 
 def test_a_vector_environment_gives_the_same_rows():
     def make():
-        return Corridor(length=3)
+        return [Corridor(length=3), Corridor(length=5, terminal=False)]
 
     vector = gym.vector.SyncVectorEnv(
-        [make, make], autoreset_mode=gym.vector.AutoresetMode.DISABLED
+        [lambda env=env: env for env in make()],
+        autoreset_mode=gym.vector.AutoresetMode.DISABLED,
     )
-    serial = SerialEnvs([make(), make()])
-    a, b = (collector(as_envs(x)).collect(lambda: half, 8)[0] for x in (vector, serial))
+    a, b = (collector(x).collect(lambda: half, 9)[0] for x in (as_envs(vector), SerialEnvs(make())))
     for left, right in zip(a, b, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_what_is_no_gymnasium_environment_is_refused():
+    with pytest.raises(ConfigError, match="must be a Gymnasium environment.* not a str"):
+        as_envs("Pendulum-v1")
+    with pytest.raises(ConfigError, match="FlattenObservation"):
+        space = gym.spaces.Dict({"x": gym.spaces.Box(-1, 1, (2,))})
+        env = Corridor()
+        env.observation_space = space
+        as_envs(env)
 
 
 def test_a_vector_environment_that_resets_itself_is_refused():

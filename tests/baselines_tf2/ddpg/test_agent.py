@@ -14,7 +14,7 @@ SMALL = MLPConfig(2, 8)
 
 def make(seed=0, **options):
     options = {"batch_size": 4, "nb_train_steps": 3, "replay_size": 200} | options
-    config = DDPGConfig(actor_network=SMALL, critic_network=SMALL, **options)
+    config = DDPGConfig(**({"actor_network": SMALL, "critic_network": SMALL} | options))
     return Agent(config, 3, 2, seed=seed)
 
 
@@ -150,7 +150,25 @@ def test_saved_is_loaded_with_normalisers_and_optimisers(tmp_path, eagerly):
     np.testing.assert_array_equal(agent.predict(obs), other.predict(obs))
 
 
-@pytest.mark.parametrize("options", [{"critic": "additive"}, {"normalize_observations": False}])
+def test_loading_keeps_the_learning_rates_of_the_settings(tmp_path):
+    make().save(tmp_path / "w.npz")
+    other = make(actor_lr=1e-6, critic_lr=1e-5)
+    other.load(tmp_path / "w.npz")
+    assert float(other.nets.actor_optimizer.learning_rate) == pytest.approx(1e-6)
+    assert float(other.nets.critic_optimizer.learning_rate) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"critic": "additive"},
+        {"normalize_returns": True},
+        {"reward_scale": 0.1},
+        {"observation_range": 4.0},
+        {"actor_network": MLPConfig(2, 8, "relu")},
+        {"critic_network": MLPConfig(2, 9)},
+    ],
+)
 def test_weights_of_another_agent_are_refused(tmp_path, options):
     make().save(tmp_path / "w.npz")
     other = make(**options)

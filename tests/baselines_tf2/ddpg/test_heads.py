@@ -79,6 +79,14 @@ def set_difference(network, critic, q_obs, q_action, q_absorbing):
     set_linear(network, q if critic == "additive" else q + [-x for x in q])
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_nothing_is_left_where_both_sides_ended_whatever_the_head_says(n_step):
+    nets, head = make("concat", n_step=n_step)
+    set_linear(nets.target_critic, [2.0, 7.0, 100.0] * 2, 5.0)  # f(absorbing, absorbing) = 205
+    data = batch(**PAIR, terminals1=[1, 1], discounts=[0.9, 0.5])
+    np.testing.assert_allclose(head.targets(nets, data), [2.0])
+
+
 @pytest.mark.parametrize("critic", FORMS)
 def test_difference_targets_by_hand(critic):
     nets, head = make(critic)

@@ -4,6 +4,7 @@ import gymnasium as gym
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import Episode
@@ -63,6 +64,21 @@ def test_learn_trains_evaluates_and_saves(tmp_path):
     assert agent.nets.actor.layers[0].units == agent.nets.critic.layers[0].units == 8
 
 
+def test_baselines_ways_of_saying_it():
+    """No noise is None, an activation is a function, and a number of steps may be a float."""
+    agent = learn(
+        "mlp",
+        Target(),
+        total_timesteps=40.0,
+        noise_type=None,
+        activation=tf.nn.relu,
+        callback=None,
+        **QUICK,
+    )
+    assert agent.action_noises == []
+    assert agent.nets.actor.layers[1].activation.__name__ == "relu"
+
+
 def test_nb_epochs_counts_whole_epochs():
     steps = []
     learn(
@@ -97,6 +113,14 @@ def test_several_environments_at_once():
         ({"num_layer": 3}, "did you mean 'num_layers'"),
         ({"env": Corridor(action_space=gym.spaces.Discrete(2))}, "continuous action space"),
         ({"noise_type": "nromal_0.1"}, "did you mean 'normal'"),
+        ({"network": None}, "unknown network 'None'"),
+        ({"env": "Pendulum-v1"}, "must be a Gymnasium environment"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"total_timesteps": -10}, "total_timesteps must be at least 0"),
+        ({"batch_size": 2.5}, "batch_size must be of type int"),
+        ({"num_hidden": "8"}, "num_hidden must be of type int"),
+        ({"eval_env": Target(), "nb_eval_steps": 0}, "nb_eval_steps must be at least 1"),
+        ({"eval_env": Corridor()}, "observations of different shapes"),
     ],
 )
 def test_wrong_arguments_are_refused(options, message):

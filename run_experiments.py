@@ -12,6 +12,8 @@ from envs import ConfigError
 from envs.display import silent_streams
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# One thread an operation: TensorFlow's pool would fight with the thread that steps.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no log level
     import tensorflow as tf
 
@@ -100,8 +102,6 @@ def _run() -> None:
     if FLAGS.num_timesteps is not None:
         overrides.append(f"train.num_timesteps={FLAGS.num_timesteps}")
     settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, overrides)
-    # One thread an operation: TensorFlow's pool would fight with the thread that steps.
-    tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.run_functions_eagerly(FLAGS.eager)
     backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
     folder = run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)

@@ -13,8 +13,7 @@ import pytest
 import run_experiments
 
 ROOT = Path(__file__).parent.parent
-SHORT = ["--num_timesteps=600", "--set=train.eval_interval=300", "--set=train.eval_episodes=1",
-         "--set=agent.random_steps=100"]  # fmt: skip
+SHORT = ["--num_timesteps=600", "--set=train.eval_episodes=1", "--set=agent.random_steps=100"]  # fmt: skip
 
 BLOCK = """
 import sys
@@ -93,7 +92,7 @@ def test_a_second_run_stops_before_touching_the_first(run):
 
 def test_the_same_seed_gives_the_same_bits(tmp_path):
     flags = ["--exp=ddpg_pendulum", "--num_timesteps=400", "--set=agent.random_steps=100",
-             "--set=agent.overlap=true"]  # fmt: skip
+             "--set=agent.overlap=true", "--set=agent.noise_type=adaptive-param_0.2"]  # fmt: skip
     runs = []
     for name in ("a", "b"):
         assert drive(*flags, f"--logdir={tmp_path / name}").returncode == 0
@@ -138,6 +137,13 @@ def mistake(capsys, *flags):
         (["--exp=ddpg_ant", "--preset=orig"], "did you mean 'original'"),
         (["--exp=ddpg_ant", "--set=agent.gama=1"], "did you mean 'agent.gamma'"),
         (["--exp=ddpg_ant", "--set=agent.critic=conkat"], "did you mean 'concat'"),
+        (["--exp=ddpg_ant", "--num_timesteps=many"], "must be a whole number"),
+        (["--exp=ddpg_ant", "--num_timesteps=9", "--set=train.num_timesteps=9"], "given twice"),
+        (["--exp=ddpg_ant", "--num_timesteps=5e3"], "agent.random_steps=10000 leaves nothing"),
+        (["--exp=ddpg_ant", "--set=env.task=hopper"], "'env.task' follows from --exp"),
+        (["--exp=ddpg_ant", "--backend="], "unknown backend"),
+        (["--exp=ddpg_ant", "--logdir="], "--logdir is empty"),
+        (["--exp=ddpg_pendulum", "--set=agent.replay_size=1000000000000000"], "not enough memory"),
         (["--exp=ddpg_ant", "--num_timesteps=0"], "num_timesteps must be at least 1"),
         (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=-1"], "torso_mass"),
         (["--exp=ddpg_cheetah", "--set=env.physics=torso_mass=0"], "torso_mass"),
@@ -180,6 +186,13 @@ def test_nothing_finite_is_left_of_a_run_that_diverges(tmp_path):
     assert result.stderr.count("\n") == 1
     rows = table(tmp_path / "ddpg_pendulum" / "classic" / "seed_0" / "metrics.csv")
     assert [row["step"] for row in rows] == ["100", "200"]  # what was logged is kept
+
+
+@pytest.mark.parametrize("flag", ["--seed=-1", "--sed=1", "--eager=maybe"])
+def test_a_flag_that_cannot_be_read_is_one_line_too(capsys, flag):
+    with pytest.raises(SystemExit) as exit_:
+        run_experiments._parse_flags(["run_experiments.py", flag])
+    assert exit_.value.code.startswith("error: ") and "\n" not in exit_.value.code
 
 
 def test_the_list_names_every_experiment():

@@ -100,15 +100,34 @@ def test_parameter_noise_is_adapted_once_per_interval(eagerly):
     assert int(agent.nets.critic_optimizer.iterations) == 7
 
 
-def test_training_is_repeatable():
+def test_training_is_repeatable_and_eagerly_the_same():
+    """A whole cycle, parameter noise and all; 5 updates in calls of 3 and 2."""
     runs = []
-    for _ in range(2):
-        agent = make(seed=3)
+    for eager in (False, False, True):
+        tf.config.run_functions_eagerly(eager)
+        agent = make(seed=3, nb_train_steps=5, param_noise_adaption_interval=3)
         agent.store(rows())
         agent.train()
         runs.append(weights(agent))
-    for a, b in zip(*runs, strict=True):
+    tf.config.run_functions_eagerly(False)
+    for a, b, eager in zip(*runs, strict=True):
         np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, eager, rtol=1e-5, atol=1e-5)
+
+
+def test_an_exploring_policy_is_not_moved_by_training_meanwhile(eagerly):
+    """Overlapped training changes actor and stddev while an episode asks for its policy."""
+    obs, drawn = rows().obs0[:, 0], []
+    for train_meanwhile in (False, True):
+        agent = make(seed=3)
+        agent.store(rows())
+        source = agent.exploring_policy()
+        if train_meanwhile:
+            agent.train()
+            agent._param_noise.stddev *= 2
+            # The normaliser's statistics are moved by `store` alone, between cycles.
+        drawn.append(source()(obs))
+    np.testing.assert_array_equal(*drawn)
 
 
 @pytest.mark.parametrize("critic", ["q", "concat", "antisymmetric", "additive"])

@@ -34,7 +34,7 @@ def draw(axis, seeds: list[dict[float, float]], label: str, color: str, marker: 
     x = sorted(set.intersection(*(set(seed) for seed in seeds)))
     values = np.array([[seed[i] for i in x] for seed in seeds])
     label = f"{label}, {len(seeds)} seeds"
-    axis.plot(x, values.mean(0), marker, linestyle="-", color=color, label=label)
+    axis.plot(x, values.mean(0), marker=marker, color=color, label=label)
     axis.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
 
 

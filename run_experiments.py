@@ -1,5 +1,6 @@
 """Runs any experiment of the project: `python run_experiments.py --exp=diffcritic_cheetah`."""
 
+import bdb
 import os
 import sys
 import time
@@ -34,10 +35,14 @@ flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
 flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
 flags.DEFINE_string("backend", None, "mujoco or pybullet; default: the experiment's first.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", 0, 2**31 - 1)
-flags.DEFINE_string("num_timesteps", None, "Environment steps, as in 200000 or 2e5.")
+flags.DEFINE_string(
+    "num_timesteps", None, "Environment steps, as in 200000 or 2e5; default: the experiment's."
+)
 flags.DEFINE_string("logdir", "runs", "Where run folders go: <logdir>/<exp>/<backend>/seed_<n>.")
 flags.DEFINE_bool("eager", False, "Run every update uncompiled, to step through it.")
-flags.DEFINE_string("preset", "default", "default: learns best here; original: the source's.")
+flags.DEFINE_string(
+    "preset", "default", "default, what learns best here, or original, the source's settings."
+)
 flags.DEFINE_multi_string("set", [], "Override a setting, as in --set=agent.gamma=0.98.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
 
@@ -81,17 +86,18 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     except (MemoryError, tf.errors.ResourceExhaustedError):
         sys.exit("error: not enough memory: make agent.replay_size or the networks smaller")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; what was logged is kept")
+    except (KeyboardInterrupt, bdb.BdbQuit):
+        sys.exit("error: interrupted; tables, weights and curves up to here are kept")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}")
 
 
 def _print_table() -> None:
-    width = max(map(len, EXPERIMENTS))
-    for experiment in EXPERIMENTS.values():
-        print(f"{experiment.name:{width}}  {experiment.description:52}  {experiment.source}")
+    rows = [(x.name, x.description, " ".join(x.backends), x.source) for x in EXPERIMENTS.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(*(f"{text:{width}}" for text, width in zip(row, widths, strict=True)), sep="  ")
 
 
 def _run() -> None:

@@ -1,6 +1,7 @@
 """What our environments add to the originals: robots that change, noise and distractors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -58,7 +59,7 @@ class RobotEnsemble(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        chosen, others = _split(options)
+        chosen, others = _split(options, self.physics.names())
         if seed is not None or self._rng is None:
             self._rng = _stream(seed, ROBOT)
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self._size)]
@@ -94,8 +95,14 @@ class RobotEnsemble(gym.Wrapper):
         check_values(values, (*self.physics.names(), REWARD_OFFSET), "this robot")
 
 
-def _split(options: dict[str, Any] | None) -> tuple[dict[str, float], dict[str, Any] | None]:
+def _split(
+    options: dict[str, Any] | None, known: Iterable[str]
+) -> tuple[dict[str, float], dict[str, Any] | None]:
     """Our part of reset's options, and what is left for the original environment."""
+    for name in options or {}:
+        if name in known or (name != "physics" and get_close_matches(name, ["physics"])):
+            message = "the robot is set as options={'physics': {name: value}}"
+            raise ConfigError(f"unknown reset option '{name}': {message}")
     if options is None or "physics" not in options:
         return {}, options
     chosen = options["physics"]

@@ -133,10 +133,10 @@ def prepare(settings: Settings, seed: int) -> Callable[[Path, Progress], dict[st
                 on_epoch=on_epoch,
                 on_cycle=on_cycle,
             )
-        finally:
+        finally:  # a run that was stopped leaves what it had
             logger.close()
-        agent.save(folder / "weights.npz")
-        plot_run(folder)
+            agent.save(folder / "weights.npz")
+            plot_run(folder, judge.training_range)
         return judge.verdict()
 
     return run
@@ -165,9 +165,9 @@ class Judge:
         self._summary = {}
         ensemble = Ensemble.parse(settings.env.ensemble)
         self._mass, robots = mass_parameter(settings.env.task), [None]
-        self._varied = self._mass in ensemble
-        if self._varied:
-            self._range = (ensemble[self._mass].low, ensemble[self._mass].high)
+        self.training_range = None  # [kg]
+        if self._mass in ensemble:
+            self.training_range = (ensemble[self._mass].low, ensemble[self._mass].high)
             robots = [{self._mass: mass} for mass in mass_grid(ensemble[self._mass])]
         self._robots = robots * settings.train.eval_episodes
 
@@ -183,8 +183,8 @@ class Judge:
     def summary(self, episodes: list[Episode]) -> dict[str, float]:
         """Percentiles over all episodes, and the means inside and outside the training range."""
         out = summarise(episodes)
-        if self._varied:
-            low, high = self._range
+        if self.training_range:
+            low, high = self.training_range
             inside = np.array([low <= e.physics[self._mass] <= high for e in episodes])
             returns = np.array([e.episode_return for e in episodes])
             for name, chosen in (("inside", inside), ("outside", ~inside)):
@@ -200,10 +200,10 @@ class Judge:
             "return": f"{s['return_mean']:.1f} mean of {len(self._robots)} episodes "
             f"(10th percentile {s['return_p10']:.1f}, 90th {s['return_p90']:.1f})"
         }
-        if self._varied:
-            low, high = self._range
+        if self.training_range:
+            low, high = self.training_range
             text["robots"] = ", ".join(
-                f"{s[f'return_{name}']:.1f} {name} the training range [{low:g}, {high:g}] kg"
+                f"{s[f'return_{name}']:.1f} {name} the training range [{low:.3g}, {high:.3g}] kg"
                 for name in ("inside", "outside")
                 if f"return_{name}" in s
             )

@@ -161,3 +161,11 @@ def test_find_robot():
     assert find_robot(make(distractors=1)).physics.read("mass") == 1.0
     with pytest.raises(ConfigError, match="make_env"):
         find_robot(gym.make("Pendulum-v1"))
+
+
+@pytest.mark.parametrize("options", [{"mass": 2.0}, {"physic": {"mass": 2.0}}])
+def test_a_robot_in_the_wrong_place_of_the_options_is_refused(options):
+    env = make_env(EnvSpec("pendulum", "classic"), training=True)
+    with pytest.raises(ConfigError, match="unknown reset option"):
+        env.reset(seed=0, options=options)
+    env.reset(seed=0, options={"x_init": 0.1, "y_init": 0.1})  # the original's own

@@ -97,7 +97,8 @@ def _print_table() -> None:
     rows = [(x.name, x.description, " ".join(x.backends), x.source) for x in EXPERIMENTS.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(*(f"{text:{width}}" for text, width in zip(row, widths, strict=True)), sep="  ")
+        line = "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
+        print(line.rstrip())
 
 
 def _run() -> None:

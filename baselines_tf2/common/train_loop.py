@@ -23,6 +23,8 @@ class Agent(Protocol):
 
     def can_train(self) -> bool: ...
 
+    def adapt_noise(self) -> None: ...
+
     def train(self) -> dict[str, float]: ...
 
 
@@ -64,6 +66,7 @@ def train_loop(
             # Taken before training starts: from here on the weights belong to the other thread.
             new_policy = None if uniform else agent.exploring_policy()
             if overlap and not uniform and agent.can_train():
+                agent.adapt_noise()
                 training = thread.submit(_train, agent, step)
             new, finished = collector.collect(
                 new_policy, min(nb_rollout_steps, remaining), refresh=agent.refresh_each_cycle
@@ -77,6 +80,7 @@ def train_loop(
             cycle += 1
             episodes += finished
             if not overlap and step > random_steps and agent.can_train():
+                agent.adapt_noise()
                 metrics.append(_train(agent, step))
             on_cycle(step, finished)
             if cycle % nb_epoch_cycles == 0 or step >= num_timesteps:

@@ -73,7 +73,7 @@ class Agent:
         )
         self._updates = compile_updates(self._update, len(Metrics._fields), dtype)
         self._values = compiled(self._evaluate_values)
-        self._reference = None
+        self._reference, self._noise_metrics = None, {}
 
     # Acting ---------------------------------------------------------------------------------
 
@@ -135,24 +135,33 @@ class Agent:
         if self.nets.obs_stats is not None:
             self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
+    def adapt_noise(self) -> None:
+        """Adapts the parameter noise to the actor as it is, for the cycle's coming updates.
+
+        As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
+        once for each `param_noise_adaption_interval` updates. It is apart from `train`, whose
+        compiled call runs beside the stepping thread; this many small steps would wait for it.
+        """
+        config, noise = self.config, self._param_noise
+        if noise is None:
+            return
+        distances = []
+        for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
+            distances.append(self._perturbation_distance())
+            noise.adapt(distances[-1])
+        self._noise_metrics = {
+            "param_noise/distance": float(np.mean(distances)),
+            "param_noise/stddev": noise.stddev,
+        }
+
     def train(self) -> dict[str, float]:
-        """Runs one cycle's updates; returns the metrics' means.
+        """Runs one cycle's updates in one call; returns the metrics' means.
 
         Raises TrainingError if one of them is not finite.
         """
-        config, noise = self.config, self._param_noise
-        chunk = config.param_noise_adaption_interval if noise else config.nb_train_steps
-        means, distances = [], []
-        for done in range(0, config.nb_train_steps, chunk):
-            if noise is not None:
-                distances.append(self._adapt_param_noise())
-            count = min(chunk, config.nb_train_steps - done)
-            means.append((count, self._updates(self._sample(count)).numpy()))
-        total = sum(count * mean for count, mean in means) / config.nb_train_steps
-        metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, total, strict=True)}
-        if noise is not None:
-            metrics["param_noise/distance"] = float(np.mean(distances))
-            metrics["param_noise/stddev"] = noise.stddev
+        means = self._updates(self._sample(self.config.nb_train_steps)).numpy()
+        metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
+        metrics |= self._noise_metrics
         for name, value in metrics.items():
             if not np.isfinite(value):
                 raise TrainingError(f"{name} is {value}")
@@ -167,16 +176,12 @@ class Agent:
     def _update(self, packed):
         return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
 
-    def _adapt_param_noise(self):
-        """Baselines': the distance of a second perturbed copy, on one batch, moves the stddev."""
+    def _perturbation_distance(self):
         rows = self.replay.sample_many(self._adapt_rng, 1, self.config.batch_size)[0]
         obs = rows[:, self._layout.obs0]
-        weights = self.nets.actor.get_weights()
-        stddev = self._param_noise.stddev
+        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
         perturbed = perturb(self._adapt_rng, stddev, weights, self._perturbable)
-        distance = action_distance(self._policy_of(weights)(obs), self._policy_of(perturbed)(obs))
-        self._param_noise.adapt(distance)
-        return distance
+        return action_distance(self._policy_of(weights)(obs), self._policy_of(perturbed)(obs))
 
     # Statistics -----------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class DDPGConfig:
     clip_norm: float | None = None  # each network's largest gradient norm
     reward_scale: float = 1.0
     noise_type: str = "adaptive-param_0.2"  # comma list of none, normal_S, ou_S, adaptive-param_S
-    param_noise_adaption_interval: int = 50  # updates between adaptations, a cycle's at most
+    param_noise_adaption_interval: int = 50  # updates per adaptation, made before a cycle's
     normalize_observations: bool = True
     observation_range: float = 5.0  # normalised observations are clipped to +- this
     normalize_returns: bool = False

@@ -14,6 +14,7 @@ class FakeAgent:
 
     def __init__(self, fail_at=None):
         self.stored, self.trainings, self.fail_at, self.held = [], 0, fail_at, []
+        self.adaptations = 0
 
     def exploring_policy(self):
         action = self.trainings / 100
@@ -24,6 +25,9 @@ class FakeAgent:
 
     def can_train(self):
         return bool(self.stored)
+
+    def adapt_noise(self):
+        self.adaptations += 1
 
     def train(self):
         self.held.append(len(self.stored))
@@ -74,6 +78,7 @@ def test_overlapped_the_policy_is_one_cycle_old_and_trains_on_what_was_stored_be
     run(agent, overlap=True)
     assert actions(agent) == [0, 0, 1, 2]
     assert agent.held == [1, 2, 3]
+    assert agent.adaptations == 3
 
 
 @pytest.mark.parametrize("overlap", [False, True])

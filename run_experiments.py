@@ -28,7 +28,11 @@ from baselines_tf2.common.experiment import (
     run_folder,
     write_config,
 )
-from baselines_tf2.ddpg.experiments import EXPERIMENTS
+from baselines_tf2.ddpg import experiments as ddpg
+from omd_tf2.cartpole import experiments as cartpole
+from omd_tf2.halfcheetah import experiments as halfcheetah
+
+EXPERIMENTS = ddpg.EXPERIMENTS | cartpole.EXPERIMENTS | halfcheetah.EXPERIMENTS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")

@@ -19,6 +19,7 @@ from envs.errors import ConfigError, unknown
 from envs.make import make_env, register_all
 from envs.physics import Physics
 from envs.spec import (
+    CONTINUOUS_TASKS,
     TASKS,
     EnvSpec,
     backends_of,
@@ -29,6 +30,7 @@ from envs.spec import (
 from envs.wrappers import RobotEnsemble, find_robot
 
 __all__ = [
+    "CONTINUOUS_TASKS",
     "TASKS",
     "Adaptation",
     "ConfigError",

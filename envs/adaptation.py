@@ -19,7 +19,7 @@ class Transition(NamedTuple):
     """One step of a target robot."""
 
     state0: np.ndarray  # [S] Physics.get_state() before the step
-    action: np.ndarray  # [A]
+    action: np.ndarray  # [A]; [] if the actions are discrete
     obs1: np.ndarray  # [O] the robot's observation afterwards, without noise and distractors
 
 

@@ -1,13 +1,14 @@
-"""Physics of Gymnasium's Pendulum."""
+"""Physics of Gymnasium's Pendulum and CartPole."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from envs.errors import ConfigError
-from envs.physics import PARAMETERS, Physics, check_name, check_values
+from envs.physics import CLASSIC_PARAMETERS, Physics, check_name, check_values
 
 ATTRIBUTES = {"mass": "m", "length": "l"}
 
@@ -19,6 +20,11 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     return gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
 
 
+def classic_physics(env: gym.Env) -> Physics:
+    """The physics of an environment from make_original."""
+    return CartPolePhysics(env) if isinstance(env, CartPoleEnv) else PendulumPhysics(env)
+
+
 class PendulumPhysics(Physics):
     """Physics of PendulumEnv: `mass` [kg] and `length` [m]."""
 
@@ -27,7 +33,7 @@ class PendulumPhysics(Physics):
         self._nominal = {name: getattr(env, attribute) for name, attribute in ATTRIBUTES.items()}
 
     def names(self) -> tuple[str, ...]:
-        return PARAMETERS["classic"]
+        return CLASSIC_PARAMETERS["pendulum"]
 
     def read(self, name: str) -> float:
         check_name(name, self.names(), "the pendulum")
@@ -43,3 +49,44 @@ class PendulumPhysics(Physics):
 
     def set_state(self, state: np.ndarray) -> None:
         self._env.state = np.array(state)
+
+
+class CartPolePhysics(Physics):
+    """Physics of CartPoleEnv: `cart_mass` [kg], `pole_mass` [kg] and `pole_length` [m].
+
+    `pole_length` is the whole pole's, 1 m nominally. CartPoleEnv keeps half of it, as `length`.
+    """
+
+    def __init__(self, env: CartPoleEnv) -> None:
+        self._env = env
+        self._nominal = self.read_all()
+
+    def names(self) -> tuple[str, ...]:
+        return CLASSIC_PARAMETERS["cartpole"]
+
+    def read(self, name: str) -> float:
+        check_name(name, self.names(), "cartpole")
+        if name == "pole_length":
+            return float(2 * self._env.length)
+        return float(self._env.masscart if name == "cart_mass" else self._env.masspole)
+
+    def set(self, values: Mapping[str, float]) -> None:
+        check_values(values, self.names(), "cartpole")
+        values, env = self._nominal | dict(values), self._env
+        env.masscart = float(values["cart_mass"])
+        env.masspole = float(values["pole_mass"])
+        env.length = float(values["pole_length"]) / 2
+        # What CartPoleEnv derives, once, when it is made.
+        env.total_mass = env.masspole + env.masscart
+        env.polemass_length = env.masspole * env.length
+
+    def get_state(self) -> np.ndarray:
+        """[5]: position [m] and velocity [m/s], angle [rad] and its rate [rad/s], steps since
+        the fall, -1 before it; CartPoleEnv rewards no step after the fall.
+        """
+        steps = self._env.steps_beyond_terminated
+        return np.append(self._env.state, -1 if steps is None else steps)
+
+    def set_state(self, state: np.ndarray) -> None:
+        self._env.state = np.array(state[:4])
+        self._env.steps_beyond_terminated = None if state[4] < 0 else int(state[4])

@@ -14,12 +14,14 @@ from envs.physics import Physics
 from envs.spec import ORIGINALS, EnvSpec, parse_physics
 from envs.wrappers import Distractors, NoisyAction, NoisyObservation, RobotEnsemble
 
-# Per backend: our module for it, its class, and the package which it needs.
+# Per backend: our module for it, what makes an environment's Physics, and the package it needs.
 BACKENDS = {
     "mujoco": ("envs.mujoco_physics", "MujocoPhysics", "gymnasium[mujoco]"),
     "pybullet": ("envs.pybullet_physics", "BulletPhysics", "pybullet_envs_gymnasium"),
-    "classic": ("envs.classic_physics", "PendulumPhysics", "gymnasium"),
+    "classic": ("envs.classic_physics", "classic_physics", "gymnasium"),
 }
+
+TIME_LIMITS = {"pendulum": 200, "cartpole": 500}  # [steps] the originals'; 1000 for all others
 
 
 def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -> gym.Env:
@@ -27,8 +29,9 @@ def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -
 
     `training=False` is for evaluation: rewards come without reward_offset. Observations keep the
     original's dtype: float64 [O] on MuJoCo, else float32 [O]; actions are float32 [A] within the
-    space's bounds. `render_mode` is None, "human" or "rgb_array". Raises ConfigError if the
-    backend is not installed, or for a parameter which the robot does not have.
+    space's bounds, but for cartpole an integer, 0 or 1. `render_mode` is None, "human" or
+    "rgb_array". Raises ConfigError if the backend is not installed, or for a parameter which the
+    robot does not have.
     """
     return gym.make(
         robot_id(spec.task, spec.backend),
@@ -96,6 +99,6 @@ def register_all() -> None:
         gym.register(
             robot_id(task, backend),
             entry_point="envs.make:build",
-            max_episode_steps=200 if task == "pendulum" else 1000,  # the originals'
+            max_episode_steps=TIME_LIMITS.get(task, 1000),
             kwargs={"task": task, "backend": backend},
         )

@@ -12,6 +12,9 @@
 |                     |                  | is the same thing for a robot on an endless plane     |
 | `head_wind`         | m/s              | air blowing against +x; 0 is no air at all            |
 | `mass`, `length`    | kg, m            | the pendulum's                                        |
+| `cart_mass`         | kg               | cartpole's cart                                       |
+| `pole_mass`         | kg               | cartpole's pole, a uniform rod                        |
+| `pole_length`       | m                | its whole length; Gymnasium's `length` is half of it  |
 | `reward_offset`     | reward per step  | added in training only; no physics, any task          |
 """
 
@@ -26,6 +29,7 @@ from envs.errors import ConfigError, unknown
 MASS_PREFIX = "mass/"
 REWARD_OFFSET = "reward_offset"
 SCALES = ("friction", "damping", "armature", "actuator_strength")
+MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", "pole_length")
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
 AIR_VISCOSITY = 1.8e-5  # [Pa s]
 
@@ -33,7 +37,12 @@ AIR_VISCOSITY = 1.8e-5  # [Pa s]
 PARAMETERS = {
     "mujoco": ("torso_mass", *SCALES, "slope", "head_wind"),
     "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
-    "classic": ("mass", "length"),
+}
+
+# On the backend "classic" each task has its own.
+CLASSIC_PARAMETERS = {
+    "pendulum": ("mass", "length"),
+    "cartpole": ("cart_mass", "pole_mass", "pole_length"),
 }
 
 
@@ -78,7 +87,7 @@ def check_value(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be a number; got {value!r}")
     if not math.isfinite(value):
         raise ConfigError(f"{name} must be finite; got {value}")
-    if name in ("torso_mass", "mass", "length") or name.startswith(MASS_PREFIX):
+    if name in MASSES_AND_LENGTHS or name.startswith(MASS_PREFIX):
         if value <= 0:
             raise ConfigError(f"{name} must be positive; got {value}")
     elif name in SCALES and value < 0:

@@ -6,7 +6,13 @@ import numpy as np
 
 from envs.ensemble import Ensemble, TruncatedNormal
 from envs.errors import ConfigError, unknown
-from envs.physics import MASS_PREFIX, PARAMETERS, REWARD_OFFSET, check_values
+from envs.physics import (
+    CLASSIC_PARAMETERS,
+    MASS_PREFIX,
+    PARAMETERS,
+    REWARD_OFFSET,
+    check_values,
+)
 
 # Gymnasium's id of the environment under each of ours.
 ORIGINALS = {
@@ -19,9 +25,10 @@ ORIGINALS = {
     ("walker", "pybullet"): "Walker2DBulletEnv-v0",
     ("ant", "pybullet"): "AntBulletEnv-v0",
     ("pendulum", "classic"): "Pendulum-v1",
+    ("cartpole", "classic"): "CartPole-v1",
 }
 
-# [kg] What the default ensembles and grids vary: the torso, or the pendulum itself.
+# [kg] What the default ensembles and grids vary: the torso, the pendulum, or cartpole's pole.
 NOMINAL_MASS = {
     ("cheetah", "mujoco"): 6.2502,
     ("hopper", "mujoco"): 3.6652,
@@ -32,12 +39,14 @@ NOMINAL_MASS = {
     ("walker", "pybullet"): 3.6652,
     ("ant", "pybullet"): 65.45,
     ("pendulum", "classic"): 1.0,
+    ("cartpole", "classic"): 0.1,
 }
 
 EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # [kg] 1610.01283, the same for both robots
 EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))
 
 TASKS = tuple(dict.fromkeys(task for task, _ in ORIGINALS))
+CONTINUOUS_TASKS = tuple(task for task in TASKS if task != "cartpole")  # its actions are 0 and 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class EnvSpec:
     physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
     distractors: int = 0  # N(0, 1) numbers appended to the observation
     observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
-    action_noise: float = 0.0  # the same for the action, clipped to its bounds afterwards
+    action_noise: float = 0.0  # the same for a continuous action, clipped to its bounds afterwards
 
     def __post_init__(self) -> None:
         if self.backend not in backends_of(self.task):
@@ -60,6 +69,8 @@ class EnvSpec:
             _check_field(field, getattr(self, field), int)
         for field in ("observation_noise", "action_noise"):
             _check_field(field, getattr(self, field), float)
+        if self.action_noise and self.task not in CONTINUOUS_TASKS:
+            raise ConfigError(f"action_noise must be 0: {self.task}'s actions are discrete")
         self._check_parameters()
 
     def _check_parameters(self) -> None:
@@ -68,12 +79,13 @@ class EnvSpec:
             raise ConfigError("ensemble_size needs an ensemble: set ensemble too")
         if both := sorted(ensemble.keys() & fixed.keys()):
             raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
-        known = (*PARAMETERS[self.backend], REWARD_OFFSET)
-        if self.backend != "classic":  # the bodies' names are the simulator's: make_env checks
-            names = (*ensemble, *fixed)
-            known += tuple(name for name in names if name.startswith(MASS_PREFIX))
+        if self.backend == "classic":
+            known = CLASSIC_PARAMETERS[self.task]
+        else:  # the bodies' names are the simulator's: make_env checks
+            bodies = (name for name in (*ensemble, *fixed) if name.startswith(MASS_PREFIX))
+            known = (*PARAMETERS[self.backend], *bodies)
         for drawn in ensemble.ends():
-            check_values(fixed | drawn, known, f"{self.task} on {self.backend}")
+            check_values(fixed | drawn, (*known, REWARD_OFFSET), f"{self.task} on {self.backend}")
 
 
 def _check_field(field: str, value: object, kind: type) -> None:
@@ -108,7 +120,7 @@ def backends_of(task: str) -> tuple[str, ...]:
 
 def mass_parameter(task: str) -> str:
     """The parameter which default_ensemble is about."""
-    return "mass" if task == "pendulum" else "torso_mass"
+    return {"pendulum": "mass", "cartpole": "pole_mass"}.get(task, "torso_mass")
 
 
 def default_ensemble(task: str, backend: str) -> str:

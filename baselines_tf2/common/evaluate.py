@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.rollout import Episode, Policy, action_scale
+from baselines_tf2.common.rollout import Episode, Policy, actions_of
 
 
 def run_episode(
@@ -16,12 +16,12 @@ def run_episode(
 
     Raises TrainingError if its return is not finite.
     """
-    scale = action_scale(env.action_space)
+    actions = actions_of(env.action_space)
     options = {"physics": physics} if physics else None
     obs, info = env.reset(seed=seed, options=options)
     total, length, over = 0.0, 0, False
     while not over:
-        obs, reward, terminal, truncation, _ = env.step(policy(obs[None])[0] * scale)
+        obs, reward, terminal, truncation, _ = env.step(actions.to_env(policy(obs[None]))[0])
         total += reward
         length += 1
         over = terminal or truncation

@@ -10,7 +10,8 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Transitions
 from envs.errors import ConfigError
 
-Policy = Callable[[np.ndarray], np.ndarray]  # observations [N, O] -> actions [N, A] in [-1, 1]
+# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot.
+Policy = Callable[[np.ndarray], np.ndarray]
 
 
 class Episode(NamedTuple):
@@ -150,6 +151,45 @@ def action_scale(space: gym.Space) -> np.ndarray:
     return space.high
 
 
+class BoxActions:
+    """Actions in [-1, 1], [N, A], of a symmetric Box; ConfigError for another space."""
+
+    def __init__(self, space: gym.Space):
+        self._scale = action_scale(space)
+        self.dim = len(self._scale)
+
+    def sample(self, rng: np.random.Generator, num: int) -> np.ndarray:
+        """Uniform actions, [num, A]."""
+        return rng.uniform(-1, 1, (num, self.dim))
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The same in the bounds' units."""
+        return actions * self._scale
+
+
+class OneHotActions:
+    """Discrete actions as one-hot rows, [N, A]; ConfigError for another space."""
+
+    def __init__(self, space: gym.Space):
+        if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
+            raise ConfigError(f"the agent needs discrete actions, Discrete(n); these are {space}")
+        self.dim = int(space.n)
+
+    def sample(self, rng: np.random.Generator, num: int) -> np.ndarray:
+        """Uniform actions, [num, A]."""
+        return np.eye(self.dim)[rng.integers(self.dim, size=num)]
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """Their indices, [N]."""
+        return actions.argmax(-1)
+
+
+def actions_of(space: gym.Space) -> BoxActions | OneHotActions:
+    """How a space's actions are written in rows of numbers."""
+    kind = OneHotActions if isinstance(space, gym.spaces.Discrete) else BoxActions
+    return kind(space)
+
+
 def observation_dim(space: gym.Space) -> int:
     """O of a flat Box of observations, else ConfigError."""
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
@@ -179,7 +219,7 @@ class Collector:
     ):
         self._envs, self._noises, self._rng = envs, action_noises, rng
         self._twins, self._render, self._dtype = twins, render, dtype
-        self._scale = action_scale(envs.action_space)
+        self._actions = actions_of(envs.action_space)
         self._num, self._ids = envs.num_envs, {}
         self._policy, self._steps, self._counted = None, 0, 0
         self._returns = np.zeros(self._num)
@@ -224,7 +264,7 @@ class Collector:
         return out, episodes
 
     def _allocate(self, num_steps):
-        shape, obs_dim, action_dim = (num_steps, self._num), self._obs.shape[-1], len(self._scale)
+        shape, obs_dim, action_dim = (num_steps, self._num), self._obs.shape[-1], self._actions.dim
         members = np.empty(shape, np.int32)
         members[:] = self._members
         return Transitions(
@@ -238,20 +278,21 @@ class Collector:
         )
 
     def _act(self, actions, *, uniform):
-        """Fills in this step's actions, [N, A] in [-1, 1]; returns them in the bounds' units."""
+        """Fills in this step's actions, [N, A]; returns them as the environment takes them."""
         if uniform:
-            actions[:] = self._shared_noise(lambda shape: self._rng.uniform(-1, 1, shape))
-            return actions * self._scale
+            actions[:] = self._shared(lambda num: self._actions.sample(self._rng, num))
+            return self._actions.to_env(actions)
         actions[:] = self._policy(self._obs)
+        dim = self._actions.dim
         for noise in self._noises:
-            actions += self._shared_noise(lambda shape, n=noise: n.sample(self._rng, shape))
+            actions += self._shared(lambda num, n=noise: n.sample(self._rng, (num, dim)))
         if self._noises:
             np.maximum(np.minimum(actions, 1, out=actions), -1, out=actions)
-        return actions * self._scale
+        return self._actions.to_env(actions)
 
-    def _shared_noise(self, draw):
-        noise = draw((self._num // (1 + self._twins), len(self._scale)))
-        return np.repeat(noise, 2, axis=0) if self._twins else noise
+    def _shared(self, draw):
+        drawn = draw(self._num // (1 + self._twins))
+        return np.repeat(drawn, 2, axis=0) if self._twins else drawn
 
     def _finish(self, ends):
         finished = [

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +27,14 @@ class Agent(Protocol):
     def adapt_noise(self) -> None: ...
 
     def train(self) -> dict[str, float]: ...
+
+    def statistics(self, latest: Transitions) -> dict[str, float]: ...  # for each row of the log
+
+    def diagnostics(self) -> dict[str, float]: ...  # for each evaluation
+
+    def policy(self) -> Policy: ...  # without exploration
+
+    def save(self, path: str | Path) -> None: ...
 
 
 class Epoch(NamedTuple):

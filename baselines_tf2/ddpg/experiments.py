@@ -4,43 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Experiment, Progress, settings_from
 from baselines_tf2.common.files import read_json
-from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.plots import plot_run
-from baselines_tf2.common.rollout import Episode, SerialEnvs, action_scale, observation_dim
+from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
+from baselines_tf2.common.training import Judge, TrainConfig, run_training, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.learn import make_agent, spawn_seeds, train
+from baselines_tf2.ddpg.learn import make_agent, train
 from envs import (
-    TASKS,
+    CONTINUOUS_TASKS,
     ConfigError,
-    Ensemble,
     EnvSpec,
     backends_of,
     default_ensemble,
     make_env,
-    mass_grid,
-    mass_parameter,
 )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How long to train and how to judge."""
-
-    num_timesteps: int = 1_000_000  # transitions
-    eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
-    eval_episodes: int = 10  # per evaluation, or per robot of the mass grid on ensembles
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
 
 
 @dataclass(frozen=True)
@@ -108,36 +87,16 @@ def prepare(settings: Settings, seed: int) -> Callable[[Path, Progress], dict[st
     made = [make_env(settings.env, training=True) for _ in range(config.num_envs)]
     envs = SerialEnvs(made, twins=pairing == "coupled")
     agent = make_agent(envs, config, seeds.agent)
-    judge = Judge(settings, seeds.evaluation)
+    judge = Judge(settings.env, settings.train, seeds.evaluation)
+    steps = settings.train.num_timesteps
 
     def run(folder: Path, progress: Progress) -> dict[str, str]:
-        logger = Logger(folder)
-
-        def on_epoch(step, metrics):
-            if judge.due(step):
-                episodes = judge.episodes(agent.policy())
-                logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
-                metrics = metrics | judge.summary(episodes) | agent.diagnostics()
-            logger.log(step, metrics)
-
-        def on_cycle(step, episodes):
-            returns = [episode.episode_return for episode in episodes]
-            progress.update(step, np.mean(returns) if returns else None)
-
-        try:
+        def start(on_cycle, on_epoch):
             train(
-                agent,
-                envs,
-                num_timesteps=settings.train.num_timesteps,
-                seeds=seeds,
-                on_epoch=on_epoch,
-                on_cycle=on_cycle,
+                agent, envs, num_timesteps=steps, seeds=seeds, on_epoch=on_epoch, on_cycle=on_cycle
             )
-        finally:  # a run that was stopped leaves what it had
-            logger.close()
-            agent.save(folder / "weights.npz")
-            plot_run(folder, judge.training_range)
-        return judge.verdict()
+
+        return run_training(folder, progress, agent, judge, start)
 
     return run
 
@@ -154,67 +113,6 @@ def load_run(folder: str | Path) -> Agent:
     return agent
 
 
-class Judge:
-    """Evaluates on whole episodes; a mass ensemble on a grid of masses inside and outside it."""
-
-    def __init__(self, settings: Settings, seed: int):
-        self._interval = settings.train.eval_interval
-        self._total = settings.train.num_timesteps
-        self._last, self._rng = 0, np.random.default_rng(seed)
-        self._env = make_env(settings.env, training=False)
-        self._summary = {}
-        ensemble = Ensemble.parse(settings.env.ensemble)
-        self._mass, robots = mass_parameter(settings.env.task), [None]
-        self.training_range = None  # [kg]
-        if self._mass in ensemble:
-            self.training_range = (ensemble[self._mass].low, ensemble[self._mass].high)
-            robots = [{self._mass: mass} for mass in mass_grid(ensemble[self._mass])]
-        self._robots = robots * settings.train.eval_episodes
-
-    def due(self, step: int) -> bool:
-        """Whether an evaluation is due at this step: each interval, and at the end."""
-        due = step // self._interval > self._last // self._interval or step >= self._total
-        self._last = step
-        return due
-
-    def episodes(self, policy) -> list[Episode]:
-        return evaluate(policy, self._env, self._rng, self._robots)
-
-    def summary(self, episodes: list[Episode]) -> dict[str, float]:
-        """Percentiles over all episodes, and the means inside and outside the training range."""
-        out = summarise(episodes)
-        if self.training_range:
-            low, high = self.training_range
-            inside = np.array([low <= e.physics[self._mass] <= high for e in episodes])
-            returns = np.array([e.episode_return for e in episodes])
-            for name, chosen in (("inside", inside), ("outside", ~inside)):
-                if chosen.any():
-                    out[f"return_{name}"] = float(returns[chosen].mean())
-        self._summary = out
-        return {f"eval/{name}": value for name, value in out.items()}
-
-    def verdict(self) -> dict[str, str]:
-        """The last evaluation in words."""
-        s = self._summary
-        text = {
-            "return": f"{s['return_mean']:.1f} mean of {len(self._robots)} episodes "
-            f"(10th percentile {s['return_p10']:.1f}, 90th {s['return_p90']:.1f})"
-        }
-        if self.training_range:
-            low, high = self.training_range
-            text["robots"] = ", ".join(
-                f"{s[f'return_{name}']:.1f} {name} the training range [{low:.3g}, {high:.3g}] kg"
-                for name in ("inside", "outside")
-                if f"return_{name}" in s
-            )
-        return text
-
-
-def _row(index: int, episode: Episode) -> dict[str, float]:
-    row = {"episode": index, "return": episode.episode_return, "length": episode.length}
-    return row | {f"physics/{name}": value for name, value in episode.physics.items()}
-
-
 def _experiments():
     kinds = {
         "ddpg": ("DDPG with a Q critic", "OpenAI Baselines ea25b9e"),
@@ -222,7 +120,7 @@ def _experiments():
         "diffcritic": ("difference critic on robots of varying mass", "Difference Critic; Bertsekas 1997"),
     }  # fmt: skip
     for kind, (description, source) in kinds.items():
-        for task in TASKS:
+        for task in CONTINUOUS_TASKS:
             yield Experiment(
                 name=f"{kind}_{task}",
                 description=f"{task}: {description}",

@@ -1,8 +1,6 @@
 """`learn`, with the keywords of OpenAI Baselines' `ddpg.learn`, and the training it stands on."""
 
-import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -18,30 +16,12 @@ from baselines_tf2.common.rollout import (
     as_envs,
     observation_dim,
 )
-from baselines_tf2.common.train_loop import Epoch, train_loop
+from baselines_tf2.common.train_loop import train_loop
+from baselines_tf2.common.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.epopt import WorstEpisodes
 from envs.errors import ConfigError
-
-RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
-
-
-class Seeds(NamedTuple):
-    """One seed for each purpose, all spawned from the run's."""
-
-    agent: int
-    exploration: int
-    envs: int
-    evaluation: int
-
-
-def spawn_seeds(seed: int | None) -> Seeds:
-    """A run's seeds; None draws them from the system's entropy."""
-    if seed is not None and seed < 0:
-        raise ConfigError(f"seed must be at least 0, not {seed}")
-    states = np.random.SeedSequence(seed).generate_state(len(Seeds._fields))
-    return Seeds(*(int(state) % 2**31 for state in states))
 
 
 def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
@@ -76,7 +56,7 @@ def train(
         twins=config.pairing == "coupled",
         render=render,
     )
-    progress = _Progress(agent, on_epoch)
+    rows = EpochRows(agent, on_epoch)
     train_loop(
         agent,
         collector,
@@ -87,7 +67,7 @@ def train(
         random_steps=config.random_steps,
         overlap=config.overlap,
         on_cycle=on_cycle,
-        on_epoch=progress.epoch,
+        on_epoch=rows.epoch,
         select=_selection(config),
     )
 
@@ -96,35 +76,6 @@ def _selection(config: DDPGConfig) -> WorstEpisodes | None:
     if not config.epopt_trajectories:
         return None
     return WorstEpisodes(config.epopt_trajectories, config.epopt_epsilon, config.epopt_warmup)
-
-
-class _Progress:
-    """Turns epochs into rows of what Baselines logs."""
-
-    def __init__(self, agent: Agent, on_epoch: Callable):
-        self._agent, self._on_epoch = agent, on_epoch
-        self._returns, self._episodes, self._step = [], 0, 0
-        self._start = self._last = time.perf_counter()
-
-    def epoch(self, epoch: Epoch) -> None:
-        now = time.perf_counter()
-        self._episodes += len(epoch.episodes)
-        metrics = {"rollout/episodes": self._episodes}
-        if epoch.episodes:
-            self._returns += [episode.episode_return for episode in epoch.episodes]
-            self._returns = self._returns[-RETURN_HISTORY:]
-            summary = summarise(epoch.episodes)
-            metrics["rollout/return"] = summary["return_mean"]
-            metrics["rollout/return_history"] = float(np.mean(self._returns))
-            metrics["rollout/return_std"] = float(np.std(self._returns))
-            metrics["rollout/episode_steps"] = summary["length_mean"]
-        metrics |= epoch.metrics
-        if self._agent.can_train():
-            metrics |= self._agent.statistics(epoch.latest)
-        metrics["time/steps_per_second"] = (epoch.step - self._step) / (now - self._last)
-        metrics["time/elapsed"] = now - self._start
-        self._on_epoch(epoch.step, metrics)
-        self._step, self._last = epoch.step, time.perf_counter()
 
 
 class StepEvaluator:

@@ -11,12 +11,16 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs
-from envs import ConfigError, EnvSpec, default_ensemble, make_env
+from envs import CONTINUOUS_TASKS, ConfigError, EnvSpec, default_ensemble, make_env
 from envs.make import BACKENDS, robot_id
 from envs.spec import ORIGINALS
 
 ROOT = Path(envs.__file__).parents[1]
-EVERYTHING = {"distractors": 2, "observation_noise": 0.1, "action_noise": 0.1, "ensemble_size": 3}
+
+
+def everything(task):
+    noise = {"observation_noise": 0.1, "action_noise": 0.1 if task in CONTINUOUS_TASKS else 0.0}
+    return {"distractors": 2, "ensemble_size": 3} | noise
 
 
 def run(code, cwd):
@@ -48,7 +52,7 @@ def trajectory(env, seed, steps=150):
 @pytest.mark.parametrize(("task", "backend"), ORIGINALS)
 @pytest.mark.parametrize("extras", [False, True])
 def test_gymnasiums_checks_pass(task, backend, extras):
-    fields = EVERYTHING | {"ensemble": default_ensemble(task, backend)} if extras else {}
+    fields = everything(task) | {"ensemble": default_ensemble(task, backend)} if extras else {}
     env = gym.make(robot_id(task, backend), **fields)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unbounded observations, and that there are wrappers
@@ -59,7 +63,7 @@ def test_gymnasiums_checks_pass(task, backend, extras):
 @pytest.mark.parametrize(("task", "backend"), ORIGINALS)
 def test_same_seed_same_trajectory_to_the_bit(task, backend):
     ensemble = default_ensemble(task, backend) + ";reward_offset:0,3,-9,9"
-    spec = EnvSpec(task, backend, ensemble=ensemble, **EVERYTHING)
+    spec = EnvSpec(task, backend, ensemble=ensemble, **everything(task))
     first, second = make_env(spec, training=True), make_env(spec, training=True)
     expected = trajectory(first, seed=3)
     np.testing.assert_array_equal(trajectory(second, seed=3), expected)
@@ -113,8 +117,30 @@ def test_pictures_without_a_screen_beside_tensorflow(backend, tmp_path, monkeypa
     assert (done.returncode, done.stdout) == (0, "3 3 uint8 True\n"), done.stderr
 
 
+@pytest.mark.parametrize("task", ["pendulum", "cartpole"])
+def test_pictures_of_the_classic_ones(task):
+    pytest.importorskip("pygame")
+    env = make_env(EnvSpec(task, "classic"), training=False, render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    assert (picture.ndim, picture.shape[2], picture.dtype) == (3, 3, np.uint8)
+    assert picture.std() > 10
+    env.close()
+
+
+@pytest.mark.parametrize("task", ["pendulum", "cartpole"])
+def test_pictures_of_the_classic_ones_need_pygame(task, monkeypatch):
+    monkeypatch.setattr("envs.classic_physics.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pictures need pygame"):
+        make_env(EnvSpec(task, "classic"), training=False, render_mode="rgb_array")
+    make_env(EnvSpec(task, "classic"), training=False)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a screen")
-@pytest.mark.parametrize(("task", "backend"), [("cheetah", "mujoco"), ("cheetah", "pybullet")])
+@pytest.mark.parametrize(
+    ("task", "backend"),
+    [("cheetah", "mujoco"), ("cheetah", "pybullet"), ("cartpole", "classic")],
+)
 def test_a_window_needs_a_screen(task, backend, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from envs import (
+    CONTINUOUS_TASKS,
     TASKS,
     ConfigError,
     EnvSpec,
@@ -58,6 +59,10 @@ def test_spec_survives_json():
         ({"distractors": True}, "distractors must be int"),
         ({"action_noise": -0.1}, "action_noise must be finite and >= 0"),
         ({"observation_noise": float("nan")}, "observation_noise must be finite"),
+        (
+            {"task": "cartpole", "backend": "classic", "action_noise": 0.1},
+            "action_noise must be 0: cartpole's actions are discrete",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(fields, message):
@@ -67,9 +72,24 @@ def test_mistakes_are_named_in_one_line(fields, message):
     assert "\n" not in str(caught.value)
 
 
-def test_pendulum_has_no_bodies():
+@pytest.mark.parametrize("task", ["pendulum", "cartpole"])
+def test_classic_tasks_have_no_bodies(task):
     with pytest.raises(ConfigError, match="mass/torso"):
-        EnvSpec("pendulum", "classic", physics="mass/torso=2")
+        EnvSpec(task, "classic", physics="mass/torso=2")
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "known"),
+    [
+        ("pendulum", "pole_mass", "known: length, mass, reward_offset"),
+        ("cartpole", "length", "known: cart_mass, pole_length, pole_mass, reward_offset"),
+        ("cartpole", "mass", "known: cart_mass, pole_length, pole_mass, reward_offset"),
+    ],
+)
+def test_each_classic_task_has_its_own_parameters(task, wrong, known):
+    for fields in ({"physics": f"{wrong}=0.5"}, {"ensemble": f"{wrong}:1,0.1,0.5,1.5"}):
+        with pytest.raises(ConfigError, match=f"of {task} on classic '{wrong}'.*{known}"):
+            EnvSpec(task, "classic", **fields)
 
 
 def test_parse_physics():
@@ -78,7 +98,8 @@ def test_parse_physics():
 
 
 def test_backends():
-    assert TASKS == ("cheetah", "hopper", "walker", "ant", "pendulum")
+    assert TASKS == ("cheetah", "hopper", "walker", "ant", "pendulum", "cartpole")
+    assert (*CONTINUOUS_TASKS, "cartpole") == TASKS
     assert backends_of("cheetah") == ("mujoco", "pybullet")
     assert backends_of("pendulum") == ("classic",)
     with pytest.raises(ConfigError, match="unknown task"):

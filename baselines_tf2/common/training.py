@@ -1,0 +1,170 @@
+"""What every run that trains an agent has in common: seeds, rows of its log, evaluation, folder."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from baselines_tf2.common.evaluate import evaluate, summarise
+from baselines_tf2.common.experiment import Progress
+from baselines_tf2.common.logger import Logger
+from baselines_tf2.common.plots import plot_run
+from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.train_loop import Agent, Epoch
+from envs import ConfigError, Ensemble, EnvSpec, make_env, mass_grid, mass_parameter
+
+RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long to train and how to judge."""
+
+    num_timesteps: int = 1_000_000  # transitions
+    eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
+    eval_episodes: int = 10  # per evaluation, or per robot of the mass grid on ensembles
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
+
+
+class Seeds(NamedTuple):
+    """One seed for each purpose, all spawned from the run's."""
+
+    agent: int
+    exploration: int
+    envs: int
+    evaluation: int
+
+
+def spawn_seeds(seed: int | None) -> Seeds:
+    """A run's seeds; None draws them from the system's entropy."""
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed must be at least 0, not {seed}")
+    states = np.random.SeedSequence(seed).generate_state(len(Seeds._fields))
+    return Seeds(*(int(state) % 2**31 for state in states))
+
+
+class EpochRows:
+    """Turns epochs into rows of what Baselines logs, for `on_epoch(step, metrics)`."""
+
+    def __init__(self, agent: Agent, on_epoch: Callable):
+        self._agent, self._on_epoch = agent, on_epoch
+        self._returns, self._episodes, self._step = [], 0, 0
+        self._start = self._last = time.perf_counter()
+
+    def epoch(self, epoch: Epoch) -> None:
+        now = time.perf_counter()
+        self._episodes += len(epoch.episodes)
+        metrics = {"rollout/episodes": self._episodes}
+        if epoch.episodes:
+            self._returns += [episode.episode_return for episode in epoch.episodes]
+            self._returns = self._returns[-RETURN_HISTORY:]
+            summary = summarise(epoch.episodes)
+            metrics["rollout/return"] = summary["return_mean"]
+            metrics["rollout/return_history"] = float(np.mean(self._returns))
+            metrics["rollout/return_std"] = float(np.std(self._returns))
+            metrics["rollout/episode_steps"] = summary["length_mean"]
+        metrics |= epoch.metrics
+        if self._agent.can_train():
+            metrics |= self._agent.statistics(epoch.latest)
+        metrics["time/steps_per_second"] = (epoch.step - self._step) / (now - self._last)
+        metrics["time/elapsed"] = now - self._start
+        self._on_epoch(epoch.step, metrics)
+        self._step, self._last = epoch.step, time.perf_counter()
+
+
+def run_training(
+    folder: Path, progress: Progress, agent: Agent, judge: "Judge", train: Callable
+) -> dict[str, str]:
+    """Trains, evaluates and fills the run's folder; returns the last evaluation in words.
+
+    train(on_cycle, on_epoch) is called with what to call after each cycle, (step, finished
+    episodes), and each epoch, (step, metrics).
+    """
+    logger = Logger(folder)
+
+    def on_epoch(step, metrics):
+        if judge.due(step):
+            episodes = judge.episodes(agent.policy())
+            logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
+            metrics = metrics | judge.summary(episodes) | agent.diagnostics()
+        logger.log(step, metrics)
+
+    def on_cycle(step, episodes):
+        returns = [episode.episode_return for episode in episodes]
+        progress.update(step, np.mean(returns) if returns else None)
+
+    try:
+        train(on_cycle, on_epoch)
+    finally:  # a run that was stopped leaves what it had
+        logger.close()
+        agent.save(folder / "weights.npz")
+        plot_run(folder, judge.training_range)
+    return judge.verdict()
+
+
+class Judge:
+    """Evaluates on whole episodes; a mass ensemble on a grid of masses inside and outside it."""
+
+    def __init__(self, spec: EnvSpec, config: TrainConfig, seed: int):
+        self._interval = config.eval_interval
+        self._total = config.num_timesteps
+        self._last, self._rng = 0, np.random.default_rng(seed)
+        self._env = make_env(spec, training=False)
+        self._summary = {}
+        ensemble = Ensemble.parse(spec.ensemble)
+        self._mass, robots = mass_parameter(spec.task), [None]
+        self.training_range = None  # [kg]
+        if self._mass in ensemble:
+            self.training_range = (ensemble[self._mass].low, ensemble[self._mass].high)
+            robots = [{self._mass: mass} for mass in mass_grid(ensemble[self._mass])]
+        self._robots = robots * config.eval_episodes
+
+    def due(self, step: int) -> bool:
+        """Whether an evaluation is due at this step: each interval, and at the end."""
+        due = step // self._interval > self._last // self._interval or step >= self._total
+        self._last = step
+        return due
+
+    def episodes(self, policy) -> list[Episode]:
+        return evaluate(policy, self._env, self._rng, self._robots)
+
+    def summary(self, episodes: list[Episode]) -> dict[str, float]:
+        """Percentiles over all episodes, and the means inside and outside the training range."""
+        out = summarise(episodes)
+        if self.training_range:
+            low, high = self.training_range
+            inside = np.array([low <= e.physics[self._mass] <= high for e in episodes])
+            returns = np.array([e.episode_return for e in episodes])
+            for name, chosen in (("inside", inside), ("outside", ~inside)):
+                if chosen.any():
+                    out[f"return_{name}"] = float(returns[chosen].mean())
+        self._summary = out
+        return {f"eval/{name}": value for name, value in out.items()}
+
+    def verdict(self) -> dict[str, str]:
+        """The last evaluation in words."""
+        s = self._summary
+        text = {
+            "return": f"{s['return_mean']:.1f} mean of {len(self._robots)} episodes "
+            f"(10th percentile {s['return_p10']:.1f}, 90th {s['return_p90']:.1f})"
+        }
+        if self.training_range:
+            low, high = self.training_range
+            text["robots"] = ", ".join(
+                f"{s[f'return_{name}']:.1f} {name} the training range [{low:.3g}, {high:.3g}] kg"
+                for name in ("inside", "outside")
+                if f"return_{name}" in s
+            )
+        return text
+
+
+def _row(index: int, episode: Episode) -> dict[str, float]:
+    row = {"episode": index, "return": episode.episode_return, "length": episode.length}
+    return row | {f"physics/{name}": value for name, value in episode.physics.items()}

@@ -1,0 +1,115 @@
+"""The agent: what explores, stores, trains, acts and is saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.rollout import Policy
+from omd_tf2.cartpole.config import CartPoleConfig
+from omd_tf2.cartpole.update import init_state, metric_names, update
+from omd_tf2.common.functional import numpy_mlp
+from omd_tf2.common.learner import Learner
+from omd_tf2.common.transition import from_replay
+
+
+class Agent:
+    """Soft Q-learning in a learned model; all randomness is spawned from the seed."""
+
+    refresh_each_cycle = True
+
+    def __init__(
+        self,
+        config: CartPoleConfig,
+        obs_dim: int,
+        num_actions: int,
+        *,
+        seed: int,
+        dtype: str = "float32",
+    ):
+        self.config, self._dtype = config, dtype
+        self._one_hot = np.eye(num_actions)
+        seeds = np.random.SeedSequence(seed).generate_state(3)
+        self._rng = np.random.default_rng(seeds[0])
+        replay = Replay(
+            obs_dim, num_actions, capacity=config.replay_size, gamma=config.gamma, dtype=dtype
+        )
+        batches = 1 if config.agent in ("omd", "qlearning") else 2
+        noise_dim = obs_dim if config.prob_model else 0
+        self._learner = Learner(
+            init_state(config, obs_dim, num_actions, seed=int(seeds[1]), dtype=dtype),
+            self._update,
+            lambda state: state.critics,
+            metric_names(config),
+            replay,
+            rows=batches * config.batch_size,
+            noise_shape=(batches, config.batch_size, noise_dim),
+            seed=int(seeds[2]),
+            dtype=dtype,
+        )
+
+    def policy(self) -> Policy:
+        """The best action by the critics' mean, one-hot: a NumPy function, [N, O] -> [N, A]."""
+        critics = self._learner.acting
+        return lambda obs: self._one_hot[self._values(critics, obs).argmax(-1)]
+
+    def exploring_policy(self) -> Callable[[], Policy]:
+        """Gives the policy that explores.
+
+        Uniform with probability epsilon, else drawn from softmax(mean Q / alpha), or best if `hard`.
+        """
+        critics, config, rng = self._learner.acting, self.config, self._rng
+
+        def sample(obs):
+            q = self._values(critics, obs)
+            scores = q if config.hard else q / config.alpha + rng.gumbel(size=q.shape)
+            uniform = rng.random((len(q), 1)) < config.epsilon
+            # The largest of logits plus Gumbel noise is a draw from their softmax.
+            return self._one_hot[np.where(uniform, rng.random(q.shape), scores).argmax(-1)]
+
+        return lambda: sample
+
+    def _values(self, critics, obs):
+        obs = obs.astype(self._dtype)
+        return sum(numpy_mlp(critic, obs) for critic in critics) / len(critics)
+
+    def predict(self, obs: np.ndarray) -> np.ndarray:
+        """The best actions' indices, [...], for observations [..., O]."""
+        return self._values(self._learner.acting, np.asarray(obs)).argmax(-1)
+
+    def store(self, new: Transitions) -> None:
+        self._learner.replay.add(new)
+
+    def can_train(self) -> bool:
+        return len(self._learner.replay) > 0
+
+    def adapt_noise(self) -> None:
+        """Nothing to adapt."""
+
+    def statistics(self, latest: Transitions) -> dict[str, float]:
+        """Nothing beyond what each update reports."""
+        return {}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Nothing beyond what each update reports."""
+        return {}
+
+    def train(self) -> dict[str, float]:
+        """Runs one cycle's updates; TrainingError if a metric is not finite."""
+        return self._learner.train(self.config.cycle_steps)
+
+    def _update(self, state, rows, noise):
+        size, unpack = self.config.batch_size, self._learner.replay.layout.unpack
+        batches = [
+            from_replay(unpack(rows[i : i + size])) for i in range(0, len(noise) * size, size)
+        ]
+        return update(state, batches, noise, self.config)
+
+    def save(self, path: str | Path) -> None:
+        """Writes all that is learned to one .npz."""
+        self._learner.save(path)
+
+    def load(self, path: str | Path) -> None:
+        """Restores what `save` wrote; ConfigError if it is damaged or does not fit."""
+        self._learner.load(path)

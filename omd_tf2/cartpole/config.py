@@ -1,0 +1,76 @@
+"""The settings of an agent, each defined once."""
+
+from dataclasses import dataclass, field
+
+from baselines_tf2.common.errors import check_types
+from envs.errors import ConfigError, unknown
+from omd_tf2.common.solver import SolverConfig
+
+AGENTS = ("omd", "mle", "vep", "vaml", "qlearning")
+
+
+@dataclass(frozen=True)
+class CartPoleConfig:
+    """Soft Q-learning in a learned model; the values given here are the original's."""
+
+    # What the model is trained for: omd, the critic it makes; mle, prediction; vep, the values that
+    # 5 random functions give; vaml, the critic's targets. qlearning has real data and no model.
+    agent: str = "omd"
+    gamma: float = 0.99
+    alpha: float = 0.01  # temperature of the soft maximum and of the policy
+    tau: float = 0.01  # of the target critics, per critic step
+    epsilon: float = 0.1  # share of uniform actions while exploring
+    batch_size: int = 256
+    replay_size: int = 200_000  # transitions
+    random_steps: int = 1_000  # environment steps of uniform actions at the start
+    cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
+    inner_steps: int = 1  # critic steps per model step
+    inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
+    model_hidden_dim: int = 32  # of both layers of the model's networks; few misspecify it
+    hidden_dim: int = 32  # of the critics' layers
+    lr: float = 1e-3  # of the model
+    inner_lr: float = 3e-4  # of the critics
+    hard: bool = False  # max in place of alpha logsumexp(Q / alpha), and the best action
+    no_double: bool = False  # one critic in place of the lower of two
+    prob_model: bool = False  # the next observation is Gaussian, drawn
+    no_learn_reward: bool = False  # the real rewards in place of the model's
+    no_warm: bool = False  # the critics start from their initial weights at each outer step
+    warm_opt: bool = False  # omd's inner Adam goes on, in place of a fresh one at each outer step
+    solver: SolverConfig = field(default_factory=SolverConfig)
+
+    def __post_init__(self):
+        check_types(self)
+        if self.agent not in AGENTS:
+            raise unknown("agent", self.agent, AGENTS)
+        for name in [
+            "batch_size",
+            "replay_size",
+            "cycle_steps",
+            "inner_steps",
+            "model_hidden_dim",
+            "hidden_dim",
+        ]:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("gamma", "tau", "epsilon"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        for name in ("alpha", "lr", "inner_lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")
+        for name in ("random_steps", "inner_tol"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.agent != "omd":
+            self._check_idle()
+
+    def _check_idle(self):
+        """An option that the agent would not heed is an error."""
+        idle = ["warm_opt"]
+        if self.agent == "qlearning":
+            idle += ["prob_model", "no_learn_reward"]
+        for name in idle:
+            if getattr(self, name):
+                raise ConfigError(f"{name} means nothing to agent '{self.agent}': leave it out")
+        if self.solver != SolverConfig():
+            raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")

@@ -1,0 +1,67 @@
+"""OMD, its baselines and its controls on CartPole."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium as gym
+
+from baselines_tf2.common.experiment import Experiment
+from baselines_tf2.common.rollout import OneHotActions, observation_dim
+from baselines_tf2.common.training import TrainConfig
+from envs import EnvSpec, backends_of
+from omd_tf2.cartpole.agent import Agent
+from omd_tf2.cartpole.config import CartPoleConfig
+from omd_tf2.common import experiment
+
+DESCRIPTIONS = {
+    "omd": "Q-learning in a model learned for the agent's sake",
+    "mle": "Q-learning in a model learned to predict",
+    "vep": "Q-learning in a model learned to keep random values",
+    "vaml": "Q-learning in a model learned to keep the critic's targets",
+    "qlearning": "Q-learning on real data, without a model",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that defines a run, but for its seed."""
+
+    env: EnvSpec
+    agent: CartPoleConfig
+    train: TrainConfig
+
+    def __post_init__(self):
+        experiment.check_steps(self)
+
+
+def make_agent(config: CartPoleConfig, env: gym.Env, seed: int) -> Agent:
+    """An agent for this environment; ConfigError unless its actions are discrete."""
+    num_actions = OneHotActions(env.action_space).dim
+    return Agent(config, observation_dim(env.observation_space), num_actions, seed=seed)
+
+
+def prepare(settings: Settings, seed: int) -> Callable:
+    """Builds environment and agent; the returned function trains and fills the run folder."""
+    return experiment.prepare(settings, seed, make_agent)
+
+
+def _settings(agent: str) -> Callable[[str, str], Settings]:
+    def settings(preset: str, backend: str) -> Settings:
+        config = CartPoleConfig(agent=agent)
+        return Settings(EnvSpec("cartpole", backend), config, TrainConfig(200_000, 1_000, 10))
+
+    return settings
+
+
+EXPERIMENTS = {
+    f"{agent}_cartpole": Experiment(
+        name=f"{agent}_cartpole",
+        description=f"cartpole: {description}",
+        source="OMD, arXiv 2106.03273",
+        backends=backends_of("cartpole"),
+        settings=_settings(agent),
+        prepare=prepare,
+        num_timesteps=lambda settings: settings.train.num_timesteps,
+    )
+    for agent, description in DESCRIPTIONS.items()
+}

@@ -1,0 +1,245 @@
+"""One training step of every agent, a pure function of the state."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from omd_tf2.cartpole.config import CartPoleConfig
+from omd_tf2.cartpole.losses import (
+    Critics,
+    Model,
+    critic_loss,
+    critic_targets,
+    in_model,
+    mle_loss,
+    values,
+    vaml_loss,
+    vep_loss,
+)
+from omd_tf2.common.functional import (
+    AdamState,
+    Layers,
+    adam_init,
+    adam_step,
+    init_mlp,
+    loss_and_gradient,
+    mlp_kernel,
+    soft_update,
+)
+from omd_tf2.common.solver import Health, LeastSquares, hypergradient
+from omd_tf2.common.transition import Transition
+from omd_tf2.implicit import gradient_of, solve_inner
+
+OUTPUT_GAIN = 1e-2
+NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
+
+
+class State(NamedTuple):
+    """All that is learned, the optimisers, and what some agents keep fixed."""
+
+    model: Model
+    critics: Critics
+    target: Critics
+    model_adam: AdamState
+    critic_adam: AdamState
+    initial_critics: Critics  # what no_warm returns to, else ()
+    value_functions: tuple[Layers, ...]  # vep's, [B, O] -> [B, 1], else ()
+
+
+MOVED = ("critics", "target", "critic_adam")  # by a critic step
+
+
+class Metrics(NamedTuple):
+    """What one step reports, scalars."""
+
+    critic_loss: tf.Tensor  # of the new critics on the batch they were moved on
+    real_critic_loss: tf.Tensor  # of the new critics on a real batch: omd's outer loss
+    q_mean: tf.Tensor  # of the new critics, on the same batch
+    inner_steps: tf.Tensor
+
+
+def metric_names(config: CartPoleConfig) -> tuple[str, ...]:
+    """The names of what `update` returns."""
+    names = tuple(f"train/{name}" for name in Metrics._fields)
+    if config.agent != "qlearning":
+        names = (*names, "train/model_loss")
+    if config.agent == "omd":
+        names = (*names, *(f"solver/{name}" for name in Health._fields))
+    return names
+
+
+def init_state(
+    config: CartPoleConfig, obs_dim: int, num_actions: int, *, seed: int, dtype: str = "float32"
+) -> State:
+    """Fresh networks and optimisers; the target critics equal the critics."""
+    seeds = iter(np.random.SeedSequence(seed).spawn(4 + NUM_VALUE_FUNCTIONS))
+    hidden, model_hidden = [config.hidden_dim] * 2, [config.model_hidden_dim] * 2
+
+    def network(*sizes, gain=OUTPUT_GAIN):
+        return init_mlp(sizes, next(seeds), output_gain=gain, dtype=dtype)
+
+    both, outputs = obs_dim + num_actions, obs_dim * (1 + config.prob_model)
+    model = network(both, *model_hidden, outputs), network(both, *model_hidden, 1)
+    critics = tuple(network(obs_dim, *hidden, num_actions) for _ in range(2 - config.no_double))
+    value_functions = ()
+    if config.agent == "vep":
+        sizes = (obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1)
+        value_functions = tuple(
+            network(*sizes, gain=np.sqrt(2)) for _ in range(NUM_VALUE_FUNCTIONS)
+        )
+    return State(
+        model=model,
+        critics=critics,
+        target=critics,
+        model_adam=adam_init(model),
+        critic_adam=adam_init(critics),
+        initial_critics=critics if config.no_warm else (),
+        value_functions=value_functions,
+    )
+
+
+def update(
+    state: State, batches: tuple[Transition, Transition], noise: tf.Tensor, config: CartPoleConfig
+) -> tuple[State, tuple[tf.Tensor, ...]]:
+    """One step of the configured agent (section 4b).
+
+    batches: two real ones; omd and qlearning need the first alone, for the others the critics'
+    steps are on the second. noise: [2, B, O], one draw of a probabilistic model for each batch.
+    Returns the new state and what `metric_names` names.
+    """
+    if config.no_warm:
+        fresh = adam_init(state.critics) if config.agent != "omd" else state.critic_adam
+        state = state._replace(
+            critics=state.initial_critics, target=state.initial_critics, critic_adam=fresh
+        )
+    if config.agent == "omd":
+        return omd_update(state, batches[0], noise[0], config)
+    if config.agent == "qlearning":
+        state, steps = critic_steps(state, batches[0], config)
+        return state, _metrics(state, batches[0], batches[0], steps, config)
+    loss, gradient = model_loss_and_gradient(state, batches[0], noise[0], config)
+    state = _move_model(state, gradient, config)
+    predicted = in_model(state.model, batches[1], noise[1], config)
+    state, steps = critic_steps(state, predicted, config)
+    return state, (*_metrics(state, predicted, batches[1], steps, config), loss)
+
+
+def omd_update(
+    state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
+) -> tuple[State, tuple[tf.Tensor, ...]]:
+    """Critic steps in the model, then the model's by the implicit function theorem."""
+    if not config.warm_opt:
+        state = state._replace(critic_adam=adam_init(state.critics))
+    predicted = in_model(state.model, real, noise, config)
+    state, steps = critic_steps(state, predicted, config)
+    metrics = _metrics(state, predicted, real, steps, config)
+    prediction_loss = mle_loss(state.model, real, noise, config)
+    gradient, health = model_gradient(state, real, noise, config)
+    return _move_model(state, gradient, config), (*metrics, prediction_loss, *health)
+
+
+def model_loss_and_gradient(
+    state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
+) -> tuple[tf.Tensor, Model]:
+    """The loss of the model of mle, vep or vaml, and its gradient in the model."""
+    if config.agent == "mle":
+        return loss_and_gradient(mle_loss, state.model, real, noise, config)
+    if config.agent == "vep":
+        return loss_and_gradient(vep_loss, state.model, state.value_functions, real, noise, config)
+    return loss_and_gradient(vaml_loss, state.model, state.target, real, noise, config)
+
+
+def critic_steps(
+    state: State, batch: Transition, config: CartPoleConfig
+) -> tuple[State, tf.Tensor]:
+    """K Adam steps of the critics on one batch, each followed by a soft target update.
+
+    Returns the new state and the number of steps, fewer where `inner_tol` was reached.
+    """
+
+    def optimality_fn(moved):
+        critics, target, _ = moved
+        targets = critic_targets(target, batch, config)
+        return gradient_of(critic_loss)(critics, batch, targets)
+
+    def step_fn(moved, gradient):
+        critics, target, adam = moved
+        critics, adam = adam_step(critics, gradient, adam, config.inner_lr)
+        return critics, soft_update(target, critics, config.tau), adam
+
+    moved = tuple(getattr(state, name) for name in MOVED)
+    if config.inner_tol:
+        moved, info = solve_inner(
+            optimality_fn, step_fn, moved, max_steps=config.inner_steps, tol=config.inner_tol
+        )
+        steps = info.steps
+    else:  # without a tolerance `solve_inner` would evaluate the gradient once more
+        for _ in range(config.inner_steps):
+            moved = step_fn(moved, optimality_fn(moved))
+        steps = tf.constant(config.inner_steps)
+    return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
+
+
+def model_critic_loss(
+    critics: Critics,
+    model: Model,
+    target: Critics,
+    real: Transition,
+    noise: tf.Tensor,
+    config: CartPoleConfig,
+) -> tf.Tensor:
+    """The inner loss: the critic loss on the model's transitions, the target critics constant."""
+    predicted = in_model(model, real, noise, config)
+    return critic_loss(critics, predicted, critic_targets(target, predicted, config))
+
+
+def model_gradient(
+    state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
+) -> tuple[Model, Health]:
+    """The gradient in the model of the critic loss on the real batch, and the solve's health.
+
+    By the implicit function theorem with f the gradient of `model_critic_loss` in the critics, at
+    the state's critics and target; the target's own dependence on the critics is ignored.
+    """
+    targets = critic_targets(state.target, real, config)
+    _, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
+
+    def optimality_fn(critics, model):
+        return gradient_of(model_critic_loss)(critics, model, state.target, real, noise, config)
+
+    def problem():
+        return _least_squares(state.critics, real, targets)
+
+    return hypergradient(
+        config.solver, optimality_fn, state.critics, state.model, cotangent, problem
+    )
+
+
+def _least_squares(critics: Critics, real: Transition, targets: tf.Tensor) -> LeastSquares:
+    """The mean over H critics of (Q - y)^2 as half a mean of squares, of sqrt(2 / H) (Q - y).
+
+    Their Jacobian does not know y, which the model alone moves.
+    """
+    scale = np.sqrt(2 / len(critics))
+    kernels = [mlp_kernel(critic, real.obs0, real.actions) for critic in critics]
+    return LeastSquares(
+        residual_fn=lambda point, batch: scale * values(point, *batch),
+        solution=critics,
+        batch=(real.obs0, real.actions),
+        outer_residuals=scale * (values(critics, real.obs0, real.actions) - targets[:, None]),
+        kernel=scale**2 * tf.stack(kernels),
+    )
+
+
+def _move_model(state, gradient, config):
+    model, adam = adam_step(state.model, gradient, state.model_adam, config.lr)
+    return state._replace(model=model, model_adam=adam)
+
+
+def _metrics(state, batch, real, steps, config):
+    def loss(on):
+        return critic_loss(state.critics, on, critic_targets(state.target, on, config))
+
+    q_mean = tf.reduce_mean(values(state.critics, real.obs0, real.actions))
+    return Metrics(loss(batch), loss(real), q_mean, tf.cast(steps, q_mean.dtype))

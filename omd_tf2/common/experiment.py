@@ -1,0 +1,66 @@
+"""Running an agent of OMD's deep settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_tf2.common.experiment import Progress
+from baselines_tf2.common.rollout import Collector, SerialEnvs
+from baselines_tf2.common.train_loop import train_loop
+from baselines_tf2.common.training import EpochRows, Judge, run_training, spawn_seeds
+from envs import ConfigError, make_env
+
+LOG_INTERVAL = 1_000  # environment steps per row of the log
+
+
+def check_steps(settings: Any) -> None:
+    """ConfigError if the settings leave nothing to train on, or cycles do not fill the log's rows."""
+    steps, random_steps = settings.train.num_timesteps, settings.agent.random_steps
+    if random_steps >= steps:
+        raise ConfigError(
+            f"agent.random_steps={random_steps} leaves nothing to train on in {steps} steps: "
+            f"add --set=agent.random_steps={steps // 10}, or train for longer"
+        )
+    if LOG_INTERVAL % settings.agent.cycle_steps:
+        raise ConfigError(
+            f"agent.cycle_steps must divide {LOG_INTERVAL}, the steps between rows of the log, and "
+            f"is {settings.agent.cycle_steps}"
+        )
+
+
+def prepare(
+    settings: Any, seed: int, make_agent: Callable[[Any, gym.Env, int], Any]
+) -> Callable[[Path, Progress], dict[str, str]]:
+    """Builds environment and agent; the returned function trains and fills the run folder.
+
+    settings: env, agent and train; make_agent(config, env, seed) raises ConfigError for spaces
+    that do not suit it.
+    """
+    seeds = spawn_seeds(seed)
+    config, steps = settings.agent, settings.train.num_timesteps
+    env = make_env(settings.env, training=True)
+    agent = make_agent(config, env, seeds.agent)
+    judge = Judge(settings.env, settings.train, seeds.evaluation)
+
+    def run(folder: Path, progress: Progress) -> dict[str, str]:
+        def start(on_cycle, on_epoch):
+            rng = np.random.default_rng(seeds.exploration)
+            train_loop(
+                agent,
+                Collector(SerialEnvs([env]), [], rng, seed=seeds.envs),
+                num_timesteps=steps,
+                num_envs=1,
+                nb_rollout_steps=config.cycle_steps,
+                nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
+                random_steps=config.random_steps,
+                overlap=False,
+                on_cycle=on_cycle,
+                on_epoch=EpochRows(agent, on_epoch).epoch,
+            )
+
+        return run_training(folder, progress, agent, judge, start)
+
+    return run

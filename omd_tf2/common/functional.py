@@ -1,0 +1,120 @@
+"""Networks and optimisers as pure functions of their weights, as implicit differentiation needs.
+
+A network is a tuple of layers, each a pair (kernel `[I, O]`, bias `[O]`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from omd_tf2.implicit import dense_layers_kernel
+
+Layers = tuple[tuple[tf.Tensor, tf.Tensor], ...]
+
+ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
+
+
+def init_mlp(
+    sizes: Sequence[int], seed: np.random.SeedSequence, *, output_gain: float, dtype: str
+) -> Layers:
+    """Draws the layers of an MLP: orthogonal, hidden ones of gain sqrt(2), biases 0.
+
+    sizes: input, hidden and output widths.
+    """
+    gains = [np.sqrt(2)] * (len(sizes) - 2) + [output_gain]
+    layers = []
+    for fan_in, fan_out, gain, state in zip(
+        sizes[:-1], sizes[1:], gains, seed.generate_state(len(gains)), strict=True
+    ):
+        init = keras.initializers.Orthogonal(gain, seed=int(state))
+        layers.append((init((fan_in, fan_out), dtype), tf.zeros([fan_out], dtype)))
+    return tuple(layers)
+
+
+def mlp(layers: Layers, x: tf.Tensor) -> tf.Tensor:
+    """[B, I] -> [B, O]: dense layers with relu between them."""
+    for kernel, bias in layers[:-1]:
+        x = tf.nn.relu(x @ kernel + bias)
+    kernel, bias = layers[-1]
+    return x @ kernel + bias
+
+
+def numpy_mlp(layers: Layers, x: np.ndarray) -> np.ndarray:
+    """`mlp` on NumPy arrays, for acting: some 100 times cheaper for one row."""
+    for kernel, bias in layers[:-1]:
+        x = np.maximum(x @ kernel + bias, 0)
+    kernel, bias = layers[-1]
+    return x @ kernel + bias
+
+
+def mlp_kernel(layers: Layers, x: tf.Tensor, output_weights: tf.Tensor) -> tf.Tensor:
+    """J J^T / B, [B, B], of the per-sample scalars sum(mlp(layers, x) * output_weights, -1).
+
+    x: [B, I]; output_weights: [B, O]. J is taken in the layers' weights.
+    """
+    inputs = [x]
+    for kernel, bias in layers[:-1]:
+        inputs.append(tf.nn.relu(inputs[-1] @ kernel + bias))
+    cotangents = [output_weights]
+    for (kernel, _), hidden in zip(layers[:0:-1], inputs[:0:-1], strict=True):
+        back = tf.matmul(cotangents[0], kernel, transpose_b=True)
+        cotangents.insert(0, tf.where(hidden > 0, back, 0))
+    return dense_layers_kernel(inputs, cotangents)
+
+
+class AdamState(NamedTuple):
+    """Adam's moments, structured as the parameters."""
+
+    steps: tf.Tensor  # scalar, of the parameters' dtype
+    first: tuple
+    second: tuple
+
+
+def adam_init(parameters: tuple) -> AdamState:
+    """The state before the first step."""
+    zeros = tf.nest.map_structure(tf.zeros_like, parameters)
+    return AdamState(tf.zeros([], tf.nest.flatten(parameters)[0].dtype), zeros, zeros)
+
+
+def adam_step(
+    parameters: tuple, gradient: tuple, state: AdamState, learning_rate: float
+) -> tuple[tuple, AdamState]:
+    """One step of Adam (1412.6980, algorithm 1) as a pure function: (parameters, state).
+
+    A pure function, since the inner problem's optimiser starts anew at each outer step.
+    """
+    steps = state.steps + 1
+    first = _average(state.first, gradient, ADAM_BETA1)
+    squares = tf.nest.map_structure(tf.square, gradient)
+    second = _average(state.second, squares, ADAM_BETA2)
+    rate1, rate2 = learning_rate / (1 - ADAM_BETA1**steps), 1 / (1 - ADAM_BETA2**steps)
+
+    def move(x, m, v):
+        return x - rate1 * m / (tf.sqrt(rate2 * v) + ADAM_EPSILON)
+
+    parameters = tf.nest.map_structure(move, parameters, first, second)
+    return parameters, AdamState(steps, first, second)
+
+
+def soft_update(target: tuple, online: tuple, tau: float) -> tuple:
+    """(1 - tau) target + tau online"""
+    return _average(target, online, 1 - tau)
+
+
+def _average(old: tuple, new: tuple, decay: float) -> tuple:
+    return tf.nest.map_structure(lambda x, y: decay * x + (1 - decay) * y, old, new)
+
+
+def loss_and_gradient(loss_fn: Callable, parameters: tuple, *args) -> tuple:
+    """loss_fn(parameters, *args) and its gradient, structured as the parameters.
+
+    Where loss_fn returns (loss, more), so does this: ((loss, more), gradient).
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(parameters)
+        out = loss_fn(parameters, *args)
+    loss = out[0] if isinstance(out, tuple) else out
+    return out, tape.gradient(loss, parameters)

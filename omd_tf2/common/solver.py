@@ -1,0 +1,92 @@
+"""The linear solver of the hypergradient as settings, and what it reports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from baselines_tf2.common.errors import check_types
+from envs.errors import ConfigError
+from omd_tf2.implicit import get_solver, guarded, root_vjp, solver_options
+from omd_tf2.implicit.linear_solve import Solver
+from omd_tf2.implicit.structures import Structure
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    """How (df/dw)^T x = b is solved; None leaves an option at the solver's own default."""
+
+    name: str = "identity"  # identity | gauss_newton | cg | minres | neumann | dense
+    ridge: float | None = None  # added to the matrix's diagonal
+    tol: float | None = None  # relative residual at which an iterative solver stops
+    max_steps: int | None = None  # iterations at most
+    step_size: float | None = None  # of neumann
+    stop_at_negative_curvature: bool | None = None  # of cg: stop there, or run on
+    on_failure: str = "use"  # of a solve that did not converge: use | identity | stop
+
+    def __post_init__(self):
+        check_types(self)
+        try:
+            known = solver_options(self.name)
+            for option in self.options():
+                if option not in known:
+                    raise ConfigError(
+                        f"solver '{self.name}' has no option '{option}': leave it out"
+                    )
+            self.build(lambda: LeastSquares(None, None, None, None, None))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def options(self) -> dict[str, float | int | bool]:
+        """The options that were set."""
+        names = ("ridge", "tol", "max_steps", "step_size", "stop_at_negative_curvature")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def build(self, problem: Callable[[], "LeastSquares"]) -> Solver:
+        """The solver; Gauss-Newton alone asks for the problem."""
+        options = self.options()
+        if self.name == "gauss_newton":
+            options |= problem()._asdict() | {"independent_heads": True}
+        return guarded(get_solver(self.name, **options), self.on_failure)
+
+
+class LeastSquares(NamedTuple):
+    """An inner loss sum(residuals^2) / (2 B) of heads without common weights; see implicit."""
+
+    residual_fn: Callable[[Structure, Structure], tf.Tensor]  # (solution, batch) -> [B, H]
+    solution: Structure
+    batch: Structure  # [B, ...]
+    outer_residuals: tf.Tensor  # [B, H]
+    kernel: tf.Tensor  # [H, B, B]
+
+
+class Health(NamedTuple):
+    """What to know of one hypergradient, scalars."""
+
+    iterations: tf.Tensor
+    relative_residual: tf.Tensor
+    negative_curvature: tf.Tensor  # 1 if met
+    converged: tf.Tensor  # 1 if it did
+    optimality_norm: tf.Tensor  # |f|: the theorem holds where it is 0
+    cotangent_norm: tf.Tensor  # of the outer loss's gradient in the inner solution
+    hypergradient_norm: tf.Tensor
+
+
+def hypergradient(
+    config: SolverConfig,
+    optimality_fn: Callable[[Structure, Structure], Structure],
+    solution: Structure,
+    theta: Structure,
+    cotangent: Structure,
+    problem: Callable[[], LeastSquares],
+) -> tuple[Structure, Health]:
+    """-(df/dtheta)^T (df/dw)^{-T} cotangent, f = optimality_fn(w, theta), and its health.
+
+    2106.03273, equation 5; `root_vjp` has the invariant.
+    """
+    solve = config.build(problem)
+    (gradient,), info = root_vjp(optimality_fn, solution, (theta,), cotangent, solve)
+    structures = optimality_fn(solution, theta), cotangent, gradient
+    norms = [tf.linalg.global_norm(tf.nest.flatten(x)) for x in structures]
+    return gradient, Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)

@@ -1,0 +1,106 @@
+"""The agent: what explores, stores, trains, acts and is saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.rollout import Policy
+from omd_tf2.common.functional import numpy_mlp
+from omd_tf2.common.learner import Learner
+from omd_tf2.common.transition import from_replay
+from omd_tf2.halfcheetah.config import HalfCheetahConfig
+from omd_tf2.halfcheetah.sac import LOG_STD_MAX, LOG_STD_MIN
+from omd_tf2.halfcheetah.update import Noise, init_state, metric_names, update
+
+
+class Agent:
+    """Soft actor-critic in a learned model; all randomness is spawned from the seed."""
+
+    refresh_each_cycle = True
+
+    def __init__(
+        self,
+        config: HalfCheetahConfig,
+        obs_dim: int,
+        action_dim: int,
+        *,
+        seed: int,
+        dtype: str = "float32",
+    ):
+        self.config, self._dtype = config, dtype
+        seeds = np.random.SeedSequence(seed).generate_state(3)
+        self._rng = np.random.default_rng(seeds[0])
+        replay = Replay(
+            obs_dim, action_dim, capacity=config.replay_size, gamma=config.gamma, dtype=dtype
+        )
+        draws = config.inner_steps + 2
+        self._learner = Learner(
+            init_state(config, obs_dim, action_dim, seed=int(seeds[1]), dtype=dtype),
+            self._update,
+            lambda state: state.actor,
+            metric_names(config),
+            replay,
+            rows=config.batch_size,
+            noise_shape=(draws, config.batch_size, action_dim),
+            seed=int(seeds[2]),
+            dtype=dtype,
+        )
+
+    def policy(self) -> Policy:
+        """The mean action as a NumPy function of observations, [N, O] -> [N, A] in [-1, 1]."""
+        actor = self._learner.acting
+        return lambda obs: np.tanh(_gaussian(actor, obs.astype(self._dtype))[0])
+
+    def exploring_policy(self) -> Callable[[], Policy]:
+        """Gives the policy that samples its actions."""
+        actor, rng = self._learner.acting, self._rng
+
+        def sample(obs):
+            mean, std = _gaussian(actor, obs.astype(self._dtype))
+            return np.tanh(mean + std * rng.standard_normal(mean.shape))
+
+        return lambda: sample
+
+    def predict(self, obs: np.ndarray) -> np.ndarray:
+        """Actions in [-1, 1] for observations [..., O], without exploration."""
+        return self.policy()(np.asarray(obs))
+
+    def store(self, new: Transitions) -> None:
+        self._learner.replay.add(new)
+
+    def can_train(self) -> bool:
+        return len(self._learner.replay) > 0
+
+    def adapt_noise(self) -> None:
+        """Nothing to adapt."""
+
+    def statistics(self, latest: Transitions) -> dict[str, float]:
+        """Nothing beyond what each update reports."""
+        return {}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Nothing beyond what each update reports."""
+        return {}
+
+    def train(self) -> dict[str, float]:
+        """Runs one cycle's updates; TrainingError if a metric is not finite."""
+        return self._learner.train(self.config.cycle_steps * self.config.outer_steps)
+
+    def _update(self, state, rows, noise):
+        real = from_replay(self._learner.replay.layout.unpack(rows))
+        return update(state, real, Noise(noise[:-1], noise[-1]), self.config)
+
+    def save(self, path: str | Path) -> None:
+        """Writes all that is learned to one .npz."""
+        self._learner.save(path)
+
+    def load(self, path: str | Path) -> None:
+        """Restores what `save` wrote; ConfigError if it is damaged or does not fit."""
+        self._learner.load(path)
+
+
+def _gaussian(actor, obs):
+    mean, log_std = np.split(numpy_mlp(actor, obs), 2, axis=-1)
+    return mean, np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))

@@ -1,0 +1,53 @@
+"""The settings of an agent, each defined once."""
+
+from dataclasses import dataclass, field
+
+from baselines_tf2.common.errors import check_types
+from envs.errors import ConfigError, unknown
+from omd_tf2.common.solver import SolverConfig
+
+AGENTS = ("omd", "mle")
+
+
+@dataclass(frozen=True)
+class HalfCheetahConfig:
+    """Soft actor-critic in a learned model; the values given here are the original's."""
+
+    agent: str = "omd"  # what the model is trained for: omd, the critic it makes; mle, prediction
+    gamma: float = 0.99
+    tau: float = 0.005  # of the target critic, per critic step
+    batch_size: int = 256
+    replay_size: int = 1_000_000  # transitions
+    random_steps: int = 10_000  # environment steps of uniform actions at the start
+    cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
+    outer_steps: int = 1  # model and actor steps per environment step, each on its own batch
+    inner_steps: int = 1  # critic steps per model step
+    inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
+    model_hidden_dim: int = 256  # 64: misspecified
+    hidden_dim: int = 256  # of actor and critics
+    model_lr: float = 3e-4
+    critic_lr: float = 3e-4
+    actor_lr: float = 3e-4
+    temperature_lr: float = 3e-4
+    init_temperature: float = 1.0
+    solver: SolverConfig = field(default_factory=SolverConfig)
+
+    def __post_init__(self):
+        check_types(self)
+        if self.agent not in AGENTS:
+            raise unknown("agent", self.agent, AGENTS)
+        at_least_1 = (
+            "batch_size replay_size cycle_steps outer_steps inner_steps model_hidden_dim hidden_dim"
+        )
+        for name in at_least_1.split():
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("gamma", "tau"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        for name in ("model_lr", "critic_lr", "actor_lr", "temperature_lr", "init_temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")
+        for name in ("random_steps", "inner_tol"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")

@@ -1,0 +1,66 @@
+"""OMD and MLE on the robots."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium as gym
+
+from baselines_tf2.common.experiment import Experiment
+from baselines_tf2.common.rollout import action_scale, observation_dim
+from baselines_tf2.common.training import TrainConfig
+from envs import EnvSpec, backends_of
+from omd_tf2.common import experiment
+from omd_tf2.halfcheetah.agent import Agent
+from omd_tf2.halfcheetah.config import HalfCheetahConfig
+
+TASKS = ("cheetah", "hopper", "walker")
+DESCRIPTIONS = {
+    "omd": "soft actor-critic in a model learned for the agent's sake",
+    "mle": "soft actor-critic in a model learned to predict",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that defines a run, but for its seed."""
+
+    env: EnvSpec
+    agent: HalfCheetahConfig
+    train: TrainConfig
+
+    def __post_init__(self):
+        experiment.check_steps(self)
+
+
+def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> Agent:
+    """An agent for this environment; ConfigError unless its actions are a symmetric Box."""
+    action_dim = len(action_scale(env.action_space))
+    return Agent(config, observation_dim(env.observation_space), action_dim, seed=seed)
+
+
+def prepare(settings: Settings, seed: int) -> Callable:
+    """Builds environment and agent; the returned function trains and fills the run folder."""
+    return experiment.prepare(settings, seed, make_agent)
+
+
+def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:
+    def settings(preset: str, backend: str) -> Settings:
+        config = HalfCheetahConfig(agent=agent)
+        return Settings(EnvSpec(task, backend), config, TrainConfig(1_000_000, 5_000, 10))
+
+    return settings
+
+
+EXPERIMENTS = {
+    f"{agent}_{task}": Experiment(
+        name=f"{agent}_{task}",
+        description=f"{task}: {description}",
+        source="OMD, arXiv 2106.03273",
+        backends=backends_of(task),
+        settings=_settings(task, agent),
+        prepare=prepare,
+        num_timesteps=lambda settings: settings.train.num_timesteps,
+    )
+    for task in TASKS
+    for agent, description in DESCRIPTIONS.items()
+}

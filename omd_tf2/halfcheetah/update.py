@@ -1,0 +1,271 @@
+"""One training step of OMD or MLE with soft actor-critic, a pure function of the state."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from omd_tf2.common.functional import (
+    AdamState,
+    Layers,
+    adam_init,
+    adam_step,
+    init_mlp,
+    loss_and_gradient,
+    mlp_kernel,
+    soft_update,
+)
+from omd_tf2.common.solver import Health, LeastSquares, hypergradient
+from omd_tf2.common.transition import Transition
+from omd_tf2.halfcheetah.config import HalfCheetahConfig
+from omd_tf2.halfcheetah.sac import (
+    Critics,
+    actor_loss,
+    critic_loss,
+    critic_targets,
+    in_model,
+    model_loss,
+    temperature_loss,
+    values,
+)
+from omd_tf2.implicit import gradient_of, solve_inner
+
+
+class State(NamedTuple):
+    """All that is learned, and the optimisers."""
+
+    model: Layers  # [B, O + A] -> [B, O + 1]: next observation and reward
+    critics: Critics  # [B, O + A] -> [B, 1] each
+    target: Critics
+    actor: Layers  # [B, O] -> [B, 2 A]: mean and log std
+    log_temperature: tf.Tensor
+    model_adam: AdamState
+    critic_adam: AdamState
+    actor_adam: AdamState
+    temperature_adam: AdamState
+
+
+MOVED = ("critics", "target", "critic_adam")  # by a critic step
+
+
+class Noise(NamedTuple):
+    """N(0, 1) draws of the policy for one step."""
+
+    critic: tf.Tensor  # [K + 1, B, A]: next actions of K critic steps, and of outer loss and f
+    actor: tf.Tensor  # [B, A]
+
+
+class Metrics(NamedTuple):
+    """What one step reports, scalars."""
+
+    model_loss: tf.Tensor  # error of prediction on the real batch, whatever the model learns for
+    actor_loss: tf.Tensor
+    entropy: tf.Tensor
+    temperature: tf.Tensor
+    q_mean: tf.Tensor  # of the new critics on the real batch
+
+
+class OuterMetrics(NamedTuple):
+    """What a step of `omd` reports besides, scalars; its Health follows."""
+
+    outer_loss: tf.Tensor  # of the new critics on the real batch
+    inner_steps: tf.Tensor
+
+
+def metric_names(config: HalfCheetahConfig) -> tuple[str, ...]:
+    """The names of what `update` returns."""
+    names = tuple(f"train/{name}" for name in Metrics._fields)
+    if config.agent == "mle":
+        return names
+    outer = (f"train/{name}" for name in OuterMetrics._fields)
+    return (*names, *outer, *(f"solver/{name}" for name in Health._fields))
+
+
+def init_state(
+    config: HalfCheetahConfig, obs_dim: int, action_dim: int, *, seed: int, dtype: str = "float32"
+) -> State:
+    """Fresh networks and optimisers; the target critics equal the critics."""
+    seeds = np.random.SeedSequence(seed).spawn(4)
+    hidden, model_hidden = [config.hidden_dim] * 2, [config.model_hidden_dim] * 2
+    both = obs_dim + action_dim
+
+    def network(index, *sizes):
+        return init_mlp(sizes, seeds[index], output_gain=np.sqrt(2), dtype=dtype)
+
+    model = network(0, both, *model_hidden, obs_dim + 1)
+    critics = network(1, both, *hidden, 1), network(2, both, *hidden, 1)
+    actor = network(3, obs_dim, *hidden, 2 * action_dim)
+    log_temperature = tf.constant(np.log(config.init_temperature), dtype)
+    adams = (adam_init(x) for x in (model, critics, actor, log_temperature))
+    return State(model, critics, critics, actor, log_temperature, *adams)
+
+
+def update(
+    state: State, real: Transition, noise: Noise, config: HalfCheetahConfig
+) -> tuple[State, tuple[tf.Tensor, ...]]:
+    """Critic steps inside the model, an actor and temperature step, then the model's (section 4c).
+
+    For `mle` the model moves first. real: [B, ...] from the replay. Returns the new state and what
+    `metric_names` names.
+    """
+    if config.agent == "mle":
+        prediction_loss, gradient = loss_and_gradient(model_loss, state.model, real)
+        state = _move_model(state, gradient, config)
+    else:
+        prediction_loss = model_loss(state.model, real)
+    state, inner_steps = critic_steps(state, real, noise.critic, config)
+    state, actor_cost, entropy = actor_step(state, real.obs0, noise.actor, config)
+    metrics = Metrics(
+        model_loss=prediction_loss,
+        actor_loss=actor_cost,
+        entropy=entropy,
+        temperature=tf.exp(state.log_temperature),
+        q_mean=tf.reduce_mean(values(state.critics, real.obs0, real.actions)),
+    )
+    if config.agent == "mle":
+        return state, metrics
+    outer_loss, gradient, health = model_gradient(state, real, noise.critic[-1], config)
+    outer = OuterMetrics(outer_loss, tf.cast(inner_steps, outer_loss.dtype))
+    return _move_model(state, gradient, config), metrics + outer + health
+
+
+def model_critic_loss(
+    critics: Critics, model: Layers, state: State, real: Transition, noise: tf.Tensor, gamma: float
+) -> tf.Tensor:
+    """The inner loss: the critic loss on the model's transitions, of critics and model alone.
+
+    The target critics, actor and temperature are the state's and held constant: as in the original
+    the target's own dependence on the critics is no part of f.
+    """
+    batch = in_model(model, real)
+    targets = critic_targets(state.target, state.actor, state.log_temperature, batch, noise, gamma)
+    return critic_loss(critics, batch, targets)
+
+
+def critic_steps(
+    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
+) -> tuple[State, tf.Tensor]:
+    """K Adam steps of the critics inside the model, each followed by a soft target update.
+
+    noise: [K + 1, B, A], of each step, and of the norm held against `inner_tol` after the last.
+    Returns the new state and the number of steps taken.
+    """
+    if config.inner_tol:
+        return _critic_steps_to_tolerance(state, real, noise, config)
+    for k in range(config.inner_steps):
+        state = _critic_step(state, _critic_gradient(state, real, noise[k], config), config)
+    return state, tf.constant(config.inner_steps)
+
+
+def _critic_steps_to_tolerance(state, real, noise, config):
+    def optimality_fn(carried):
+        step, critics, target, _ = carried
+        at = state._replace(critics=critics, target=target)
+        return _critic_gradient(at, real, noise[step], config)
+
+    def step_fn(carried, gradient):
+        step, *moved = carried
+        at = state._replace(**dict(zip(MOVED, moved, strict=True)))
+        at = _critic_step(at, gradient, config)
+        return step + 1, *(getattr(at, name) for name in MOVED)
+
+    start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
+    (steps, *moved), _ = solve_inner(
+        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
+    )
+    return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
+
+
+def _critic_gradient(state, real, noise, config):
+    return gradient_of(model_critic_loss)(
+        state.critics, state.model, state, real, noise, config.gamma
+    )
+
+
+def _critic_step(state, gradient, config):
+    critics, adam = adam_step(state.critics, gradient, state.critic_adam, config.critic_lr)
+    target = soft_update(state.target, critics, config.tau)
+    return state._replace(critics=critics, target=target, critic_adam=adam)
+
+
+def actor_step(
+    state: State, obs: tf.Tensor, noise: tf.Tensor, config: HalfCheetahConfig
+) -> tuple[State, tf.Tensor, tf.Tensor]:
+    """One Adam step of actor and temperature on real observations: state, actor loss, entropy."""
+    (loss, entropy), gradient = loss_and_gradient(
+        actor_loss, state.actor, state.critics, state.log_temperature, obs, noise
+    )
+    target_entropy = -noise.shape[-1] / 2
+    _, temperature_gradient = loss_and_gradient(
+        temperature_loss, state.log_temperature, entropy, target_entropy
+    )
+    actor, actor_adam = adam_step(state.actor, gradient, state.actor_adam, config.actor_lr)
+    log_temperature, temperature_adam = adam_step(
+        state.log_temperature, temperature_gradient, state.temperature_adam, config.temperature_lr
+    )
+    state = state._replace(
+        actor=actor,
+        actor_adam=actor_adam,
+        log_temperature=log_temperature,
+        temperature_adam=temperature_adam,
+    )
+    return state, loss, entropy
+
+
+def outer_gradient(
+    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
+) -> tuple[tf.Tensor, tf.Tensor, Critics]:
+    """The critic loss on the real batch: loss, residuals Q - y [B, 2], gradient in the critics."""
+    targets = critic_targets(
+        state.target, state.actor, state.log_temperature, real, noise, config.gamma
+    )
+    loss, gradient = loss_and_gradient(critic_loss, state.critics, real, targets)
+    return loss, values(state.critics, real.obs0, real.actions) - targets[:, None], gradient
+
+
+def model_gradient(
+    state: State,
+    real: Transition,
+    noise: tf.Tensor,
+    config: HalfCheetahConfig,
+) -> tuple[tf.Tensor, Layers, Health]:
+    """The outer loss, its gradient in the model by the implicit function theorem, and the health.
+
+    f is the gradient of `model_critic_loss` in the critics, at the state's critics and target.
+    """
+    outer_loss, residuals, cotangent = outer_gradient(state, real, noise, config)
+
+    def optimality_fn(critics, model):
+        return gradient_of(model_critic_loss)(critics, model, state, real, noise, config.gamma)
+
+    gradient, health = hypergradient(
+        config.solver,
+        optimality_fn,
+        state.critics,
+        state.model,
+        cotangent,
+        lambda: _least_squares(state, real, residuals),
+    )
+    return outer_loss, gradient, health
+
+
+def _least_squares(state: State, real: Transition, residuals: tf.Tensor) -> LeastSquares:
+    """mean of (Q1 - y)^2 + (Q2 - y)^2 as half a mean of squares: residuals sqrt(2) (Q - y).
+
+    Their Jacobian does not know y, which the model alone moves.
+    """
+    root2 = np.sqrt(2)
+    x = tf.concat([real.obs0, real.actions], -1)
+    ones = tf.ones_like(real.rewards)[:, None]
+    return LeastSquares(
+        residual_fn=lambda critics, batch: root2 * values(critics, *batch),
+        solution=state.critics,
+        batch=(real.obs0, real.actions),
+        outer_residuals=root2 * residuals,
+        kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
+    )
+
+
+def _move_model(state: State, gradient: Layers, config: HalfCheetahConfig) -> State:
+    model, adam = adam_step(state.model, gradient, state.model_adam, config.model_lr)
+    return state._replace(model=model, model_adam=adam)

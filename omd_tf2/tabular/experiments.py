@@ -1,0 +1,249 @@
+"""The three tabular analyses as experiments: their settings, their runs and what they write."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from baselines_tf2.common.compile import compiled
+from baselines_tf2.common.errors import TrainingError, check_types
+from baselines_tf2.common.experiment import Experiment, Progress
+from baselines_tf2.common.logger import Logger
+from envs.errors import ConfigError, unknown
+from omd_tf2.tabular.evaluate import Evaluation, evaluate
+from omd_tf2.tabular.mdp import Model, paper_mdp, soft_values
+from omd_tf2.tabular.report import mean_table, plot_analysis, write_results
+from omd_tf2.tabular.solve import ADJOINT_TOL, INNER_TOL
+from omd_tf2.tabular.update import (
+    PROJECTIONS,
+    OuterLoss,
+    Problem,
+    Residuals,
+    State,
+    bellman_loss,
+    initial_state,
+    return_loss,
+    train_steps,
+)
+
+NUM_CHUNKS = 20  # rows of the learning curve
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The outer optimisation."""
+
+    num_timesteps: int = 10_000  # Adam steps
+    lr: float = 0.01  # of Adam
+
+    def __post_init__(self):
+        check_types(self)
+        if self.num_timesteps < 1:
+            raise ConfigError(f"num_timesteps must be at least 1, not {self.num_timesteps}")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be a finite number above 0, not {self.lr}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that defines a run, but for its first seed."""
+
+    projection: str = "joint"  # onto the norm ball: joint or leaf; without effect on tabular_ift
+    num_seeds: int = 10  # seed, seed + 1, ...
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self):
+        check_types(self)
+        if self.projection not in PROJECTIONS:
+            raise unknown("projection", self.projection, PROJECTIONS)
+        if self.num_seeds < 1:
+            raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One of the paper's analyses: two variants of a method, at each level of a quantity."""
+
+    name: str
+    variants: tuple[str, str]  # methods, or solvers of the adjoint
+    level: str  # column of results.csv that the levels fill
+    levels: np.ndarray
+    outer_loss: OuterLoss
+
+    @property
+    def of_methods(self) -> bool:
+        return self.level == "norm_bound"
+
+
+NORM_BOUNDS = np.linspace(0, 6, 20)
+METHODS, SOLVERS = ("mle", "omd"), ("exact", "identity")
+ANALYSES = (
+    Analysis("tabular_misspecification", METHODS, "norm_bound", NORM_BOUNDS, return_loss),
+    Analysis("tabular_bounds", METHODS, "norm_bound", NORM_BOUNDS, bellman_loss),
+    Analysis("tabular_ift", SOLVERS, "noise_std", np.logspace(-3, 0.5, 30), bellman_loss),
+)
+
+
+def make_problem(analysis: Analysis, settings: Settings) -> Problem:
+    """The instances of an analysis, in the order (variant, level, seed), the seed innermost."""
+    count = len(analysis.levels) * settings.num_seeds
+    levels = tf.constant(np.tile(np.repeat(analysis.levels, settings.num_seeds), 2))
+    of_methods = analysis.of_methods
+    return Problem(
+        truth=paper_mdp(),
+        outer_loss=analysis.outer_loss,
+        num_mle=count if of_methods else 0,
+        norm_bound=levels if of_methods else tf.fill([2 * count], tf.cast(math.inf, tf.float64)),
+        noise_std=tf.zeros([2 * count], tf.float64) if of_methods else levels,
+        exact=tf.constant(np.repeat([True, of_methods], count)),
+        projection=settings.projection,
+        lr=settings.train.lr,
+    )
+
+
+class Draws:
+    """All that is random in a run: per seed one generator for the start and one for the noise."""
+
+    def __init__(self, seeds: range, problem: Problem):
+        pairs = [np.random.SeedSequence(seed).spawn(2) for seed in seeds]
+        self._start, self._noise = (
+            [np.random.default_rng(sequence) for sequence in kind]
+            for kind in zip(*pairs, strict=True)
+        )
+        self._problem = problem
+        self._shape = problem.truth.rewards.shape[:2]
+
+    def state(self) -> State:
+        """Initial Q, logits and rewards, uniform in [0, 1); one draw per seed for all settings."""
+        problem, transitions = self._problem, self._problem.truth.transitions.shape[:3]
+        q, logits, rewards = (
+            np.stack([rng.random(shape) for rng in self._start], axis=-1)
+            for shape in (self._shape, transitions, self._shape)
+        )
+        repeats = problem.noise_std.shape[0] // len(self._start)
+        model = Model(*(tf.constant(np.tile(x, repeats)) for x in (logits, rewards)))
+        values = np.tile(soft_values(tf.constant(q), problem.truth.temperature), repeats)
+        return initial_state(model, tf.constant(values[:, problem.num_mle :]))
+
+    def noise(self, steps: int) -> np.ndarray:
+        """Standard normal, fresh for every step, `[steps, S, A, seeds]`."""
+        size = (steps, *self._shape)
+        return np.stack([rng.standard_normal(size) for rng in self._noise], axis=-1)
+
+
+def prepare(
+    analysis: Analysis, settings: Settings, seed: int
+) -> Callable[[Path, Progress], dict[str, str]]:
+    """Draws the instances; the returned function trains them all and fills the run folder.
+
+    In `tabular_ift` the noise is drawn anew for every step and seed, and once more for what is
+    reported in the end; all levels and both solvers share a draw, scaled by their own std.
+    """
+    seeds = range(seed, seed + settings.num_seeds)
+    problem = make_problem(analysis, settings)
+    draws = Draws(seeds, problem)
+
+    def run(folder: Path, progress: Progress) -> dict[str, str]:
+        state, logger = draws.state(), Logger(folder)
+        try:
+            for step, evaluation, residuals in train(problem, settings.train, state, draws):
+                _check(step, evaluation, residuals)
+                logger.log(step, _metrics(analysis, evaluation, residuals))
+                progress.update(step, None)
+        finally:
+            logger.close()
+        rows = result_rows(analysis, settings, seeds, evaluation)
+        write_results(folder / "results.csv", rows)
+        plot_analysis(folder / f"{analysis.name}.png", analysis.name, rows)
+        return {
+            "means": "over seeds, with half the width of the 95% interval\n"
+            + mean_table(analysis.name, rows),
+            "figure": f"{folder}/{analysis.name}.png",
+            "numbers": f"{folder}/results.csv, metrics.csv",
+        }
+
+    return run
+
+
+def train(problem: Problem, config: TrainConfig, state: State, draws: Draws):
+    """Yields (step, Evaluation, Residuals) as NumPy about NUM_CHUNKS times; the last one counts.
+
+    Everything is drawn on the host; each chunk of steps is one compiled call.
+    """
+    chunk = math.ceil(config.num_timesteps / NUM_CHUNKS)
+    steps_fn, evaluate_fn = (compiled(partial(f, problem)) for f in (train_steps, evaluate))
+    for start in range(0, config.num_timesteps, chunk):
+        steps = min(chunk, config.num_timesteps - start)
+        noise = tf.constant(draws.noise(chunk))
+        state, residuals = steps_fn(state, noise, tf.constant(steps))
+        evaluation = evaluate_fn(state.model, tf.constant(draws.noise(1)[0]))
+        yield start + steps, *tf.nest.map_structure(lambda x: x.numpy(), (evaluation, residuals))
+
+
+def _check(step: int, evaluation: Evaluation, residuals: Residuals) -> None:
+    if not np.isfinite(evaluation.loss).all():
+        raise TrainingError(f"loss of an instance is not finite at step {step}: lower train.lr")
+    inner = max(residuals.inner, evaluation.residual)
+    if not inner <= INNER_TOL:
+        raise TrainingError(f"inner problem not solved at step {step}: residual {inner:.3g}")
+    if not residuals.adjoint <= ADJOINT_TOL:
+        raise TrainingError(f"adjoint not solved at step {step}: residual {residuals.adjoint:.3g}")
+
+
+def _metrics(analysis: Analysis, evaluation: Evaluation, residuals: Residuals) -> dict[str, float]:
+    """Means over levels and seeds, and the largest residuals since the last row."""
+    metrics = {
+        "solver/inner_residual": float(max(residuals.inner, evaluation.residual)),
+        "solver/adjoint_residual": float(residuals.adjoint),
+    }
+    for name in ("J", "q_error", "loss"):
+        means = getattr(evaluation, name).reshape(2, -1).mean(1)
+        for variant, mean in zip(analysis.variants, means, strict=True):
+            metrics[f"{variant}/{name}_mean"] = float(mean)
+    return metrics
+
+
+def result_rows(
+    analysis: Analysis, settings: Settings, seeds: range, evaluation: Evaluation
+) -> list[dict]:
+    """The rows of results.csv, one per instance; what does not apply is left out."""
+    keys = [(v, x, seed) for v in analysis.variants for x in analysis.levels for seed in seeds]
+    rows = []
+    for i, (variant, level, seed) in enumerate(keys):
+        row = {analysis.level: float(level), "seed": seed}
+        if analysis.of_methods:
+            row |= {"method": variant, "projection": settings.projection}
+        else:
+            row |= {"method": "omd", "solver": variant}
+        row |= {"J": float(evaluation.J[i]), "q_error": float(evaluation.q_error[i])}
+        if analysis.name == "tabular_bounds":
+            row["bound"] = float(evaluation.bound[i])
+        rows.append(row)
+    return rows
+
+
+def _settings(preset: str, backend: str) -> Settings:
+    return Settings(projection="leaf" if preset == "original" else "joint")
+
+
+DESCRIPTIONS = {
+    "tabular_misspecification": "two states: return of MLE and OMD models of bounded norm",
+    "tabular_bounds": "two states: error of Q and its bounds, MLE and OMD",
+    "tabular_ift": "two states: exact and identity adjoint under noise in the inner solution",
+}
+EXPERIMENTS = {
+    analysis.name: Experiment(
+        name=analysis.name,
+        description=DESCRIPTIONS[analysis.name],
+        source="OMD, arXiv 2106.03273",
+        backends=("tabular",),
+        settings=_settings,
+        prepare=partial(prepare, analysis),
+        num_timesteps=lambda settings: settings.train.num_timesteps,
+    )
+    for analysis in ANALYSES
+}

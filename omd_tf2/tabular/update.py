@@ -1,0 +1,197 @@
+"""Outer losses, one projected Adam step on all instances, and the loop of such steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from omd_tf2.tabular.mdp import (
+    MDP,
+    Model,
+    expected_return,
+    induced_mdp,
+    log_transitions,
+    soft_bellman,
+)
+from omd_tf2.tabular.solve import fixed_point_vjp, solve_fixed_point
+
+PROJECTIONS = ("joint", "leaf")
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+OuterLoss = Callable[[tf.Tensor, MDP], tf.Tensor]  # (Q [S, A, N], true MDP) -> [N]
+
+
+def return_loss(q: tf.Tensor, truth: MDP) -> tf.Tensor:
+    """-J of the softmax policy of `q` in the true MDP; `[S, A, N]` -> `[N]`."""
+    return -expected_return(q, truth)
+
+
+def bellman_loss(q: tf.Tensor, truth: MDP) -> tf.Tensor:
+    """Mean over (s, a) of the squared true Bellman error (B Q - Q)^2; `[S, A, N]` -> `[N]`."""
+    return tf.reduce_mean((soft_bellman(q, truth) - q) ** 2, axis=[0, 1])
+
+
+def mle_loss(model: Model, truth: MDP) -> tf.Tensor:
+    """Means over (s, a) of (R_hat - R)^2 and of KL(P || P_hat), summed; `[N]`."""
+    reward_error = tf.reduce_mean((model.rewards - truth.rewards) ** 2, axis=[0, 1])
+    log_ratio = tf.math.log(truth.transitions) - log_transitions(model, truth.temperature)
+    kl = tf.reduce_sum(truth.transitions * log_ratio, axis=2)  # [A, S, N]
+    return reward_error + tf.reduce_mean(kl, axis=[0, 1])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N instances to train: the first `num_mle` by maximum likelihood, the others by OMD."""
+
+    truth: MDP
+    outer_loss: OuterLoss  # what OMD minimises
+    num_mle: int
+    norm_bound: tf.Tensor  # [N]; infinite where there is none
+    noise_std: tf.Tensor  # of what is added to the inner solution, [N]
+    exact: tf.Tensor  # whether the adjoint is solved or replaced by the identity, bool [N]
+    projection: str
+    lr: float
+
+
+class State(NamedTuple):
+    """What the steps carry along."""
+
+    model: Model
+    moment1: Model
+    moment2: Model
+    values: tf.Tensor  # inner solutions V of the OMD instances, where the next solve starts
+    step: tf.Tensor  # steps done, float64
+
+
+class Residuals(NamedTuple):
+    """How well the inner problem and its adjoint were solved, the worst instance; scalars."""
+
+    inner: tf.Tensor
+    adjoint: tf.Tensor
+
+
+def initial_state(model: Model, values: tf.Tensor) -> State:
+    """The state before the first step; values `[S, N - num_mle]`."""
+    zeros = tf.nest.map_structure(tf.zeros_like, model)
+    return State(model, zeros, zeros, values, tf.zeros([], tf.float64))
+
+
+def mle_gradient(model: Model, truth: MDP) -> Model:
+    """The gradient of `mle_loss`, per instance."""
+    with tf.GradientTape() as tape:
+        tape.watch(model)
+        loss = mle_loss(model, truth)
+    return tape.gradient(loss, model)
+
+
+def omd_gradient(
+    problem: Problem, model: Model, values: tf.Tensor, noise: tf.Tensor
+) -> tuple[Model, tf.Tensor, Residuals]:
+    """The implicit gradient of the outer loss at Q = fixed point + noise, per OMD instance.
+
+    The adjoint is taken at the fixed point itself, as the theorem demands; only the outer loss sees
+    the noise.
+
+    Args:
+      model: theta of the OMD instances, N of them here.
+      values: `[S, N]`, where the inner solve starts.
+      noise: `[S, A, N]`.
+
+    Returns:
+      The gradient, the inner solution V `[S, N]`, and the residuals of both solves.
+    """
+    truth = problem.truth
+    solution = solve_fixed_point(induced_mdp(model, truth), values)
+    noised = solution.q + noise
+    with tf.GradientTape() as tape:
+        tape.watch(noised)
+        loss = problem.outer_loss(noised, truth)
+    cotangent = tape.gradient(loss, noised)
+    exact = problem.exact[problem.num_mle :]
+    gradient, info = fixed_point_vjp(model, truth, solution.q, cotangent, exact)
+    return gradient, solution.values, Residuals(solution.residual, info.relative_residual)
+
+
+def adam_update(state: State, gradient: Model, lr: float) -> State:
+    """One step of Adam (arXiv 1412.6980) on every instance; leaves `values` alone."""
+    step = state.step + 1
+    blend = tf.nest.map_structure
+    moment1 = blend(lambda m, g: BETA1 * m + (1 - BETA1) * g, state.moment1, gradient)
+    moment2 = blend(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, state.moment2, gradient)
+    unbias1, unbias2 = 1 - BETA1**step, 1 - BETA2**step
+
+    def moved(x, m, v):
+        return x - lr * (m / unbias1) / (tf.sqrt(v / unbias2) + EPSILON)
+
+    model = blend(moved, state.model, moment1, moment2)
+    return State(model, moment1, moment2, state.values, step)
+
+
+def project(model: Model, norm_bound: tf.Tensor, projection: str, temperature: float) -> Model:
+    """Scales parameters down to the norm bound, `[N]`, which is how the model is misspecified.
+
+    `joint`, the paper's: all parameters together by sqrt(|logits / temperature|^2 + |rewards|^2).
+    `leaf`, what the paper's published code computes and its figure shows: each array x by itself,
+    by sqrt(|x[0] / temperature|^2 + |x[1:]|^2), whose first axis is the action for the logits and
+    the state for the rewards.
+    """
+    if projection == "joint":
+        norm = tf.sqrt(_square(model.logits / temperature) + _square(model.rewards))
+        return tf.nest.map_structure(lambda x: x * _scale(norm, norm_bound), model)
+
+    def project_leaf(x):
+        norm = tf.sqrt(_square(x[:1] / temperature) + _square(x[1:]))
+        return x * _scale(norm, norm_bound)
+
+    return tf.nest.map_structure(project_leaf, model)
+
+
+def _square(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(x**2, axis=list(range(len(x.shape) - 1)))
+
+
+def _scale(norm: tf.Tensor, norm_bound: tf.Tensor) -> tf.Tensor:
+    return tf.where(norm > norm_bound, tf.math.divide_no_nan(norm_bound, norm), 1.0)
+
+
+def projected_update(problem: Problem, state: State, noise: tf.Tensor) -> tuple[State, Residuals]:
+    """One Adam step on every instance's own loss, then the projection.
+
+    noise: standard normal, `[S, A, seeds]`; the seed is the innermost part of the instance's index,
+    so that all settings of a seed see the same draw.
+    """
+    count = problem.num_mle
+    mle, omd = _split(state.model, count)
+    std = problem.noise_std[count:]
+    scaled = std * tf.tile(noise, [1, 1, std.shape[0] // noise.shape[2]])
+    gradient, values, residuals = omd_gradient(problem, omd, state.values, scaled)
+    if count:
+        pair = mle_gradient(mle, problem.truth), gradient
+        gradient = tf.nest.map_structure(lambda *parts: tf.concat(parts, -1), *pair)
+    state = adam_update(state._replace(values=values), gradient, problem.lr)
+    args = problem.norm_bound, problem.projection, problem.truth.temperature
+    return state._replace(model=project(state.model, *args)), residuals
+
+
+def _split(model: Model, count: int) -> tuple[Model, Model]:
+    head = tf.nest.map_structure(lambda x: x[..., :count], model)
+    return head, tf.nest.map_structure(lambda x: x[..., count:], model)
+
+
+def train_steps(
+    problem: Problem, state: State, noise: tf.Tensor, steps: tf.Tensor
+) -> tuple[State, Residuals]:
+    """`steps` projected updates, int32 scalar, with the first of the noises `[K, S, A, seeds]`.
+
+    The residuals are the largest met. That `steps` may be less than K saves a compilation.
+    """
+
+    def step(k, state, worst):
+        state, residuals = projected_update(problem, state, noise[k])
+        return k + 1, state, tf.nest.map_structure(tf.maximum, worst, residuals)
+
+    zero = tf.zeros([], noise.dtype)
+    start = (tf.constant(0), state, Residuals(zero, zero))
+    _, state, worst = tf.while_loop(lambda k, *_: k < steps, step, start)
+    return state, worst

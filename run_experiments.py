@@ -30,9 +30,17 @@ from baselines_tf2.common.experiment import (
 )
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
+from omd_tf2.cartpole import sweeps
 from omd_tf2.halfcheetah import experiments as halfcheetah
+from omd_tf2.tabular import experiments as tabular
 
-EXPERIMENTS = ddpg.EXPERIMENTS | cartpole.EXPERIMENTS | halfcheetah.EXPERIMENTS
+EXPERIMENTS = (
+    ddpg.EXPERIMENTS
+    | tabular.EXPERIMENTS
+    | cartpole.EXPERIMENTS
+    | sweeps.EXPERIMENTS
+    | halfcheetah.EXPERIMENTS
+)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
@@ -134,9 +142,7 @@ def _train(run, folder: Path, num_timesteps: int) -> None:
     steps = bar.step
     print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
     for name, text in summary.items():
-        print(f"{name:9}{text}")
-    print(f"{'curves':9}{folder}/curves.png, and tensorboard --logdir {folder}")
-    print(f"{'numbers':9}{folder}/metrics.csv, eval.csv, config.json, weights.npz")
+        print(f"{name}\n{text}" if "\n" in text else f"{name:9}{text}")
 
 
 if __name__ == "__main__":

@@ -96,17 +96,20 @@ def start_tensorflow() -> None:
 
 def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
     """An experiment and its settings for timing: no evaluation, training from the first cycle."""
-    from baselines_tf2.common.experiment import find_experiment, make_settings
-    from baselines_tf2.ddpg.experiments import EXPERIMENTS
+    from baselines_tf2.common.experiment import find_experiment, flatten, make_settings
+    from baselines_tf2.ddpg.experiments import EXPERIMENTS as DDPG
+    from omd_tf2.cartpole.experiments import EXPERIMENTS as CARTPOLE
+    from omd_tf2.halfcheetah.experiments import EXPERIMENTS as HALFCHEETAH
 
-    experiment = find_experiment(EXPERIMENTS, name)
-    timed = (
-        f"agent.overlap={FLAGS.cores > 1}",
+    experiment = find_experiment(DDPG | CARTPOLE | HALFCHEETAH, name)
+    timed = [
         "agent.random_steps=0",
         f"train.num_timesteps={FLAGS.warmup + FLAGS.steps}",
         "train.eval_interval=1e9",  # but for the one at a run's end, off the clock
         "train.eval_episodes=1",
-    )
+    ]
+    if "agent.overlap" in flatten(make_settings(experiment, preset, None, [])):
+        timed.append(f"agent.overlap={FLAGS.cores > 1}")
     return experiment, make_settings(experiment, preset, None, [*timed, *overrides])
 
 

@@ -7,11 +7,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = ("envs", "baselines_tf2", "omd_tf2", "run_experiments", "tests", "benchmarks")
+OMD = ("envs", "baselines_tf2.common", "omd_tf2.implicit", "omd_tf2.common")
 FLOORS = {  # room -> what of ours it may import
     "envs": ("envs",),
     "baselines_tf2/common": ("envs", "baselines_tf2.common"),
     "baselines_tf2/ddpg": ("envs", "baselines_tf2.common", "baselines_tf2.ddpg"),
     "omd_tf2/implicit": ("omd_tf2.implicit",),
+    "omd_tf2/tabular": ("envs", "baselines_tf2.common", "omd_tf2.implicit", "omd_tf2.tabular"),
+    "omd_tf2/common": ("envs", "baselines_tf2.common", "omd_tf2.implicit", "omd_tf2.common"),
+    "omd_tf2/cartpole": (*OMD, "omd_tf2.cartpole"),
+    "omd_tf2/halfcheetah": (*OMD, "omd_tf2.halfcheetah"),
 }
 SIMULATORS = ("mujoco", "pybullet", "pybullet_envs_gymnasium")
 
@@ -49,7 +54,7 @@ def test_simulators_are_imported_by_their_own_modules_alone():
 
 
 def test_tensorflow_compiles_in_one_place_alone():
-    for package in ("baselines_tf2", "envs"):
+    for package in ("baselines_tf2", "envs", "omd_tf2"):
         for path in files(package):
             if path.name != "compile.py":
                 assert "tf.function" not in path.read_text(), path

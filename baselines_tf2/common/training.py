@@ -106,7 +106,10 @@ def run_training(
         logger.close()
         agent.save(folder / "weights.npz")
         plot_run(folder, judge.training_range)
-    return judge.verdict()
+    return judge.verdict() | {
+        "curves": f"{folder}/curves.png, and tensorboard --logdir {folder}",
+        "numbers": f"{folder}/metrics.csv, eval.csv, config.json, weights.npz",
+    }
 
 
 class Judge:

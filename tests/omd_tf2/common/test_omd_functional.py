@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from omd_tf2.common import functional
 from omd_tf2.common.functional import (
     adam_init,
     adam_step,
@@ -85,14 +86,19 @@ def test_kernel_equals_the_one_of_per_sample_gradients(sizes):
     np.testing.assert_allclose(kernel, jacobian @ jacobian.T / 6, rtol=1e-12, atol=1e-12)
 
 
-def test_adam_equals_keras_over_100_steps():
-    # Keras adds epsilon to the uncorrected sqrt(v); beside gradients of 1e6 neither epsilon counts.
+def test_adam_equals_keras_over_100_steps(monkeypatch):
+    # Keras rounds its settings to 32 bits, which these survive, and adds epsilon to the uncorrected
+    # sqrt(v); beside gradients of 1e6 neither epsilon counts.
+    learning_rate, beta1, beta2 = 2**-7, 1 - 2**-3, 1 - 2**-10
+    monkeypatch.setattr(functional, "ADAM_BETA1", beta1)
+    monkeypatch.setattr(functional, "ADAM_BETA2", beta2)
+    optimizer = keras.optimizers.Adam(learning_rate, beta1, beta2, epsilon=1e-8)
     parameters = layers(3, 2)
     variables = [tf.Variable(x) for x in tf.nest.flatten(parameters)]
-    optimizer, state = keras.optimizers.Adam(0.01, epsilon=1e-8), adam_init(parameters)
+    state = adam_init(parameters)
     for _ in range(100):
         gradient = tf.nest.map_structure(lambda x: 1e6 * tensor(*x.shape), parameters)
-        parameters, state = adam_step(parameters, gradient, state, 0.01)
+        parameters, state = adam_step(parameters, gradient, state, learning_rate)
         optimizer.apply_gradients(zip(tf.nest.flatten(gradient), variables, strict=True))
     for ours, keras_own in zip(tf.nest.flatten(parameters), variables, strict=True):
         np.testing.assert_allclose(ours, keras_own, rtol=0, atol=1e-12)
@@ -116,11 +122,12 @@ def test_adam_stands_still_without_gradient():
     np.testing.assert_array_equal(moved[0][0], parameters[0][0])
 
 
-def test_soft_update_by_hand():
-    target, online = ((tf.constant([4.0]), tf.constant([8.0])),), ((tf.constant([8.0]), 0.0),)
-    assert [float(x) for x in soft_update(target, online, 0.25)[0]] == [5.0, 6.0]
-    assert [float(x) for x in soft_update(target, online, 1.0)[0]] == [8.0, 0.0]
-    assert [float(x) for x in soft_update(target, online, 0.0)[0]] == [4.0, 8.0]
+@pytest.mark.parametrize(
+    ("tau", "expected"), [(0.25, [5.0, 6.0]), (1.0, [8.0, 0.0]), (0.0, [4.0, 8.0])]
+)
+def test_soft_update_by_hand(tau, expected):
+    target, online = ((tf.constant(4.0), tf.constant(8.0)),), ((tf.constant(8.0), 0.0),)
+    assert [float(x) for x in soft_update(target, online, tau)[0]] == expected
 
 
 def test_loss_and_gradient_by_hand():

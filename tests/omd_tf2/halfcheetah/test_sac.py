@@ -176,9 +176,7 @@ def test_critic_loss_by_hand():
 
 
 def test_actor_loss_and_entropy_equal_numpys():
-    loss, entropy = actor_loss(
-        STATE.actor, STATE.critics, STATE.log_temperature, BATCH.obs0, NOISE
-    )
+    loss, entropy = actor_loss(STATE.actor, STATE.critics, STATE.log_temperature, BATCH.obs0, NOISE)
     actions, log_prob = numpy_draw(STATE.actor, BATCH.obs0, NOISE)
     lowest = numpy_values(STATE.critics, BATCH.obs0, actions).min(-1)
     np.testing.assert_allclose(loss, np.mean(np.exp(-0.5) * log_prob - lowest), rtol=1e-12)

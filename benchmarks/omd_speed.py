@@ -1,0 +1,69 @@
+"""Steps per second of OMD's whole loop on CartPole and HalfCheetah, by agent and solver.
+
+The original settings: one update per environment step, on CartPole critics of 2x32 units, on
+HalfCheetah networks of 2x256; tables and TensorBoard events are written, evaluation is off the
+clock. The peer is Q-learning on the same replay (`qlearning_cartpole`), which learns no model; the
+original (JAX) no longer installs. `--cycle_steps` calls the learner less often, for as many updates.
+"""
+
+from functools import partial
+
+from _timing import (
+    experiment_rate,
+    in_turns,
+    print_header,
+    print_medians,
+    print_ratios,
+    require,
+)
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("cycle_steps", 1, "Steps between calls of the learner.", lower_bound=1)
+flags.DEFINE_list("only", [], "Names from the table to be timed; all by default.")
+
+SOLVERS = {
+    "identity": [],
+    "gauss_newton": ["agent.solver.ridge=0.1", "agent.solver.tol=1e-3"],
+    "minres": ["agent.solver.ridge=1e-5", "agent.solver.max_steps=50"],
+    "cg": ["agent.solver.ridge=1e-5", "agent.solver.max_steps=100"],
+}
+PEER = "qlearning_cartpole"
+
+
+def workers() -> dict:
+    """Name in the table -> worker."""
+    runs = {f"omd_cartpole, {name}": ("omd_cartpole", [f"agent.solver.name={name}", *options])
+            for name, options in SOLVERS.items()}  # fmt: skip
+    others = ("mle_cartpole", "vep_cartpole", "vaml_cartpole", PEER, "omd_cheetah", "mle_cheetah")
+    runs |= {name: (name, []) for name in others}
+    if FLAGS.only:
+        runs = {name: run for name, run in runs.items() if name in FLAGS.only}
+    return {
+        name: partial(_rate, experiment, [*overrides, f"agent.cycle_steps={FLAGS.cycle_steps}"])
+        for name, (experiment, overrides) in runs.items()
+    }
+
+
+def _rate(experiment, overrides):
+    return experiment_rate(experiment, "original", overrides)
+
+
+def main(_) -> None:
+    require({})
+    print_header(
+        "OMD, one update per step, original settings",
+        ["tensorflow", "gymnasium", "mujoco", "numpy"],
+    )
+    results = in_turns(workers())
+    print_medians(results)
+    names = [name for name in results if name.endswith("cartpole") or "cartpole," in name]
+    if PEER in names:
+        print_ratios(results, [(name, PEER) for name in names if name != PEER])
+
+
+if __name__ == "__main__":
+    flags.FLAGS.set_default("warmup", 1_000)
+    flags.FLAGS.set_default("steps", 3_000)
+    flags.FLAGS.set_default("rounds", 3)
+    app.run(main)

@@ -1,0 +1,217 @@
+"""The paper's CartPole figures (2106.03273, figure 4): returns by model width and by distractors."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from baselines_tf2.common.errors import check_types
+from baselines_tf2.common.experiment import Experiment, Progress
+from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.logger import CsvTable
+from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.training import TrainConfig
+from envs import ConfigError, EnvSpec, backends_of, unknown
+from omd_tf2.cartpole import experiments
+from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
+
+Row = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every agent at every value for every seed, and each agent's own settings."""
+
+    agents: str  # names, with commas
+    values: str  # of what is varied: whole numbers, with commas
+    num_seeds: int  # seed, seed + 1, ...
+    env: EnvSpec
+    omd: CartPoleConfig
+    mle: CartPoleConfig
+    vep: CartPoleConfig
+    vaml: CartPoleConfig
+    qlearning: CartPoleConfig
+    train: TrainConfig  # of each run
+
+    def __post_init__(self):
+        check_types(self)
+        for name in self.agent_names():
+            if name not in AGENTS:
+                raise unknown("agent", name, AGENTS)
+        if self.num_seeds < 1:
+            raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
+        self.numbers()
+
+    def agent_names(self) -> list[str]:
+        return self.agents.split(",")
+
+    def numbers(self) -> list[int]:
+        try:
+            return [int(value) for value in self.values.split(",")]
+        except ValueError:
+            message = f"values must be whole numbers with commas between, not '{self.values}'"
+            raise ConfigError(message) from None
+
+    def num_runs(self) -> int:
+        return len(self.agent_names()) * len(self.numbers()) * self.num_seeds
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is varied, and how a value enters one run's settings."""
+
+    name: str
+    label: str
+    agents: str
+    values: str
+    apply: Callable[[experiments.Settings, int], experiments.Settings]
+
+
+def _with_width(run: experiments.Settings, value: int) -> experiments.Settings:
+    return replace(run, agent=replace(run.agent, model_hidden_dim=value))
+
+
+def _with_distractors(run: experiments.Settings, value: int) -> experiments.Settings:
+    return replace(run, env=replace(run.env, distractors=value))
+
+
+SWEEPS = (
+    Sweep("cartpole_widths", "hidden units of the model", "omd,mle,vep", "1,2,3,4,6,12", _with_width),
+    Sweep("cartpole_distractors", "distractors", "omd,mle,vep", "0,5,10,20,40", _with_distractors),
+)  # fmt: skip
+
+
+def runs(sweep: Sweep, settings: Settings, seed: int) -> list[tuple[str, int, int, object]]:
+    """Every run: agent, value, seed and settings; ConfigError if one of them is impossible."""
+    return [
+        (agent, value, s, sweep.apply(_base(settings, agent), value))
+        for s in range(seed, seed + settings.num_seeds)  # all settings early, seeds one by one
+        for value in settings.numbers()
+        for agent in settings.agent_names()
+    ]
+
+
+def _base(settings: Settings, agent: str) -> experiments.Settings:
+    return experiments.Settings(settings.env, getattr(settings, agent), settings.train)
+
+
+def prepare(sweep: Sweep, settings: Settings, seed: int) -> Callable:
+    """Checks every run; the returned function does them one after the other.
+
+    Each fills a folder <agent>/<value>/seed_<n>; `results.csv` grows by a row per run, and the
+    figure and the table come at the end, after Ctrl-C too.
+    """
+    planned = runs(sweep, settings, seed)
+
+    def run(folder: Path, progress: Progress) -> dict[str, str]:
+        table, rows = CsvTable(folder / "results.csv"), []
+        try:
+            for i, (agent, value, s, chosen) in enumerate(planned):
+                own = folder / agent / str(value) / f"seed_{s}"
+                own.mkdir(parents=True)
+                part = _Part(progress, i * settings.train.num_timesteps)
+                experiments.prepare(chosen, s)(own, part)
+                rows.append({"agent": agent, "value": value, "seed": s, **_returns(own)})
+                table.append(rows[-1:])
+        finally:
+            plot(folder / "sweep.png", sweep, rows)
+        return {
+            "returns": format_table(sweep, rows),
+            "figure": f"{folder}/sweep.png",
+            "numbers": f"{folder}/results.csv",
+        }
+
+    return run
+
+
+class _Part:
+    """One run's share of the sweep's progress."""
+
+    def __init__(self, progress: Progress, start: int):
+        self._progress, self._start = progress, start
+
+    def update(self, step: int, episode_return: float | None) -> None:
+        self._progress.update(self._start + step, episode_return)
+
+
+def _returns(folder: Path) -> Row:
+    """Mean return over all of a run's evaluations, and over its last ten."""
+    by_step = defaultdict(list)
+    for row in read_table(folder / "eval.csv"):
+        by_step[int(row["step"])].append(float(row["return"]))
+    means = [float(np.mean(returns)) for returns in by_step.values()]
+    return {"return_mean": float(np.mean(means)), "return_last10": float(np.mean(means[-10:]))}
+
+
+def _groups(rows: Sequence[Row]) -> dict[str, dict[int, np.ndarray]]:
+    """Agent -> value -> the seeds' mean returns."""
+    groups: dict = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[row["agent"]][row["value"]].append(row["return_mean"])
+    return {a: {v: np.array(x) for v, x in by_value.items()} for a, by_value in groups.items()}
+
+
+def format_table(sweep: Sweep, rows: Sequence[Row]) -> str:
+    """Mean over seeds (± standard deviation) of the return averaged over a run's evaluations."""
+    groups = _groups(rows)
+    lines = [f"{sweep.label:>26}" + "".join(f"{agent:>16}" for agent in groups)]
+    for value in dict.fromkeys(row["value"] for row in rows):
+        cells = (groups[agent].get(value, np.array([np.nan])) for agent in groups)
+        texts = (
+            f"{x.mean():.0f} ± {x.std(ddof=1):.0f}" if len(x) > 1 else f"{x[0]:.0f}" for x in cells
+        )
+        lines.append(f"{value:>26}" + "".join(f"{text:>16}" for text in texts))
+    return "\n".join(lines)
+
+
+def plot(path: Path, sweep: Sweep, rows: Sequence[Row]) -> None:
+    """Draws the mean over seeds by value, a line an agent, with ± 1.96 standard errors."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for agent, by_value in _groups(rows).items():
+        mean = np.array([x.mean() for x in by_value.values()])
+        error = np.array(
+            [1.96 * x.std(ddof=min(len(x) - 1, 1)) / len(x) ** 0.5 for x in by_value.values()]
+        )
+        axis.plot(list(by_value), mean, ".-", label=agent)
+        axis.fill_between(list(by_value), mean - error, mean + error, alpha=0.2)
+    axis.set(xlabel=sweep.label, ylabel="return, mean of all evaluations", title="CartPole")
+    if rows:
+        axis.legend(fontsize="small")
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150))
+
+
+def _settings(sweep: Sweep) -> Callable[[str, str], Settings]:
+    def settings(preset: str, backend: str) -> Settings:
+        agents = {
+            name: experiments.EXPERIMENTS[f"{name}_cartpole"].settings(preset, backend).agent
+            for name in AGENTS
+        }
+        return Settings(
+            agents=sweep.agents,
+            values=sweep.values,
+            num_seeds=10,
+            env=EnvSpec("cartpole", backend),
+            train=TrainConfig(50_000, 1_000, 10),
+            **agents,
+        )
+
+    return settings
+
+
+def _experiment(sweep: Sweep) -> Experiment:
+    return Experiment(
+        name=sweep.name,
+        description=f"cartpole: returns by {sweep.label}, all agents and seeds",
+        source="OMD, arXiv 2106.03273",
+        backends=backends_of("cartpole"),
+        settings=_settings(sweep),
+        prepare=lambda settings, seed: prepare(sweep, settings, seed),
+        num_timesteps=lambda settings: settings.num_runs() * settings.train.num_timesteps,
+    )
+
+
+EXPERIMENTS = {sweep.name: _experiment(sweep) for sweep in SWEEPS}

@@ -1,0 +1,233 @@
+"""The model's gradient against finite differences of the solved problem, and matrices written out.
+
+Everything in 64 bits. Linear critics make the inner problem one of least squares, whose solution is
+known; its target critics, actor and model are no less nonlinear for it.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from omd_tf2.common.solver import SolverConfig
+from omd_tf2.halfcheetah.sac import critic_loss, critic_targets, in_model, sample_actions, values
+from omd_tf2.halfcheetah.update import model_critic_loss, model_gradient, outer_gradient
+from omd_tf2.implicit import SolveError, gradient_of
+from tests.omd_tf2.halfcheetah.small import (
+    A,
+    Draw,
+    assert_same,
+    flat,
+    jacobian,
+    make_batch,
+    make_config,
+    make_state,
+)
+
+MANY = 14  # transitions: more than a linear critic's 6 weights
+EXACT = {
+    "dense": {},
+    "cg": {"tol": 1e-13},
+    "minres": {"tol": 1e-13},
+    "gauss_newton": {"tol": 1e-13},  # with more residuals than weights, by conjugate gradients
+}
+
+
+def problem(num, critic_hidden, seed=0):
+    """(state, real, noise), the target critics of another depth than the critics."""
+    draw = Draw(seed)
+    state = make_state(draw, critic_hidden)
+    state = state._replace(target=make_state(draw)._asdict()["critics"])
+    return state, make_batch(draw, num), draw(num, A)
+
+
+def gradient(args, solver="dense", **options):
+    config = make_config(solver=SolverConfig(solver, **options))
+    return model_gradient(*args, config)[1:]
+
+
+def inner_matrix(args):
+    """J of the residuals sqrt(2) (Q - y), [2 B, weights]."""
+    state, real, _ = args
+    return np.sqrt(2) * jacobian(lambda c: values(c, real.obs0, real.actions), state.critics)
+
+
+def cross_term(args):
+    """df/dmodel, [critics' weights, model's weights]."""
+    state, real, noise = args
+    f = gradient_of(model_critic_loss)
+    return jacobian(lambda model: f(state.critics, model, state, real, noise, 0.9), state.model)
+
+
+def solved(args, model):
+    """The state whose linear critics minimise the inner loss in `model`, by least squares.
+
+    The next actions stay those of the state's own model: their dependence on the model is cut.
+    """
+    state, real, noise = args
+    obs1 = in_model(state.model, real).obs1
+    actions, log_prob = sample_actions(state.actor, obs1, noise)
+    batch = in_model(model, real)
+    lowest = tf.reduce_min(values(state.target, batch.obs1, actions), -1)
+    soft = lowest - tf.exp(state.log_temperature) * log_prob
+    y = batch.rewards + 0.9 * (1 - real.terminals1) * soft
+    x = np.concatenate([real.obs0, real.actions, np.ones((len(y), 1))], 1)
+    weights = np.linalg.lstsq(x, y.numpy(), rcond=None)[0]
+    critic = ((tf.constant(weights[:-1, None]), tf.constant(weights[-1:])),)
+    return state._replace(critics=(critic, critic))
+
+
+def outer_loss(args, model):
+    state, real, noise = solved(args, model), *args[1:]
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
+    return float(critic_loss(state.critics, real, y))
+
+
+@pytest.fixture(scope="module")
+def solved_args():
+    args = problem(MANY, ())
+    return solved(args, args[0].model), *args[1:]
+
+
+@pytest.fixture(scope="module")
+def relu_args():
+    """As in training: more weights than samples, critics of two hidden layers, not solved."""
+    return problem(4, (4, 3))
+
+
+def test_it_is_the_derivative_of_the_solved_problems_outer_loss(solved_args):
+    hypergradient, health = gradient(solved_args)
+    assert health.optimality_norm < 1e-12 and health.relative_residual < 1e-12
+    model, draw, h = solved_args[0].model, Draw(5), 1e-6
+    for _ in range(5):
+        direction = tf.nest.map_structure(lambda x: draw(*x.shape), model)
+        ends = (
+            outer_loss(
+                solved_args, tf.nest.map_structure(lambda x, d: x + step * d, model, direction)
+            )
+            for step in (h, -h)
+        )
+        slope = np.subtract(*ends) / (2 * h)
+        np.testing.assert_allclose(flat(hypergradient) @ flat(direction), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("solver", EXACT)
+def test_the_exact_solvers_agree(solver, solved_args):
+    expected = flat(gradient(solved_args)[0])
+    got, health = gradient(solved_args, solver, **EXACT[solver])
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(flat(got), expected, rtol=0, atol=1e-8 * scale)
+    assert health.converged == 1 and health.negative_curvature == 0
+
+
+def test_gauss_newton_in_the_dual_is_exact_for_critics_linear_in_their_weights():
+    args = problem(4, ())  # 8 residuals, 12 weights
+    got, health = gradient(args, "gauss_newton", ridge=0.1)
+    expected, _ = gradient(args, "dense", ridge=0.1)
+    np.testing.assert_allclose(flat(got), flat(expected), rtol=1e-9, atol=1e-9)
+    assert health.converged == 1 and health.iterations == 0
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 1.0])
+def test_gauss_newton_equals_its_matrix_written_out(ridge, relu_args):
+    j, num = inner_matrix(relu_args), 4
+    assert j.shape[0] < j.shape[1]
+    matrix = j.T @ j / num + ridge * np.eye(j.shape[1])
+    adjoint = np.linalg.solve(matrix, flat(outer_gradient(*relu_args, make_config())[2]))
+    expected = -cross_term(relu_args).T @ adjoint
+    got, health = gradient(relu_args, "gauss_newton", ridge=ridge)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(flat(got), expected, rtol=0, atol=1e-9 * scale)
+    assert health.converged == 1
+
+
+@pytest.mark.parametrize("solver", ["dense", "cg", "minres"])
+def test_solvers_use_the_hessian_written_out(solver, relu_args):
+    state, real, noise = relu_args
+    f = gradient_of(model_critic_loss)
+    hessian = jacobian(lambda c: f(c, state.model, state, real, noise, 0.9), state.critics)
+    ridge = 20.0  # makes it definite, so that all three hold
+    adjoint = np.linalg.solve(
+        hessian + ridge * np.eye(len(hessian)), flat(outer_gradient(*relu_args, make_config())[2])
+    )
+    expected = -cross_term(relu_args).T @ adjoint
+    options = {"ridge": ridge} | EXACT[solver]
+    np.testing.assert_allclose(
+        flat(gradient(relu_args, solver, **options)[0]), expected, rtol=1e-9, atol=1e-9
+    )
+
+
+def test_identity_is_the_cotangent_pulled_back(relu_args):
+    state, real, noise = relu_args
+    cotangent = outer_gradient(*relu_args, make_config())[2]
+    with tf.GradientTape() as tape:
+        tape.watch(state.model)
+        with tf.GradientTape() as inner:
+            inner.watch(state.critics)
+            loss = model_critic_loss(state.critics, state.model, state, real, noise, 0.9)
+        f = inner.gradient(loss, state.critics)
+        product = sum(
+            tf.reduce_sum(x * y)
+            for x, y in zip(tf.nest.flatten(f), tf.nest.flatten(cotangent), strict=True)
+        )
+    expected = -flat(tape.gradient(product, state.model))
+    got, health = gradient(relu_args, "identity")
+    np.testing.assert_allclose(flat(got), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(health.optimality_norm, np.linalg.norm(flat(f)), rtol=1e-12)
+    np.testing.assert_allclose(health.cotangent_norm, np.linalg.norm(flat(cotangent)), rtol=1e-12)
+    np.testing.assert_allclose(health.hypergradient_norm, np.linalg.norm(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["identity", "dense", "gauss_newton"])
+def test_the_targets_own_dependence_on_the_critics_is_no_part_of_it(solver, relu_args):
+    state, real, noise = relu_args
+    aliased = state._replace(target=state.critics)  # the very same tensors
+    copied = state._replace(target=tf.nest.map_structure(tf.identity, state.critics))
+    options = {} if solver == "identity" else {"ridge": 1.0}
+    one, other = (gradient((s, real, noise), solver, **options)[0] for s in (aliased, copied))
+    assert_same(one, other)
+
+
+def test_the_inner_loss_knows_no_real_outcome(relu_args):
+    state, real, noise = relu_args
+
+    def inner(batch):
+        with tf.GradientTape() as tape:
+            tape.watch(state.critics)
+            loss = model_critic_loss(state.critics, state.model, state, batch, noise, 0.9)
+        return loss, tape.gradient(loss, state.critics)
+
+    outcome = real._replace(rewards=real.rewards + 100, obs1=real.obs1 - 100)
+    assert_same(inner(outcome), inner(real))
+    for name in ("obs0", "actions", "terminals1"):
+        other = real._replace(**{name: 1 - getattr(real, name)})
+        assert not np.isclose(inner(other)[0], inner(real)[0])
+
+
+def test_the_outer_loss_is_the_real_batchs(relu_args):
+    state, real, noise = relu_args
+    loss, residuals, cotangent = outer_gradient(*relu_args, make_config())
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
+    errors = values(state.critics, real.obs0, real.actions) - y[:, None]
+    np.testing.assert_allclose(residuals, errors, rtol=1e-13)
+    np.testing.assert_allclose(loss, np.sum(errors**2) / 4, rtol=1e-13)  # 4 transitions
+    # the mean of squares is |residuals of J|^2 / (2 B): its gradient is J^T sqrt(2) (Q - y) / B
+    expected = inner_matrix(relu_args).T @ np.ravel(np.sqrt(2) * errors) / 4
+    np.testing.assert_allclose(flat(cotangent), expected, rtol=1e-12, atol=1e-12)
+
+
+FAILING = {"tol": 1e-13, "max_steps": 1}
+
+
+def test_a_failed_solve_is_used_or_replaced_as_told_and_reported(relu_args):
+    used, health = gradient(relu_args, "cg", **FAILING)
+    replaced, same_health = gradient(relu_args, "cg", on_failure="identity", **FAILING)
+    identity, _ = gradient(relu_args, "identity")
+    assert_same(replaced, identity)
+    assert not np.allclose(flat(used), flat(identity))
+    for h in (health, same_health):
+        assert (h.converged, h.iterations) == (0, 1) and h.relative_residual > 1e-3
+
+
+def test_a_failed_solve_stops_eager_code(relu_args):
+    with pytest.raises(SolveError, match="did not converge"):
+        gradient(relu_args, "cg", on_failure="stop", **FAILING)

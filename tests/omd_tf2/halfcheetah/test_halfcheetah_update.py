@@ -1,0 +1,224 @@
+"""One training step, part by part, against the same steps written out; eagerly and compiled."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from baselines_tf2.common.compile import compiled
+from omd_tf2.common.functional import adam_step, loss_and_gradient, soft_update
+from omd_tf2.common.solver import SolverConfig
+from omd_tf2.halfcheetah.sac import actor_loss, model_loss, temperature_loss, values
+from omd_tf2.halfcheetah.update import (
+    MOVED,
+    actor_step,
+    critic_steps,
+    init_state,
+    metric_names,
+    model_critic_loss,
+    model_gradient,
+    update,
+)
+from tests.omd_tf2.halfcheetah.small import (
+    A,
+    Draw,
+    K,
+    O,
+    assert_same,
+    changed,
+    flat,
+    make_batch,
+    make_config,
+    make_noise,
+    make_state,
+)
+
+DRAW = Draw()
+STATE, BATCH, NOISE = make_state(DRAW), make_batch(DRAW), make_noise(DRAW)
+RATES = {"model_lr": 0.01, "critic_lr": 0.02, "actor_lr": 0.03, "temperature_lr": 0.04}
+CONVERGING = {  # on an indefinite matrix, thanks to the ridge
+    "identity": {},
+    "gauss_newton": {"ridge": 1.0},
+    "cg": {"ridge": 100.0, "tol": 1e-14},
+    "minres": {"ridge": 100.0, "tol": 1e-14},
+    "neumann": {"ridge": 100.0, "tol": 1e-14, "step_size": 0.009},
+    "dense": {"ridge": 100.0},
+}
+QUICK = ("mle", "gauss_newton")  # the rest takes a minute to compile
+
+
+def config(**options):
+    return make_config(**(RATES | options))
+
+
+def inner_gradient(state, noise):
+    return loss_and_gradient(
+        model_critic_loss, state.critics, state.model, state, BATCH, noise, 0.9
+    )
+
+
+def critic_steps_by_hand(state, steps):
+    """The state after `steps` inner steps, and the norm of the gradient before each and after."""
+    norms = []
+    for noise in tf.unstack(NOISE.critic)[: steps + 1]:
+        _, gradient = inner_gradient(state, noise)
+        norms.append(np.linalg.norm(flat(gradient)))
+        if len(norms) <= steps:
+            critics, adam = adam_step(state.critics, gradient, state.critic_adam, 0.02)
+            target = soft_update(state.target, critics, 0.1)
+            state = state._replace(critics=critics, target=target, critic_adam=adam)
+    return state, norms
+
+
+def actor_step_by_hand(state):
+    (loss, entropy), gradient = loss_and_gradient(
+        actor_loss, state.actor, state.critics, state.log_temperature, BATCH.obs0, NOISE.actor
+    )
+    actor, actor_adam = adam_step(state.actor, gradient, state.actor_adam, 0.03)
+    _, gradient = loss_and_gradient(temperature_loss, state.log_temperature, entropy, -A / 2)
+    log_temperature, adam = adam_step(state.log_temperature, gradient, state.temperature_adam, 0.04)
+    state = state._replace(
+        actor=actor,
+        actor_adam=actor_adam,
+        log_temperature=log_temperature,
+        temperature_adam=adam,
+    )
+    return state, loss, entropy
+
+
+def move_model_by_hand(state, gradient):
+    model, adam = adam_step(state.model, gradient, state.model_adam, 0.01)
+    return state._replace(model=model, model_adam=adam)
+
+
+def named(settings, metrics):
+    return dict(zip(metric_names(settings), (float(x) for x in metrics), strict=True))
+
+
+def test_a_fresh_state():
+    settings = config(hidden_dim=6, model_hidden_dim=5, init_temperature=0.5)
+    state = init_state(settings, O, A, seed=0, dtype="float64")
+    shapes = {
+        name: [tuple(x.shape) for x in tf.nest.flatten(getattr(state, name))]
+        for name in ("model", "critics", "target", "actor", "log_temperature")
+    }
+    critic = [(5, 6), (6,), (6, 6), (6,), (6, 1), (1,)]
+    assert shapes == {
+        "model": [(5, 5), (5,), (5, 5), (5,), (5, 4), (4,)],
+        "critics": 2 * critic,
+        "target": 2 * critic,
+        "actor": [(3, 6), (6,), (6, 6), (6,), (6, 4), (4,)],
+        "log_temperature": [()],
+    }
+    assert_same(state.target, state.critics)
+    assert not np.allclose(flat(state.critics[0]), flat(state.critics[1]))
+    assert float(state.log_temperature) == pytest.approx(np.log(0.5), rel=1e-15)
+    kernel = state.actor[-1][0]  # the output layer's gain is sqrt(2) too
+    np.testing.assert_allclose(tf.transpose(kernel) @ kernel, 2 * np.eye(4), atol=1e-6)
+    for adam in state[-4:]:
+        assert not flat(adam).any()
+    assert_same(init_state(settings, O, A, seed=0, dtype="float64"), state)
+    assert not np.allclose(flat(init_state(settings, O, A, seed=1).model), flat(state.model))
+
+
+def test_each_step_moves_its_own_part_alone():
+    settings = config()
+    assert changed(STATE, critic_steps(STATE, BATCH, NOISE.critic, settings)[0]) == set(MOVED)
+    assert changed(STATE, actor_step(STATE, BATCH.obs0, NOISE.actor, settings)[0]) == {
+        "actor",
+        "log_temperature",
+        "actor_adam",
+        "temperature_adam",
+    }
+    assert set(MOVED) == {"critics", "target", "critic_adam"}
+
+
+def test_inner_steps_equal_steps_written_out():
+    got, steps = critic_steps(STATE, BATCH, NOISE.critic, config())
+    expected, _ = critic_steps_by_hand(STATE, K)
+    assert_same(got, expected, atol=1e-13)
+    assert steps == K
+
+
+def test_a_tolerance_that_is_not_reached_changes_nothing():
+    unrolled, _ = critic_steps(STATE, BATCH, NOISE.critic, config())
+    looped, steps = critic_steps(STATE, BATCH, NOISE.critic, config(inner_tol=1e-12))
+    assert_same(looped, unrolled, atol=1e-13)
+    assert steps == K
+
+
+@pytest.mark.parametrize("expected_steps", [0, 1])
+def test_inner_steps_end_at_the_tolerance(expected_steps):
+    by_hand, norms = critic_steps_by_hand(STATE, expected_steps)
+    tol = 1.001 * norms[-1]
+    assert all(norm > tol for norm in norms[:-1])
+    got, steps = critic_steps(STATE, BATCH, NOISE.critic, config(inner_tol=tol))
+    assert steps == expected_steps
+    assert_same(got, by_hand, atol=1e-13)
+
+
+def test_the_actors_step_equals_the_one_written_out():
+    got = actor_step(STATE, BATCH.obs0, NOISE.actor, config())
+    assert_same(got, actor_step_by_hand(STATE), atol=1e-13)
+
+
+@pytest.mark.parametrize("solver", ["identity", "gauss_newton"])
+def test_a_step_of_omd_equals_its_parts(solver):
+    settings = config(solver=SolverConfig(solver, **CONVERGING[solver]))
+    got, metrics = update(STATE, BATCH, NOISE, settings)
+    state, _ = critic_steps_by_hand(STATE, K)
+    state, cost, entropy = actor_step_by_hand(state)
+    outer, gradient, health = model_gradient(state, BATCH, NOISE.critic[K], settings)
+    assert_same(got, move_model_by_hand(state, gradient), atol=1e-12)
+    expected = {
+        "train/model_loss": model_loss(STATE.model, BATCH),
+        "train/actor_loss": cost,
+        "train/entropy": entropy,
+        "train/temperature": tf.exp(state.log_temperature),
+        "train/q_mean": tf.reduce_mean(values(state.critics, BATCH.obs0, BATCH.actions)),
+        "train/outer_loss": outer,
+        "train/inner_steps": K,
+    } | {f"solver/{name}": value for name, value in health._asdict().items()}
+    assert named(settings, metrics) == pytest.approx({k: float(v) for k, v in expected.items()})
+    assert tuple(expected) == metric_names(settings)
+
+
+def test_a_step_of_mle_moves_the_model_first():
+    settings = config(agent="mle")
+    got, metrics = update(STATE, BATCH, NOISE, settings)
+    loss, gradient = loss_and_gradient(model_loss, STATE.model, BATCH)
+    state = move_model_by_hand(STATE, gradient)
+    state, _ = critic_steps_by_hand(state, K)  # in the model that has moved
+    state, *_ = actor_step_by_hand(state)
+    assert_same(got, state, atol=1e-13)
+    metrics = named(settings, metrics)
+    assert metrics["train/model_loss"] == pytest.approx(float(loss))
+    assert not any(name.startswith("solver/") for name in metrics)
+
+
+def test_every_network_and_optimiser_moves():
+    for agent in ("omd", "mle"):
+        after, _ = update(STATE, BATCH, NOISE, config(agent=agent))
+        assert changed(STATE, after) == set(STATE._fields)
+
+
+@pytest.mark.parametrize("inner_tol", [0.0, 1e-9])
+@pytest.mark.parametrize(
+    "arm",
+    [
+        pytest.param(arm, marks=() if arm in QUICK else pytest.mark.slow)
+        for arm in ("mle", *CONVERGING)
+    ],
+)
+def test_eagerly_and_compiled_are_the_same(arm, inner_tol):
+    if arm in QUICK and (arm == "mle") == bool(inner_tol):
+        pytest.skip("the quick suite has each path once")
+    agent = {"agent": "mle"} if arm == "mle" else {"solver": SolverConfig(arm, **CONVERGING[arm])}
+    settings = config(inner_tol=inner_tol, **agent)
+
+    def step(state, batch, noise):
+        return update(state, batch, noise, settings)
+
+    eager = step(STATE, BATCH, NOISE)
+    if arm != "mle":
+        assert named(settings, eager[1])["solver/converged"] == 1
+    assert_same(compiled(step)(STATE, BATCH, NOISE), eager, atol=1e-12)

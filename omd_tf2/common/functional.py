@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit import dense_layers_kernel
+from omd_tf2.implicit.structures import to_copies
 
 Layers = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
@@ -113,6 +114,7 @@ def loss_and_gradient(loss_fn: Callable, parameters: tuple, *args) -> tuple:
 
     Where loss_fn returns (loss, more), so does this: ((loss, more), gradient).
     """
+    parameters = to_copies(parameters)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(parameters)
         out = loss_fn(parameters, *args)

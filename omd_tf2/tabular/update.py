@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from omd_tf2.common.functional import AdamState, adam_init, adam_step
 from omd_tf2.tabular.mdp import (
     MDP,
     Model,
@@ -17,7 +18,6 @@ from omd_tf2.tabular.mdp import (
 from omd_tf2.tabular.solve import fixed_point_vjp, solve_fixed_point
 
 PROJECTIONS = ("joint", "leaf")
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 OuterLoss = Callable[[tf.Tensor, MDP], tf.Tensor]  # (Q [S, A, N], true MDP) -> [N]
 
@@ -58,10 +58,8 @@ class State(NamedTuple):
     """What the steps carry along."""
 
     model: Model
-    moment1: Model
-    moment2: Model
+    adam: AdamState
     values: tf.Tensor  # inner solutions V of the OMD instances, where the next solve starts
-    step: tf.Tensor  # steps done, float64
 
 
 class Residuals(NamedTuple):
@@ -73,8 +71,7 @@ class Residuals(NamedTuple):
 
 def initial_state(model: Model, values: tf.Tensor) -> State:
     """The state before the first step; values `[S, N - num_mle]`."""
-    zeros = tf.nest.map_structure(tf.zeros_like, model)
-    return State(model, zeros, zeros, values, tf.zeros([], tf.float64))
+    return State(model, adam_init(model), values)
 
 
 def mle_gradient(model: Model, truth: MDP) -> Model:
@@ -111,21 +108,6 @@ def omd_gradient(
     exact = problem.exact[problem.num_mle :]
     gradient, info = fixed_point_vjp(model, truth, solution.q, cotangent, exact)
     return gradient, solution.values, Residuals(solution.residual, info.relative_residual)
-
-
-def adam_update(state: State, gradient: Model, lr: float) -> State:
-    """One step of Adam (arXiv 1412.6980) on every instance; leaves `values` alone."""
-    step = state.step + 1
-    blend = tf.nest.map_structure
-    moment1 = blend(lambda m, g: BETA1 * m + (1 - BETA1) * g, state.moment1, gradient)
-    moment2 = blend(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, state.moment2, gradient)
-    unbias1, unbias2 = 1 - BETA1**step, 1 - BETA2**step
-
-    def moved(x, m, v):
-        return x - lr * (m / unbias1) / (tf.sqrt(v / unbias2) + EPSILON)
-
-    model = blend(moved, state.model, moment1, moment2)
-    return State(model, moment1, moment2, state.values, step)
 
 
 def project(model: Model, norm_bound: tf.Tensor, projection: str, temperature: float) -> Model:
@@ -169,9 +151,9 @@ def projected_update(problem: Problem, state: State, noise: tf.Tensor) -> tuple[
     if count:
         pair = mle_gradient(mle, problem.truth), gradient
         gradient = tf.nest.map_structure(lambda *parts: tf.concat(parts, -1), *pair)
-    state = adam_update(state._replace(values=values), gradient, problem.lr)
-    args = problem.norm_bound, problem.projection, problem.truth.temperature
-    return state._replace(model=project(state.model, *args)), residuals
+    model, adam = adam_step(state.model, gradient, state.adam, problem.lr)
+    model = project(model, problem.norm_bound, problem.projection, problem.truth.temperature)
+    return State(model, adam, values), residuals
 
 
 def _split(model: Model, count: int) -> tuple[Model, Model]:

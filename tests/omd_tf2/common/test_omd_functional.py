@@ -146,3 +146,10 @@ def test_loss_and_gradient_by_hand():
     (loss, more), (gradient,) = loss_and_gradient(with_more, parameters, 3.0, 0.0)
     assert (float(loss), more) == (15.0, "more")
     np.testing.assert_array_equal(gradient, [6.0, 12.0])
+
+
+def test_a_tensor_in_two_roles_has_a_gradient_for_each():
+    # x y at x = y = 3: 3 for each, not 6
+    twice = (tf.constant(3.0),) * 2
+    _, gradient = loss_and_gradient(lambda parameters: parameters[0] * parameters[1], twice)
+    assert [float(x) for x in gradient] == [3.0, 3.0]

@@ -12,7 +12,6 @@ from omd_tf2.tabular.mdp import MDP, Model, expected_return, paper_mdp, soft_bel
 from omd_tf2.tabular.update import (
     PROJECTIONS,
     Problem,
-    adam_update,
     bellman_loss,
     initial_state,
     mle_gradient,
@@ -167,22 +166,6 @@ def test_no_bound_leaves_the_model(projection):
     unbounded = project(model, tf.constant([np.inf, 1e9], tf.float64), projection, TAU)
     for leaf, other in zip(unbounded, model, strict=True):
         np.testing.assert_array_equal(leaf, other)
-
-
-def test_adam_by_hand():
-    model = random_model(1)
-    zeros = tf.zeros([2, 1], tf.float64)
-    gradients = [tf.nest.map_structure(lambda x, c=c: c * x, model) for c in (1.0, -3.0)]
-    state = initial_state(model, zeros)
-    for gradient in gradients:
-        state = adam_update(state, gradient, lr=0.01)
-    for k, x in enumerate(model):
-        g1, g2, x = gradients[0][k].numpy(), gradients[1][k].numpy(), x.numpy()
-        x = x - 0.01 * g1 / (np.abs(g1) + 1e-8)  # the first step is a sign step
-        m, v = 0.09 * g1 + 0.1 * g2, 0.000999 * g1**2 + 0.001 * g2**2
-        x = x - 0.01 * (m / 0.19) / (np.sqrt(v / 0.001999) + 1e-8)
-        np.testing.assert_allclose(state.model[k], x, rtol=1e-12)
-    assert state.step == 2
 
 
 def test_noise_enters_the_outer_loss_alone():

@@ -1,0 +1,128 @@
+"""Solver settings: what is refused, what is built, and what one hypergradient reports."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from envs.errors import ConfigError
+from omd_tf2.common.solver import LeastSquares, SolverConfig, hypergradient
+from omd_tf2.implicit import SOLVERS, SolveError, solver_options
+
+HESSIAN = tf.constant([[2.0, 0.0], [0.0, 4.0]], tf.float64)
+THETA, COTANGENT = (tf.constant(x, tf.float64) for x in ([2.0, 8.0], [2.0, 4.0]))
+FAILING = {"name": "cg", "max_steps": 1, "tol": 1e-12}
+
+
+def optimality_fn(w, theta):
+    """Of w H w / 2 - w theta: w* = H^-1 theta, whose transposed Jacobian takes g to H^-1 g."""
+    return tf.linalg.matvec(HESSIAN, w) - theta
+
+
+def never():
+    raise AssertionError("only Gauss-Newton asks for the problem")
+
+
+def least_squares():
+    """H = J^T J / 2 and g = J^T e / 2, of J = diag(2, sqrt 8), in one head."""
+    jacobian = tf.constant([[2.0, 0.0], [0.0, 8**0.5]], tf.float64)
+    return LeastSquares(
+        residual_fn=lambda w, rows: tf.linalg.matvec(rows, w)[:, None],
+        solution=THETA,
+        batch=jacobian,
+        outer_residuals=tf.constant([[2.0], [8**0.5]], tf.float64),
+        kernel=(jacobian @ jacobian / 2)[None],
+    )
+
+
+def solve(problem=never, w=THETA, **options):
+    return hypergradient(SolverConfig(**options), optimality_fn, w, THETA, COTANGENT, problem)
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "gauss_newton"])
+def test_a_quadratic_by_hand(name):
+    # H^-1 (2, 4) = (1, 1); the identity's is (2, 4) itself
+    options = {"step_size": 0.3, "tol": 1e-12} if name == "neumann" else {}
+    gradient, health = solve(name=name, **options)
+    np.testing.assert_allclose(gradient, [2, 4] if name == "identity" else [1, 1], rtol=1e-10)
+    assert health.converged == 1 and health.negative_curvature == 0
+
+
+@pytest.mark.parametrize(("ridge", "expected"), [(None, [1, 1]), (2.0, [2 / 4, 4 / 6])])
+def test_gauss_newton_by_hand(ridge, expected):
+    # two residuals, two weights: not fewer, so that it goes by conjugate gradients
+    gradient, health = solve(least_squares, name="gauss_newton", ridge=ridge)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-10)
+    assert health.converged == 1
+
+
+def test_health_by_hand():
+    # f at w = (2, 8): (4, 32) - (2, 8) = (2, 24); |g| = sqrt 20
+    _, health = solve(name="dense")
+    assert health.optimality_norm == pytest.approx(580**0.5)
+    assert health.cotangent_norm == pytest.approx(20**0.5)
+    assert health.hypergradient_norm == pytest.approx(2**0.5)
+    assert (health.iterations, health.relative_residual) == (0, pytest.approx(0, abs=1e-15))
+    assert {x.dtype for x in health} == {tf.float64} and {x.shape.rank for x in health} == {0}
+
+
+def test_a_failed_solve_is_told_and_treated_as_set():
+    used, health = solve(**FAILING)
+    assert (health.converged, health.iterations) == (0, 1)
+    assert not np.allclose(used, [1, 1]) and not np.allclose(used, [2, 4])
+    replaced, health = solve(**FAILING, on_failure="identity")
+    np.testing.assert_array_equal(replaced, [2, 4])
+    assert (health.converged, health.iterations) == (0, 1)
+    with pytest.raises(SolveError, match="did not converge"):
+        solve(**FAILING, on_failure="stop")
+
+
+def test_only_options_that_were_set_reach_the_solver():
+    assert SolverConfig().options() == {}
+    config = SolverConfig("cg", ridge=0.0, stop_at_negative_curvature=False)
+    assert config.options() == {"ridge": 0.0, "stop_at_negative_curvature": False}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_takes_its_own_options_and_no_others(name):
+    values = {
+        "ridge": 0.1,
+        "tol": 0.1,
+        "max_steps": 5,
+        "step_size": 0.1,
+        "stop_at_negative_curvature": True,
+    }
+    for option, value in values.items():
+        if option in solver_options(name):
+            assert SolverConfig(name, **{option: value}).options() == {option: value}
+        else:
+            with pytest.raises(ConfigError, match=f"solver '{name}' has no option '{option}'"):
+                SolverConfig(name, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "gc"}, "unknown solver: 'gc'; did you mean 'cg'"),
+        ({"name": "gaus_newton"}, "did you mean 'gauss_newton'"),
+        ({"name": 3}, "name must be of type str, not 3"),
+        ({"name": "cg", "ridge": -1.0}, "ridge must be a finite number >= 0, got -1.0"),
+        ({"name": "cg", "ridge": float("nan")}, "ridge must be a finite number >= 0, got nan"),
+        ({"name": "gauss_newton", "ridge": -1.0}, "ridge must be a finite number >= 0"),
+        ({"name": "cg", "tol": -1e-3}, "tol must be a finite number >= 0, got -0.001"),
+        ({"name": "cg", "tol": "small"}, "tol must be a finite number >= 0, got 'small'"),
+        ({"name": "minres", "max_steps": 0}, "max_steps must be an integer >= 1, got 0"),
+        ({"name": "minres", "max_steps": 2.5}, "max_steps must be an integer >= 1, got 2.5"),
+        ({"name": "neumann", "step_size": 0.0}, "step_size must be a finite number > 0, got 0.0"),
+        (
+            {"name": "cg", "stop_at_negative_curvature": "no"},
+            "stop_at_negative_curvature must be of type bool, not 'no'",
+        ),
+        ({"on_failure": "ignore"}, "unknown on_failure: 'ignore'; choose from use, identity, stop"),
+        ({"on_failure": "identiy"}, "did you mean 'identity'"),
+        ({"on_failure": None}, "on_failure must be of type str, not None"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_one_line(options, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        SolverConfig(**options)
+    assert "\n" not in str(error.value)

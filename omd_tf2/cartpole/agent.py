@@ -10,7 +10,7 @@ from baselines_tf2.common.rollout import Policy
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.update import init_state, metric_names, update
 from omd_tf2.common.functional import numpy_mlp
-from omd_tf2.common.learner import Learner
+from omd_tf2.common.learner import Learner, check_finite
 from omd_tf2.common.transition import from_replay
 
 
@@ -96,8 +96,14 @@ class Agent:
         return {}
 
     def train(self) -> dict[str, float]:
-        """Runs one cycle's updates; TrainingError if a metric is not finite."""
-        return self._learner.train(self.config.cycle_steps)
+        """Runs one cycle's updates.
+
+        Raises TrainingError if a metric is not finite, or a solve failed that is to stop the run.
+        """
+        metrics = self._learner.train(self.config.cycle_steps)
+        self.config.solver.check(metrics)
+        check_finite(metrics)
+        return metrics
 
     def _update(self, state, rows, noise):
         size, unpack = self.config.batch_size, self._learner.replay.layout.unpack

@@ -1,6 +1,6 @@
 """What trains: the state in variables, the replay, and compiled updates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.replay import Replay
 from envs.errors import ConfigError
+from omd_tf2.implicit import SolveError
 
 Update = Callable[[tuple, tf.Tensor, tf.Tensor], tuple[tuple, tuple]]
 
@@ -49,18 +50,19 @@ class Learner:
         return tf.nest.map_structure(tf.convert_to_tensor, self._variables)
 
     def train(self, updates: int) -> dict[str, float]:
-        """Runs `updates` updates in one call; returns the metrics' means.
+        """Runs `updates` updates in one call; returns the metrics' means, finite or not.
 
-        Raises TrainingError if one of them is not finite.
+        An update with a metric that is not finite changes nothing; `check_finite` has the error.
+        Eagerly a failed solve that is to stop the run raises TrainingError here already.
         """
         rows = self.replay.sample_many(self._rng, updates, self._rows)
         noise = self._rng.standard_normal((updates, np.prod(self._noise_shape, dtype=int)))
         packed = np.concatenate([rows.reshape(updates, -1), noise], 1, dtype=self._dtype)
-        out = self._run(packed).numpy()
+        try:
+            out = self._run(packed).numpy()
+        except SolveError as error:  # raised eagerly alone; compiled, it shows as NaN
+            raise TrainingError(str(error)) from None
         means, flat = np.split(out, [len(self._names)])
-        for name, value in zip(self._names, means, strict=True):
-            if not np.isfinite(value):
-                raise TrainingError(f"{name} is {value}")
         self.acting = _unflatten(flat, self._like)
         return {name: float(value) for name, value in zip(self._names, means, strict=True)}
 
@@ -69,7 +71,12 @@ class Learner:
         rows = tf.reshape(packed[: self._rows * width], [self._rows, width])
         noise = tf.reshape(packed[self._rows * width :], self._noise_shape)
         state, metrics = self._update(self.state, rows, noise)
-        tf.nest.map_structure(lambda variable, x: variable.assign(x), self._variables, state)
+        finite = tf.reduce_all(tf.math.is_finite(tf.stack(metrics)))
+        tf.nest.map_structure(
+            lambda variable, x: variable.assign(tf.where(finite, x, variable)),
+            self._variables,
+            state,
+        )
         return metrics
 
     def _flat_acting(self):
@@ -90,6 +97,13 @@ class Learner:
         for name, variable in zip(sorted(arrays), leaves, strict=True):
             variable.assign(arrays[name])
         self.acting = tf.nest.map_structure(lambda x: x.numpy(), self._acting(self.state))
+
+
+def check_finite(metrics: Mapping[str, float]) -> None:
+    """Raises TrainingError, naming the first metric that is not finite."""
+    for name, value in metrics.items():
+        if not np.isfinite(value):
+            raise TrainingError(f"{name} is {value}")
 
 
 def _unflatten(flat: np.ndarray, like: tuple) -> tuple:

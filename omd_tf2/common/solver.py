@@ -1,12 +1,13 @@
 """The linear solver of the hypergradient as settings, and what it reports."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from baselines_tf2.common.errors import check_types
+from baselines_tf2.common.errors import TrainingError, check_types
 from envs.errors import ConfigError
 from omd_tf2.implicit import get_solver, guarded, root_vjp, solver_options
 from omd_tf2.implicit.linear_solve import Solver
@@ -23,10 +24,13 @@ class SolverConfig:
     max_steps: int | None = None  # iterations at most
     step_size: float | None = None  # of neumann
     stop_at_negative_curvature: bool | None = None  # of cg: stop there, or run on
-    on_failure: str = "use"  # of a solve that did not converge: use | identity | stop
+    on_failure: str = "stop"  # what becomes of a solve that did not converge: use | identity | stop
 
     def __post_init__(self):
         check_types(self)
+        stop = self.stop_at_negative_curvature
+        if not isinstance(stop, bool | None):
+            raise ConfigError(f"stop_at_negative_curvature must be of type bool, not {stop!r}")
         try:
             known = solver_options(self.name)
             for option in self.options():
@@ -37,6 +41,24 @@ class SolverConfig:
             self.build(lambda: LeastSquares(None, None, None, None, None))
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Raises TrainingError if a solve failed and the run is to stop there.
+
+        metrics: means over updates, Health's by `solver/name`.
+        """
+        if self.on_failure != "stop" or metrics.get("solver/converged", 1) == 1:
+            return
+        # What is not finite already in its inputs is no solve's fault: `check_finite` names it.
+        if math.isfinite(metrics["solver/optimality_norm"] + metrics["solver/cotangent_norm"]):
+            curvature = metrics["solver/negative_curvature"] > 0
+            raise TrainingError(
+                f"the solve by '{self.name}' did not converge: relative residual "
+                f"{metrics['solver/relative_residual']:.2g}, "
+                f"{metrics['solver/iterations']:.0f} iterations"
+                f"{', negative curvature met' if curvature else ''}; set agent.solver.ridge, tol or "
+                "max_steps higher, or agent.solver.on_failure=use or identity"
+            )
 
     def options(self) -> dict[str, float | int | bool]:
         """The options that were set."""

@@ -8,7 +8,7 @@ import numpy as np
 from baselines_tf2.common.replay import Replay, Transitions
 from baselines_tf2.common.rollout import Policy
 from omd_tf2.common.functional import numpy_mlp
-from omd_tf2.common.learner import Learner
+from omd_tf2.common.learner import Learner, check_finite
 from omd_tf2.common.transition import from_replay
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import LOG_STD_MAX, LOG_STD_MIN
@@ -85,8 +85,14 @@ class Agent:
         return {}
 
     def train(self) -> dict[str, float]:
-        """Runs one cycle's updates; TrainingError if a metric is not finite."""
-        return self._learner.train(self.config.cycle_steps * self.config.outer_steps)
+        """Runs one cycle's updates.
+
+        Raises TrainingError if a metric is not finite, or a solve failed that is to stop the run.
+        """
+        metrics = self._learner.train(self.config.cycle_steps * self.config.outer_steps)
+        self.config.solver.check(metrics)
+        check_finite(metrics)
+        return metrics
 
     def _update(self, state, rows, noise):
         real = from_replay(self._learner.replay.layout.unpack(rows))

@@ -1,5 +1,7 @@
 """Networks and Adam as pure functions, against Keras, per-sample gradients and hand computation."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def tensor(*shape):
 
 
 def layers(*sizes):
-    return tuple((tensor(i, o), tensor(o)) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+    return tuple((tensor(i, o), tensor(o)) for i, o in pairwise(sizes))
 
 
 def drawn(seed=0, dtype="float64"):

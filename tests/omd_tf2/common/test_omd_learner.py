@@ -9,7 +9,7 @@ import tensorflow as tf
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Replay, Transitions
 from envs.errors import ConfigError
-from omd_tf2.common.learner import Learner
+from omd_tf2.common.learner import Learner, check_finite
 
 ROWS, NOISE_SHAPE = 3, (2, 5)
 
@@ -27,18 +27,9 @@ def initial(width=2):
 
 def make(reward=2.0, seed=0, **options):
     replay = Replay(1, 1, capacity=8, gamma=0.9, dtype="float64")
-    column = np.ones((8, 1))
-    replay.add(
-        Transitions(
-            column[..., None],
-            column[..., None],
-            reward * column,
-            column[..., None],
-            0 * column,
-            0 * column,
-            0 * column.astype(int),
-        )
-    )
+    rows = np.ones((8, 1, 1))
+    no = np.zeros((8, 1), bool)
+    replay.add(Transitions(rows, rows, reward * rows[:, :, 0], rows, no, no, no.astype(int)))
 
     def update(state, rows, noise):
         assert rows.shape == (ROWS, replay.layout.width) and noise.shape == NOISE_SHAPE
@@ -107,9 +98,19 @@ def test_a_seed_fixes_every_bit(eagerly):
 
 
 @pytest.mark.parametrize("reward", [np.nan, np.inf])
-def test_a_metric_that_is_not_finite_is_named(reward):
+def test_an_update_that_is_not_finite_is_named_and_changes_nothing(reward, eagerly):
+    learner = make(reward)
+    before = leaves(learner)
+    metrics = learner.train(2)
     with pytest.raises(TrainingError, match=f"toy/total is {reward}"):
-        make(reward).train(2)
+        check_finite(metrics)
+    for a, b in zip(before, leaves(learner), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(learner.acting[0][1], [0.0, 0.0])
+
+
+def test_finite_metrics_pass():
+    check_finite({"loss": 1e300, "norm": 0.0})
 
 
 def test_what_was_saved_is_loaded(tmp_path, eagerly):
@@ -122,16 +123,10 @@ def test_what_was_saved_is_loaded(tmp_path, eagerly):
     np.testing.assert_array_equal(other.acting[0][1], learner.acting[0][1])
 
 
-def npy(path):
-    with open(path, "wb") as file:
-        np.save(file, np.zeros(3))
-
-
 DAMAGE = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "no archive": lambda path: path.write_text("weights"),
     "empty": lambda path: path.write_bytes(b""),
-    "one array": npy,
 }
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_tf2.common.errors import TrainingError
 from envs.errors import ConfigError
 from omd_tf2.common.solver import LeastSquares, SolverConfig, hypergradient
 from omd_tf2.implicit import SOLVERS, SolveError, solver_options
@@ -58,22 +59,60 @@ def test_gauss_newton_by_hand(ridge, expected):
 def test_health_by_hand():
     # f at w = (2, 8): (4, 32) - (2, 8) = (2, 24); |g| = sqrt 20
     _, health = solve(name="dense")
-    assert health.optimality_norm == pytest.approx(580**0.5)
-    assert health.cotangent_norm == pytest.approx(20**0.5)
-    assert health.hypergradient_norm == pytest.approx(2**0.5)
-    assert (health.iterations, health.relative_residual) == (0, pytest.approx(0, abs=1e-15))
+    assert float(health.optimality_norm) == pytest.approx(580**0.5)
+    assert float(health.cotangent_norm) == pytest.approx(20**0.5)
+    assert float(health.hypergradient_norm) == pytest.approx(2**0.5)
+    assert health.iterations == 0 and health.relative_residual < 1e-15
     assert {x.dtype for x in health} == {tf.float64} and {x.shape.rank for x in health} == {0}
 
 
 def test_a_failed_solve_is_told_and_treated_as_set():
-    used, health = solve(**FAILING)
+    used, health = solve(**FAILING, on_failure="use")
     assert (health.converged, health.iterations) == (0, 1)
     assert not np.allclose(used, [1, 1]) and not np.allclose(used, [2, 4])
     replaced, health = solve(**FAILING, on_failure="identity")
     np.testing.assert_array_equal(replaced, [2, 4])
     assert (health.converged, health.iterations) == (0, 1)
     with pytest.raises(SolveError, match="did not converge"):
-        solve(**FAILING, on_failure="stop")
+        solve(**FAILING)
+
+
+def reported(**values):
+    """What a run reports of a solve that failed in one update of four."""
+    metrics = {
+        "solver/converged": 0.75,
+        "solver/relative_residual": 0.125,
+        "solver/iterations": 100.0,
+        "solver/negative_curvature": 0.0,
+        "solver/cotangent_norm": 1.0,
+        "solver/optimality_norm": 1.0,
+        "solver/hypergradient_norm": np.nan,
+    }
+    return metrics | {f"solver/{name}": value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (reported(), "the solve by 'cg' did not converge: .* 0.12, 100 iterations; set agent"),
+        (reported(negative_curvature=0.25), "100 iterations, negative curvature met; set agent"),
+    ],
+)
+def test_a_run_stops_at_a_failed_solve_and_says_what_to_do(metrics, message):
+    with pytest.raises(TrainingError, match=message):
+        SolverConfig("cg").check(metrics)
+    SolverConfig("cg", on_failure="use").check(metrics)
+    SolverConfig("cg", on_failure="identity").check(metrics)
+
+
+@pytest.mark.parametrize("name", ["cotangent_norm", "optimality_norm"])
+def test_a_solve_is_not_blamed_for_what_came_in(name):
+    SolverConfig("cg").check(reported(relative_residual=np.nan, **{name: np.nan}))
+
+
+def test_a_run_goes_on_where_all_solves_converged_or_none_was_asked_for():
+    SolverConfig("cg").check(reported(converged=1.0))
+    SolverConfig("cg").check({"train/model_loss": 1.0})
 
 
 def test_only_options_that_were_set_reach_the_solver():
@@ -102,7 +141,7 @@ def test_every_solver_takes_its_own_options_and_no_others(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "gc"}, "unknown solver: 'gc'; did you mean 'cg'"),
+        ({"name": "lu"}, "unknown solver: 'lu'; choose from cg, dense, gauss_newton, identity"),
         ({"name": "gaus_newton"}, "did you mean 'gauss_newton'"),
         ({"name": 3}, "name must be of type str, not 3"),
         ({"name": "cg", "ridge": -1.0}, "ridge must be a finite number >= 0, got -1.0"),

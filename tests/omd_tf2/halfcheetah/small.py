@@ -1,11 +1,13 @@
 """A small problem in 64 bits: one batch, the policy's noise, and networks of any depth."""
 
+from itertools import pairwise
+
 import numpy as np
 import tensorflow as tf
 
 from omd_tf2.common.functional import adam_init
+from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
-from omd_tf2.halfcheetah.sac import Transition
 from omd_tf2.halfcheetah.update import Noise, State
 
 O, A, B, K = 3, 2, 4, 2
@@ -21,8 +23,7 @@ class Draw:
         return tf.constant(self._rng.normal(size=shape))
 
     def layers(self, *sizes):
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        return tuple((self(i, o) / i**0.5, 0.1 * self(o)) for i, o in pairs)
+        return tuple((self(i, o) / i**0.5, 0.1 * self(o)) for i, o in pairwise(sizes))
 
 
 def make_batch(draw, num=B):

@@ -98,15 +98,14 @@ def test_it_is_the_derivative_of_the_solved_problems_outer_loss(solved_args):
     hypergradient, health = gradient(solved_args)
     assert health.optimality_norm < 1e-12 and health.relative_residual < 1e-12
     model, draw, h = solved_args[0].model, Draw(5), 1e-6
+
+    def loss_at(step, direction):
+        moved = tf.nest.map_structure(lambda x, d: x + step * d, model, direction)
+        return outer_loss(solved_args, moved)
+
     for _ in range(5):
         direction = tf.nest.map_structure(lambda x: draw(*x.shape), model)
-        ends = (
-            outer_loss(
-                solved_args, tf.nest.map_structure(lambda x, d: x + step * d, model, direction)
-            )
-            for step in (h, -h)
-        )
-        slope = np.subtract(*ends) / (2 * h)
+        slope = (loss_at(h, direction) - loss_at(-h, direction)) / (2 * h)
         np.testing.assert_allclose(flat(hypergradient) @ flat(direction), slope, rtol=1e-6)
 
 
@@ -219,7 +218,7 @@ FAILING = {"tol": 1e-13, "max_steps": 1}
 
 
 def test_a_failed_solve_is_used_or_replaced_as_told_and_reported(relu_args):
-    used, health = gradient(relu_args, "cg", **FAILING)
+    used, health = gradient(relu_args, "cg", on_failure="use", **FAILING)
     replaced, same_health = gradient(relu_args, "cg", on_failure="identity", **FAILING)
     identity, _ = gradient(relu_args, "identity")
     assert_same(replaced, identity)
@@ -230,4 +229,4 @@ def test_a_failed_solve_is_used_or_replaced_as_told_and_reported(relu_args):
 
 def test_a_failed_solve_stops_eager_code(relu_args):
     with pytest.raises(SolveError, match="did not converge"):
-        gradient(relu_args, "cg", on_failure="stop", **FAILING)
+        gradient(relu_args, "cg", **FAILING)

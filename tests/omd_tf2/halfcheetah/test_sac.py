@@ -6,8 +6,8 @@ import tensorflow as tf
 from scipy import stats
 
 from omd_tf2.common.functional import numpy_mlp
+from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah.sac import (
-    Transition,
     actor_loss,
     critic_loss,
     critic_targets,

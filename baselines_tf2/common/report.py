@@ -1,0 +1,99 @@
+"""A report on runs: one self-contained HTML page, and its figures as PNGs beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from baselines_tf2.common import report_figures as figures
+from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.report_page import Section, page
+from baselines_tf2.common.report_runs import find_runs, group_runs, read_run
+from envs.errors import ConfigError
+
+# Name of the PNG and of its place in what write_report returns: the figure, its title and caption.
+SECTIONS = {
+    "curves": (
+        figures.learning_curves,
+        "Learning curves",
+        "Mean return of each evaluation, by environment steps. Thick: interquartile mean over "
+        "seeds; shaded: its 95% interval at each step; thin: the seeds.",
+    ),
+    "final": (
+        figures.final_returns,
+        "Final returns",
+        "Diamonds: interquartile mean over seeds; bars: its 95% interval; dots: the seeds.",
+    ),
+    "masses": (
+        figures.mass_response,
+        "Return by mass of the robot",
+        "Mean return of the episodes at each mass, in the last evaluation of every seed. Shaded "
+        "grey: the masses trained on; outside of it the agent has never been.",
+    ),
+    "spread": (
+        figures.percentiles,
+        "Percentiles of the return",
+        "Of the episodes of all seeds together, at each evaluation that all seeds have. Groups of "
+        "one environment share the scale.",
+    ),
+    "speed": (
+        figures.speed,
+        "Steps per second",
+        "Wall-clock speed between two rows of the log, evaluations not counted. It starts high "
+        "where the first steps are random and nothing is trained. Runs side by side on one "
+        "machine slow each other down.",
+    ),
+    "solver": (
+        figures.solver_health,
+        "Health of the hypergradient's solver",
+        "Means over the updates between two rows of the log. The implicit function theorem holds "
+        "where the inner optimality condition is 0. A residual of 0 has no place on a "
+        "logarithmic axis; the identity solver does not iterate and reports no residual.",
+    ),
+}
+
+
+def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
+    """Writes `report.html` and `report_<figure>.png` to `out`; returns {what: path}.
+
+    patterns: globs of run folders or of their parents; a run folder is one with a config.json.
+    Runs that are equal but for the seed form a group. Runs without any row are left out, and so
+    is a second run of the same configuration and seed; "left out" in what is returned names them.
+    The same runs give the same bytes.
+
+    Raises ConfigError if there is nothing to report on, a file is damaged, the tables of one
+    group differ in columns, or rliable is needed and not installed.
+    """
+    runs = [read_run(folder) for folder in find_runs(patterns)]
+    empty = [run.folder for run in runs if run.is_empty]
+    if len(empty) == len(runs):
+        raise ConfigError(f"no run has logged anything yet: {', '.join(map(str, empty))}")
+    groups, repeated = group_runs([run for run in runs if not run.is_empty])
+    left_out = {
+        "without any row": empty,
+        "of a configuration and seed that another folder has too": [r.folder for r in repeated],
+    }
+    pictures = {name: figures.render(draw, groups) for name, (draw, *_) in SECTIONS.items()}
+    sections = [
+        Section(title, caption, f"{title}: figure of the numbers described below", pictures[name])
+        for name, (_, title, caption) in SECTIONS.items()
+        if pictures[name]
+    ]
+    html = page(groups, sections, left_out)
+    paths = _write(out, html, pictures)
+    if skipped := [f"{folder}, {why}" for why, f in left_out.items() for folder in f]:
+        paths["left out"] = "; ".join(skipped)
+    return paths
+
+
+def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
+    """Replaces an earlier report in `out`, figures that this one lacks too."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, png in pictures.items():
+        path = out / f"report_{name}.png"
+        if png:
+            write_atomically(path, lambda file, png=png: file.write(png))
+            paths[name] = str(path)
+        else:
+            path.unlink(missing_ok=True)
+    write_atomically(out / "report.html", lambda file: file.write(html.encode()))
+    return {"page": str(out / "report.html")} | paths

@@ -1,0 +1,164 @@
+"""The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from baselines_tf2.common.report_runs import Group, Run
+from envs.errors import ConfigError
+
+LAST = 10  # evaluations that make a final return
+FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
+PERCENTILES = (10, 50, 90)
+
+
+class Curve(NamedTuple):
+    """A quantity along an axis, `[points]` each; low and high are None for a single seed."""
+
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """Interquartile mean over seeds: scores `[seeds, points]` to `[points]`.
+
+    For each point rliable's `aggregate_iqm`, of all points at once. It leaves out a whole number
+    of seeds at either end: none of fewer than four, where it is the mean.
+    """
+    return stats.trim_mean(scores, 0.25, axis=0)
+
+
+def iqm_interval(scores: np.ndarray, reps: int) -> np.ndarray | None:
+    """95% interval of `iqm` by rliable's stratified bootstrap: `[2, points]`; None for one seed.
+
+    Always the same for the same scores. Raises ConfigError if rliable is not installed.
+    """
+    if len(scores) < 2:
+        return None
+    try:
+        from rliable import library
+    except ImportError as error:
+        raise ConfigError(
+            f"a report over seeds needs rliable ({error}): pip install '.[report]'"
+        ) from None
+    with _numpy_seeded(0):
+        _, intervals = library.get_interval_estimates({"": scores}, iqm, reps=reps)
+    return intervals[""]
+
+
+@contextlib.contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """NumPy's global generator, which rliable 1.2.0 draws from whatever its random_state is."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def common_steps(series: Sequence[dict[int, object]]) -> list[int]:
+    """The steps that every seed's series has, sorted."""
+    return sorted(set.intersection(*map(set, series))) if series else []
+
+
+def returns_by_step(run: Run) -> dict[int, float]:
+    """Mean return of each evaluation."""
+    return {
+        step: float(np.mean([row["return"] for row in episodes]))
+        for step, episodes in run.evaluations.items()
+    }
+
+
+def final_return(run: Run) -> float:
+    """Mean return of a run's last ten evaluations, of all if there are fewer."""
+    return float(np.mean(list(returns_by_step(run).values())[-LAST:]))
+
+
+def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Final return of each seed `[seeds]`, their interquartile mean, and its interval `[2]`."""
+    scores = np.array([[final_return(run)] for run in group.evaluated])
+    interval = iqm_interval(scores, FINAL_REPS)
+    return scores[:, 0], float(iqm(scores)[0]), None if interval is None else interval[:, 0]
+
+
+def last_percentiles(group: Group) -> np.ndarray:
+    """10th, 50th and 90th percentile of the episodes of every seed's last evaluation."""
+    last = [run.evaluations[max(run.evaluations)] for run in group.evaluated]
+    return np.percentile([row["return"] for episodes in last for row in episodes], PERCENTILES)
+
+
+def learning_curve(group: Group) -> Curve:
+    """Interquartile mean of the return at the evaluations that all seeds have."""
+    return _iqm_curve([returns_by_step(run) for run in group.evaluated])
+
+
+def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
+    """Common steps, and the 10/50/90 percentiles of all seeds' episodes there, `[3, steps]`."""
+    steps = common_steps([run.evaluations for run in group.evaluated])
+    pooled = [
+        [row["return"] for run in group.evaluated for row in run.evaluations[step]]
+        for step in steps
+    ]
+    return steps, np.array([np.percentile(x, PERCENTILES) for x in pooled]).reshape(-1, 3).T
+
+
+def mass_columns(group: Group) -> list[str]:
+    """The columns of eval.csv with a mass [kg] that is not the same for all robots."""
+    rows = [row for run in group.evaluated for row in _last_evaluation(run)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [
+        name
+        for name in names
+        if name.startswith("physics/")
+        and "mass" in name
+        and len({row[name] for row in rows if name in row}) > 1
+    ]
+
+
+def mass_curve(group: Group, column: str) -> Curve:
+    """Interquartile mean of the last evaluation's return by mass, at masses [kg] all seeds met."""
+    return _iqm_curve([_returns_by_mass(run, column) for run in group.evaluated])
+
+
+def _returns_by_mass(run: Run, column: str) -> dict[float, float]:
+    returns: dict[float, list[float]] = {}
+    for row in _last_evaluation(run):
+        if column in row:
+            returns.setdefault(round(row[column], 4), []).append(row["return"])
+    return {mass: float(np.mean(x)) for mass, x in returns.items()}
+
+
+def _last_evaluation(run: Run) -> list[dict[str, float]]:
+    return run.evaluations[max(run.evaluations)]
+
+
+def _iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
+    x = common_steps(series)
+    if not x:
+        return Curve(np.zeros(0), np.zeros(0), None, None)
+    scores = np.array([[one[point] for point in x] for one in series])
+    interval = iqm_interval(scores, CURVE_REPS)
+    return Curve(np.array(x), iqm(scores), *((None, None) if interval is None else interval))
+
+
+def metric_curve(group: Group, column: str) -> Curve:
+    """Median over seeds of a column of metrics.csv, and the seeds' lowest and highest value."""
+    series = [values for run in group.runs if (values := run.series(column))]
+    x = common_steps(series)
+    if not x:
+        return Curve(np.zeros(0), np.zeros(0), None, None)
+    values = np.array([[one[step] for step in x] for one in series])
+    ends = (values.min(0), values.max(0)) if len(values) > 1 else (None, None)
+    return Curve(np.array(x), np.median(values, 0), *ends)
+
+
+def median_speed(group: Group) -> float | None:
+    """Median over rows and seeds of the environment steps per second; None if none were logged."""
+    speeds = [x for run in group.runs for x in run.series("time/steps_per_second").values()]
+    return float(np.median(speeds)) if speeds else None

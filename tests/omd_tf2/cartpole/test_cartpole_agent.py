@@ -1,0 +1,187 @@
+"""The agent: how it explores, stores, trains, is saved and repeats itself."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import softmax
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.replay import Transitions
+from envs.errors import ConfigError
+from omd_tf2.cartpole import agent as module
+from omd_tf2.cartpole.agent import Agent
+from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
+from omd_tf2.cartpole.update import metric_names
+from omd_tf2.common.functional import mlp
+from tests.omd_tf2.halfcheetah.small import assert_same, flat
+
+O, A, B = 3, 3, 4
+DRAWS = 20_000
+
+
+def make(seed=0, dtype="float32", **options):
+    options = {"batch_size": B, "hidden_dim": 4, "model_hidden_dim": 4} | options
+    return Agent(CartPoleConfig(**({"replay_size": 100} | options)), O, A, seed=seed, dtype=dtype)
+
+
+def rows(num=30, seed=0):
+    """The reward is the row's number, so that a row can be told."""
+    rng = np.random.default_rng(seed)
+    ends = (np.arange(num) % 10 == 9)[:, None]
+    return Transitions(
+        obs0=rng.normal(size=(num, 1, O)),
+        actions=np.eye(A)[rng.integers(A, size=(num, 1))],
+        rewards=np.arange(num)[:, None],
+        obs1=rng.normal(size=(num, 1, O)),
+        terminals1=ends,
+        ends=ends,
+        members=np.zeros((num, 1), int),
+    )
+
+
+def trained(**options):
+    agent = make(**options)
+    agent.store(rows())
+    agent.train()
+    return agent
+
+
+def state(agent):
+    return agent._learner.state
+
+
+def mean_q(agent, obs):
+    critics = state(agent).critics
+    return np.mean([mlp(q, tf.constant(obs, q[0][0].dtype)) for q in critics], 0)
+
+
+@pytest.mark.parametrize("no_double", [False, True])
+def test_the_policy_is_the_best_action_by_the_critics_mean(no_double, eagerly):
+    agent, obs = trained(no_double=no_double), rows().obs0[:, 0]
+    best = mean_q(agent, obs).argmax(-1)
+    assert len(set(best)) > 1
+    np.testing.assert_array_equal(agent.policy()(obs), np.eye(A)[best])
+    np.testing.assert_array_equal(agent.predict(obs), best)
+    assert agent.predict(obs[0]) == agent.predict(obs[0].tolist()) == best[0]
+    assert agent.predict(obs.reshape(5, 6, O)).shape == (5, 6)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("hard", [False, True])
+def test_exploration_is_uniform_with_probability_epsilon_else_softmax_or_best(hard, epsilon):
+    agent, obs = make(hard=hard, epsilon=epsilon, alpha=0.02), np.full((1, O), 2.0)
+    q = mean_q(agent, obs)[0]
+    greedy = np.eye(A)[q.argmax()] if hard else softmax(q / 0.02)
+    assert hard or (greedy > 0.05).all() and greedy.max() > 0.4
+    expected = epsilon / A + (1 - epsilon) * greedy
+    actions = agent.exploring_policy()()(np.repeat(obs, DRAWS, 0))
+    assert set(np.unique(actions)) == {0.0, 1.0} and (actions.sum(-1) == 1).all()
+    # Four standard errors of a share; none where the action is certain.
+    allowed = 4 * np.sqrt(expected * (1 - expected) / DRAWS)
+    assert (np.abs(actions.mean(0) - expected) <= allowed).all()
+
+
+def test_a_policy_once_given_is_not_moved_by_training(eagerly):
+    agent, obs = trained(lr=0.1, inner_lr=0.1), rows().obs0[:, 0]
+    policy, before = agent.policy(), agent.policy()(obs)
+    for _ in range(3):
+        agent.train()
+    np.testing.assert_array_equal(policy(obs), before)
+    assert not np.array_equal(agent.policy()(obs), before)
+
+
+def test_transitions_arrive_in_the_replay_as_they_were():
+    agent, new = make(), rows()
+    assert not agent.can_train()
+    agent.store(new)
+    assert agent.can_train()
+    replay = agent._learner.replay
+    held = replay.layout.unpack(replay.gather(np.arange(30), np.zeros(30, int)))
+    np.testing.assert_array_equal(held.actions, new.actions[:, 0])
+    np.testing.assert_array_equal(held.rewards, new.rewards[:, 0])
+    np.testing.assert_array_equal(held.terminals1, new.terminals1[:, 0])
+    np.testing.assert_allclose(held.obs1, new.obs1[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("prob_model", [False, True])
+@pytest.mark.parametrize("name, num", [("omd", 1), ("mle", 2), ("vep", 2), ("vaml", 2)])
+def test_an_update_gets_stored_rows_and_a_draw_for_each(
+    name, num, prob_model, eagerly, monkeypatch
+):
+    seen, update = [], module.update
+
+    def watched(state, batches, noise, config):
+        seen.append((batches, noise))
+        return update(state, batches, noise, config)
+
+    monkeypatch.setattr(module, "update", watched)
+    agent, new = make(agent=name, prob_model=prob_model, cycle_steps=2), rows()
+    agent.store(new)
+    agent.train()
+    assert len(seen) == 2
+    for batches, noise in seen:
+        assert len(batches) == num and noise.shape == (num, B, O * prob_model)
+        for batch in batches:
+            at = batch.rewards.numpy().astype(int)
+            assert at.shape == (B,)
+            for field in batch._fields:
+                expected = getattr(new, field)[at, 0].astype(np.float32)
+                np.testing.assert_array_equal(getattr(batch, field), expected)
+    drawn = np.concatenate([[batch.rewards for batch in batches] for batches, _ in seen])
+    assert len({tuple(x) for x in drawn}) == 2 * num
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_training_reports_finite_metrics_by_name(agent, eagerly):
+    agent = make(agent=agent)
+    agent.store(rows())
+    metrics = agent.train()
+    assert tuple(metrics) == metric_names(agent.config)
+    assert all(isinstance(x, float) and np.isfinite(x) for x in metrics.values())
+    assert agent.statistics(rows()) == agent.diagnostics() == {}
+
+
+def test_a_cycle_has_an_update_per_step(eagerly):
+    assert state(trained(cycle_steps=3)).model_adam.steps == 3
+
+
+@pytest.mark.parametrize(
+    "agent, name", [("omd", "train/real_critic_loss"), ("qlearning", "train/critic_loss")]
+)
+def test_the_first_metric_that_is_not_finite_is_named(agent, name, eagerly):
+    agent = make(agent=agent)
+    agent.store(rows()._replace(rewards=np.full((30, 1), np.nan)))
+    with pytest.raises(TrainingError, match=f"{name} is nan"):
+        agent.train()
+
+
+def test_a_seed_fixes_every_bit_and_compiled_is_eager():
+    runs = []
+    for eager, seed in ((False, 0), (True, 0), (True, 0), (True, 1)):
+        tf.config.run_functions_eagerly(eager)
+        agent = trained(seed=seed, dtype="float64", agent="mle", prob_model=True, cycle_steps=3)
+        explored = agent.exploring_policy()()(np.ones((50, O)))
+        runs.append((flat(state(agent)), explored))
+    tf.config.run_functions_eagerly(False)
+    (compiled, _), (first, acted), (again, acted_again), (other, acted_other) = runs
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(acted_again, acted)
+    np.testing.assert_allclose(compiled, first, rtol=0, atol=1e-10)
+    assert not np.allclose(other, first) and not np.array_equal(acted_other, acted)
+
+
+def test_saved_is_loaded_and_goes_on_alike(tmp_path, eagerly):
+    agent, other = trained(), trained(seed=1)
+    agent.save(tmp_path / "w.npz")
+    other.load(tmp_path / "w.npz")
+    assert_same(state(other), state(agent))
+    obs = rows(seed=5).obs0[:, 0]
+    np.testing.assert_array_equal(other.predict(obs), agent.predict(obs))
+    np.testing.assert_array_equal(other.policy()(obs), agent.policy()(obs))
+
+
+@pytest.mark.parametrize("options", [{"hidden_dim": 5}, {"no_double": True}, {"agent": "vep"}])
+def test_weights_of_another_agent_are_refused(tmp_path, options):
+    make().save(tmp_path / "w.npz")
+    with pytest.raises(ConfigError, match="saved by an agent with other settings"):
+        make(**options).load(tmp_path / "w.npz")

@@ -1,0 +1,331 @@
+"""One step of every agent against the same written out as a loop, and eager against compiled."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from baselines_tf2.common.compile import compiled
+from envs.errors import ConfigError
+from omd_tf2.cartpole.config import AGENTS
+from omd_tf2.cartpole.losses import (
+    critic_loss,
+    critic_targets,
+    in_model,
+    mle_loss,
+    values,
+    vaml_loss,
+    vep_loss,
+)
+from omd_tf2.cartpole.update import (
+    State,
+    critic_steps,
+    init_state,
+    metric_names,
+    model_gradient,
+    update,
+)
+from omd_tf2.common.functional import adam_init, adam_step, loss_and_gradient, mlp, soft_update
+from omd_tf2.common.solver import SolverConfig
+from omd_tf2.implicit import SolveError
+from tests.omd_tf2.cartpole.small import A, B, K, O, make_batch, make_config, make_state
+from tests.omd_tf2.halfcheetah.small import Draw, assert_same, flat
+
+
+def problem(agent="omd", **options):
+    """(state, batches, noise, config), the optimisers not at their start."""
+    draw, config = Draw(), make_config(agent=agent, **options)
+    batches, noise = (make_batch(draw), make_batch(draw)), draw(2, B, O)
+    state, _ = update(make_state(draw, config), batches, noise, config)
+    return state, batches, noise, config
+
+
+def descended(state, batch, config, adam):
+    """K critic steps; their targets are constants, written down before each."""
+    critics, target = state.critics, state.target
+    for _ in range(K):
+        y = critic_targets(target, batch, config).numpy()
+        _, gradient = loss_and_gradient(critic_loss, critics, batch, tf.constant(y))
+        critics, adam = adam_step(critics, gradient, adam, config.inner_lr)
+        target = soft_update(target, critics, config.tau)
+    return state._replace(critics=critics, target=target, critic_adam=adam)
+
+
+def model_moved(state, gradient, config):
+    model, adam = adam_step(state.model, gradient, state.model_adam, config.lr)
+    return state._replace(model=model, model_adam=adam)
+
+
+def assert_critic_metrics(metrics, state, moved_on, real, config):
+    """state: after the critics' steps."""
+
+    def loss(batch):
+        return critic_loss(state.critics, batch, critic_targets(state.target, batch, config))
+
+    q = values(state.critics, real.obs0, real.actions).numpy()
+    expected = [loss(moved_on), loss(real), q.mean(), K]
+    np.testing.assert_allclose(metrics[:4], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"warm_opt": True}, {"prob_model": True}], ids=str)
+def test_omd_moves_the_critics_in_its_model_then_the_model_by_the_new_critics(options):
+    state, batches, noise, config = problem("omd", **options)
+    real, draw = batches[0], noise[0]
+    predicted = in_model(state.model, real, draw, config)
+    adam = state.critic_adam if config.warm_opt else adam_init(state.critics)
+    between = descended(state, predicted, config, adam)
+    gradient, health = model_gradient(between, real, draw, config)
+    new, metrics = update(state, batches, noise, config)
+    assert_same(new, model_moved(between, gradient, config), 1e-13)
+    assert_critic_metrics(metrics, between, predicted, real, config)
+    prediction = mle_loss(state.model, real, draw, config)
+    np.testing.assert_allclose(metrics[4:], [prediction, *health], rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"prob_model": True}, {"no_learn_reward": True}], ids=str)
+@pytest.mark.parametrize("agent", ["mle", "vep", "vaml"])
+def test_the_others_move_the_model_then_the_critics_in_the_new_model_on_a_fresh_batch(
+    agent, options
+):
+    state, batches, noise, config = problem(agent, **options)
+    first, second = zip(batches, noise, strict=True)
+    loss, gradient = {
+        "mle": lambda: loss_and_gradient(mle_loss, state.model, *first, config),
+        "vep": lambda: loss_and_gradient(
+            vep_loss, state.model, state.value_functions, *first, config
+        ),
+        "vaml": lambda: loss_and_gradient(vaml_loss, state.model, state.target, *first, config),
+    }[agent]()
+    between = model_moved(state, gradient, config)
+    predicted = in_model(between.model, *second, config)
+    expected = descended(between, predicted, config, state.critic_adam)
+    new, metrics = update(state, batches, noise, config)
+    assert_same(new, expected, 1e-13)
+    assert_critic_metrics(metrics, expected, predicted, second[0], config)
+    np.testing.assert_allclose(metrics[4:], [loss], rtol=1e-12)
+
+
+def test_qlearning_moves_the_critics_on_real_data():
+    state, batches, noise, config = problem("qlearning")
+    expected = descended(state, batches[0], config, state.critic_adam)
+    new, metrics = update(state, batches, noise, config)
+    assert_same(new, expected, 1e-13)
+    assert_critic_metrics(metrics, expected, batches[0], batches[0], config)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_only_what_learns_changes_and_every_metric_has_a_name(agent):
+    state, batches, noise, config = problem(agent)
+    new, metrics = update(state, batches, noise, config)
+    changed = {
+        name
+        for name in State._fields
+        if not all(map(np.array_equal, *(tf.nest.flatten(getattr(s, name)) for s in (state, new))))
+    }
+    critics, model = {"critics", "target", "critic_adam"}, {"model", "model_adam"}
+    assert changed == (critics if agent == "qlearning" else critics | model)
+    assert len(metrics) == len(metric_names(config)) == len(set(metric_names(config)))
+    assert all(x.shape == () and np.isfinite(x) for x in metrics)
+
+
+@pytest.mark.parametrize("no_learn_reward", [False, True])
+@pytest.mark.parametrize("agent", ["omd", "mle", "vep", "vaml"])
+def test_the_reward_network_learns_unless_told_not_to(agent, no_learn_reward):
+    state, batches, noise, config = problem(agent, no_learn_reward=no_learn_reward)
+    new, _ = update(state, batches, noise, config)
+    moved = [np.abs(flat(a) - flat(b)).max() for a, b in zip(new.model, state.model, strict=True)]
+    assert moved[0] > 1e-3
+    assert (moved[1] == 0) == no_learn_reward
+
+
+@pytest.mark.parametrize("agent", ["omd", "qlearning"])
+def test_one_batch_is_enough(agent):
+    state, batches, noise, config = problem(agent)
+    alone = update(state, batches[:1], noise[:1], config)
+    assert_same(alone, update(state, batches, noise, config))
+
+
+@pytest.mark.parametrize(
+    "agent, options, steps",
+    [("omd", {}, K), ("omd", {"warm_opt": True}, 2 * K), ("mle", {}, 2 * K)],
+)
+def test_the_inner_adam_is_fresh_at_each_step_of_omd_unless_warm(agent, options, steps):
+    state, batches, noise, config = problem(agent, **options)  # one update behind it
+    new, _ = update(state, batches, noise, config)
+    assert new.critic_adam.steps == steps
+    assert new.model_adam.steps == 2
+    forgotten = state._replace(critic_adam=adam_init(state.critics))
+    other, _ = update(forgotten, batches, noise, config)
+    distance = np.abs(flat(other.critics) - flat(new.critics)).max()
+    assert (distance == 0) == (steps == K)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_without_warm_start_the_critics_return_to_their_initial_weights(agent):
+    state, batches, noise, config = problem(agent, no_warm=True)
+    start = state._replace(
+        critics=state.initial_critics,
+        target=state.initial_critics,
+        critic_adam=adam_init(state.critics),
+    )
+    new, _ = update(state, batches, noise, config)
+    expected, _ = update(start, batches, noise, replace(config, no_warm=False))
+    assert_same(new, expected)
+    assert new.critic_adam.steps == K
+
+
+def inner_norms(state, batch, config):
+    """The norm of the inner loss's gradient before each of the K steps, and after them."""
+    norms = []
+    for steps in range(K + 1):
+        at, _ = (
+            critic_steps(state, batch, replace(config, inner_steps=steps)) if steps else (state, 0)
+        )
+        y = critic_targets(at.target, batch, config)
+        _, gradient = loss_and_gradient(critic_loss, at.critics, batch, y)
+        norms.append(np.linalg.norm(flat(gradient)))
+    return norms
+
+
+def test_critic_steps_stop_at_the_tolerance():
+    state, (batch, _), _, config = problem("qlearning")
+    norms = inner_norms(state, batch, config)
+    assert norms[0] > norms[1] > norms[2]
+    for steps, tol in ((0, 1e3), (1, (norms[0] + norms[1]) / 2), (2, (norms[1] + norms[2]) / 2)):
+        got, taken = critic_steps(state, batch, replace(config, inner_tol=tol))
+        assert taken == steps
+        if steps:
+            expected, _ = critic_steps(state, batch, replace(config, inner_steps=steps))
+            assert_same(got, expected, 1e-14)
+        else:
+            assert_same(got, state)
+
+
+def test_a_tolerance_never_reached_changes_nothing():
+    state, batches, noise, config = problem()
+    expected = update(state, batches, noise, config)
+    got = update(state, batches, noise, replace(config, inner_tol=1e-12))
+    assert_same(got, expected, 1e-12)
+
+
+@pytest.mark.parametrize("agent", ["omd", "vaml"])
+def test_a_target_that_is_the_critics_own_tensors_is_constant_all_the_same(agent):
+    state, batches, noise, config = problem(agent)  # as `init_state` makes it
+    aliased = state._replace(target=state.critics)
+    copied = state._replace(target=tf.nest.map_structure(tf.identity, state.critics))
+    assert_same(*(update(s, batches, noise, config) for s in (aliased, copied)))
+
+
+def test_a_failed_solve_is_reported_replaced_or_stops():
+    state, batches, noise, config = problem()
+
+    def step(name, **options):
+        solver = SolverConfig(name, **options)
+        new, metrics = update(state, batches, noise, replace(config, solver=solver))
+        return new, dict(zip(metric_names(config), metrics, strict=True))["solver/converged"]
+
+    cut = {"max_steps": 1, "tol": 1e-12}
+    used, converged = step("cg", on_failure="use", **cut)
+    assert not converged
+    replaced, converged = step("cg", on_failure="identity", **cut)
+    assert not converged
+    identity, converged = step("identity")
+    assert converged
+    assert_same(replaced, identity)
+    assert not np.allclose(flat(used), flat(identity))
+    with pytest.raises(SolveError, match="did not converge"):
+        step("cg", on_failure="stop", **cut)
+
+
+def test_fresh_networks_have_the_sizes_asked_for():
+    config = make_config(agent="vep", model_hidden_dim=5, hidden_dim=4, prob_model=True)
+    state = init_state(config, O, A, seed=0)
+    shapes = [[kernel.shape.as_list() for kernel, _ in layers] for layers in state.model]
+    assert shapes == [[[O + A, 5], [5, 5], [5, 2 * O]], [[O + A, 5], [5, 5], [5, 1]]]
+    for critics in (state.critics, state.target):
+        assert [[k.shape.as_list() for k, _ in q] for q in critics] == [
+            [[O, 4], [4, 4], [4, A]]
+        ] * 2
+    assert len(state.value_functions) == 5 and state.initial_critics == ()
+    assert {x.dtype for x in tf.nest.flatten(state)} == {tf.float32}
+
+
+def test_fresh_targets_are_the_critics_and_networks_differ():
+    config = make_config(no_warm=True)
+    state, again, other = (init_state(config, O, A, seed=s, dtype="float64") for s in (0, 0, 1))
+    assert_same(again, state)
+    assert_same(state.target, state.critics)
+    assert_same(state.initial_critics, state.critics)
+    assert not np.allclose(flat(state.critics[0]), flat(state.critics[1]))
+    assert not np.allclose(flat(other.critics), flat(state.critics))
+    assert state.value_functions == ()
+    assert len(init_state(make_config(no_double=True), O, A, seed=0).critics) == 1
+
+
+def test_fresh_critics_and_models_answer_near_zero_but_vep_s_functions_do_not():
+    state = init_state(make_config(agent="vep", hidden_dim=32), O, A, seed=0, dtype="float64")
+    obs = Draw()(100, O)
+    q = mlp(state.critics[0], obs)
+    values_at = np.stack([mlp(v, obs)[:, 0] for v in state.value_functions])
+    assert np.abs(q).max() < 0.1
+    assert (values_at.std(1) > 0.1).all()
+    assert np.abs(np.corrcoef(values_at) - np.eye(5)).max() < 0.999
+
+
+def solver(name):
+    options = {
+        "identity": {},
+        "gauss_newton": {"ridge": 0.1},
+        "neumann": {"step_size": 0.02, "ridge": 20.0},
+    }
+    return {"solver": SolverConfig(name, **options.get(name, {"ridge": 20.0}))}
+
+
+def assert_compiled_is_eager(agent, options):
+    *args, config = problem(agent, **({"inner_steps": 1} | options))
+
+    def step(state, batches, noise):
+        return update(state, batches, noise, config)
+
+    eager, fast = step(*args), compiled(step)(*args)
+    assert_same(fast[0], eager[0], 1e-12)
+    for name, got, expected in zip(metric_names(config), fast[1], eager[1], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "agent, options",
+    [
+        ("omd", solver("gauss_newton") | {"hard": True, "no_double": True}),
+        ("omd", solver("cg") | {"prob_model": True, "warm_opt": True, "inner_tol": 1e-3}),
+        ("mle", {"prob_model": True, "no_learn_reward": True}),
+        ("vep", {"no_warm": True}),
+        ("vaml", {}),
+        ("qlearning", {"hard": True}),
+    ],
+)
+def test_compiled_is_eager(agent, options):
+    assert_compiled_is_eager(agent, options)
+
+
+FLAGS = ("hard", "no_double", "prob_model", "no_learn_reward", "no_warm", "warm_opt")
+OPTIONS = [{}, {"inner_tol": 1e-3}, *({name: True} for name in FLAGS)]
+SOLVERS = ("identity", "gauss_newton", "cg", "minres", "neumann", "dense")
+
+
+def heeded(agent, options):
+    try:
+        make_config(agent=agent, **options)
+    except ConfigError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [*OPTIONS, *map(solver, SOLVERS[1:])], ids=str)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_compiled_is_eager_for_every_agent_option_and_solver(agent, options):
+    if not heeded(agent, options):
+        pytest.skip(f"{agent} has no such option")
+    assert_compiled_is_eager(agent, options)

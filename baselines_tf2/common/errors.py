@@ -1,19 +1,30 @@
 """What stops a run on purpose; a user's mistakes are `envs.errors.ConfigError`."""
 
 from dataclasses import fields
-from typing import Any
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any, get_args
 
 from envs.errors import ConfigError
 
 
 def check_types(config: Any) -> None:
-    """Raises ConfigError unless the dataclass's whole numbers and texts are such."""
+    """Raises ConfigError unless every field of the dataclass holds what its type says.
+
+    Where a real number is asked for, a whole one does; a truth value is no number.
+    """
     for field in fields(config):
         value = getattr(config, field.name)
-        right = isinstance(value, field.type) and (field.type is bool) == isinstance(value, bool)
-        if field.type in (int, bool, str) and not right:
-            kind = field.type.__name__
+        kinds = get_args(field.type) or (field.type,)
+        if not any(_is_a(value, kind) for kind in kinds):
+            kind = " or ".join("none" if k is NoneType else k.__name__ for k in kinds)
             raise ConfigError(f"{field.name} must be of type {kind}, not {value!r}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, Real if kind is float else Integral if kind is int else kind)
 
 
 class TrainingError(RuntimeError):

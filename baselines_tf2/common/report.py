@@ -1,52 +1,64 @@
 """A report on runs: one self-contained HTML page, and its figures as PNGs beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 from baselines_tf2.common import report_figures as figures
 from baselines_tf2.common.files import write_atomically
 from baselines_tf2.common.report_page import Section, page
-from baselines_tf2.common.report_runs import find_runs, group_runs, read_run
+from baselines_tf2.common.report_runs import Group, find_runs, group_runs, read_run
 from envs.errors import ConfigError
 
-# Name of the PNG and of its place in what write_report returns: the figure, its title and caption.
-SECTIONS = {
-    "curves": (
+
+class Kind(NamedTuple):
+    """A figure of the report."""
+
+    draw: Callable[[Sequence[Group]], Figure | None]
+    title: str
+    caption: str
+
+
+# By the name of the PNG and of its place in what write_report returns.
+KINDS = {
+    "curves": Kind(
         figures.learning_curves,
         "Learning curves",
         "Mean return of each evaluation, by environment steps. Thick: interquartile mean over "
         "seeds; shaded: its 95% interval at each step; thin: the seeds.",
     ),
-    "final": (
+    "final": Kind(
         figures.final_returns,
         "Final returns",
         "Diamonds: interquartile mean over seeds; bars: its 95% interval; dots: the seeds.",
     ),
-    "masses": (
+    "masses": Kind(
         figures.mass_response,
         "Return by mass of the robot",
         "Mean return of the episodes at each mass, in the last evaluation of every seed. Shaded "
-        "grey: the masses trained on; outside of it the agent has never been.",
+        "grey: the masses trained on; beyond them the agent was never trained.",
     ),
-    "spread": (
+    "spread": Kind(
         figures.percentiles,
         "Percentiles of the return",
-        "Of the episodes of all seeds together, at each evaluation that all seeds have. Groups of "
-        "one environment share the scale.",
+        "10th, 50th and 90th percentile of the episodes of all seeds together, at each evaluation "
+        "that all seeds have. Groups of one environment share the scale of returns.",
     ),
-    "speed": (
+    "speed": Kind(
         figures.speed,
         "Steps per second",
         "Wall-clock speed between two rows of the log, evaluations not counted. It starts high "
         "where the first steps are random and nothing is trained. Runs side by side on one "
         "machine slow each other down.",
     ),
-    "solver": (
+    "solver": Kind(
         figures.solver_health,
         "Health of the hypergradient's solver",
         "Means over the updates between two rows of the log. The implicit function theorem holds "
-        "where the inner optimality condition is 0. A residual of 0 has no place on a "
-        "logarithmic axis; the identity solver does not iterate and reports no residual.",
+        "where the inner optimality condition is 0. What was 0 throughout has no panel, and a 0 "
+        "no place on a logarithmic axis: the identity solver neither iterates nor has a residual.",
     ),
 }
 
@@ -71,10 +83,10 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
         "without any row": empty,
         "of a configuration and seed that another folder has too": [r.folder for r in repeated],
     }
-    pictures = {name: figures.render(draw, groups) for name, (draw, *_) in SECTIONS.items()}
+    pictures = {name: figures.render(kind.draw, groups) for name, kind in KINDS.items()}
     sections = [
-        Section(title, caption, f"{title}: figure of the numbers described below", pictures[name])
-        for name, (_, title, caption) in SECTIONS.items()
+        Section(kind.title, kind.caption, pictures[name])
+        for name, kind in KINDS.items()
         if pictures[name]
     ]
     html = page(groups, sections, left_out)

@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -10,18 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from baselines_tf2.common import report_statistics as statistics
 from baselines_tf2.common.report_runs import Group
-from baselines_tf2.common.report_statistics import Curve
+from baselines_tf2.common.report_statistics import SPEED, Curve
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("solid", "dashed", "dotted")
+MANY_LINES = 6
 WIDTH, DPI = 11.0, 140  # of a figure [inch], [1/inch]
 RANGE_COLOR = "#7F7F7F"
-LEGEND_CHARS, TITLE_CHARS = 64, 46
+LEGEND_CHARS, TITLE_CHARS = 64, 48
 RC = {
     "font.size": 11, "axes.titlesize": 11.5, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -29,6 +30,7 @@ RC = {
     "legend.frameon": False, "legend.fontsize": 10.5, "figure.titlesize": 13,
     "figure.titleweight": "bold", "axes.formatter.useoffset": False, "text.parse_math": False,
 }  # fmt: skip
+PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
     "iterations": "iterations per solve",
     "relative_residual": "relative residual |Ax - b| / |b|",
@@ -64,7 +66,7 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    figure, axes = _grid(len(by_environment), columns=2)
+    figure, axes = _grid(len(by_environment), groups, columns=_columns(by_environment))
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for group in members:
             for run in group.evaluated if len(group.evaluated) > 1 else ():
@@ -75,8 +77,8 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
         _label(axis, environment, "return per episode")
         _step_axis(axis)
     _legend(figure, groups)
-    figure.suptitle(
-        "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
+    _headline(
+        figure, "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
     )
     return figure
 
@@ -87,20 +89,24 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    heights = [0.9 + 0.62 * len(members) for members in by_environment.values()]
+    lines = max(_wrap(group.name, 44).count("\n") + 1 for group in groups)
+    row = max(0.62, 0.1 + 0.2 * lines)
+    heights = [1.1 + row * len(members) for members in by_environment.values()]
     figure = Figure(figsize=(WIDTH, 0.6 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for y, group in enumerate(members):
             _plot_final(axis, y, group)
-        axis.set_yticks(range(len(members)), [_wrap(group.name, 40) for group in members])
+        axis.set_yticks(range(len(members)), [_wrap(group.name, 44) for group in members])
         axis.set_ylim(len(members) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
         axis.set_title(_wrap(environment, 90))
         axis.set_xlabel("return per episode")
-    figure.suptitle(
+        axis.xaxis.set_major_formatter(PLAIN)
+    _headline(
+        figure,
         f"Final return: mean of the last {statistics.LAST} evaluations; interquartile mean over "
-        "seeds, 95% interval, seeds as dots"
+        "seeds, 95% interval, seeds as dots",
     )
     return figure
 
@@ -125,7 +131,8 @@ def mass_response(groups: Sequence[Group]) -> Figure | None:
             panels.setdefault((group.environment, column), []).append(group)
     if not panels:
         return None
-    figure, axes = _grid(len(panels), columns=2)
+    shown = [group for group in groups if any(group in members for members in panels.values())]
+    figure, axes = _grid(len(panels), shown, columns=2)
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
         name = column.removeprefix("physics/")
         for group in members:
@@ -133,10 +140,9 @@ def mass_response(groups: Sequence[Group]) -> Figure | None:
         if name in members[0].training_ranges:
             axis.axvspan(*members[0].training_ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
         _label(axis, environment, "mean return per episode", f"{name.replace('_', ' ')} [kg]")
-    shown = [group for group in groups if any(group in members for members in panels.values())]
     trained = Patch(color=RANGE_COLOR, alpha=0.16, label="masses trained on")
     _legend(figure, shown, [trained])
-    figure.suptitle("Last evaluation by mass: interquartile mean, 95% interval over seeds")
+    _headline(figure, "Last evaluation by mass: interquartile mean, 95% interval over seeds")
     return figure
 
 
@@ -145,45 +151,46 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
     groups = [group for group in groups if group.evaluated]
     if not groups:
         return None
-    figure, axes = _grid(len(groups), columns=2 if len(groups) < 5 else 3, height=3.1)
+    columns, chars, size = (2, TITLE_CHARS, 11.5) if len(groups) < 5 else (3, 32, 10)
+    figure, axes = _grid(len(groups), (), columns, height=3.1)
     shared: dict[str, list[Axes]] = {}
     for axis, group in zip(axes, groups, strict=True):
         steps, (low, middle, high) = statistics.percentile_curves(group)
         color, _ = style_of(group)
         axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        axis.plot(steps, middle, color=color, marker=_marker(steps))
-        _label(axis, group.name, "return per episode", chars=36 if len(groups) > 4 else 52)
+        axis.plot(steps, middle, color=color, linewidth=2, marker=_marker(steps))
+        _label(axis, _wrap(group.name, chars), "return per episode")
+        axis.title.set_fontsize(size)
         _step_axis(axis)
         shared.setdefault(group.environment, []).append(axis)
     for same in shared.values():
         limits = np.array([axis.get_ylim() for axis in same])
         for axis in same:
             axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-    figure.suptitle("Evaluation episodes of all seeds: median, 10th to 90th percentile shaded")
+    _headline(figure, "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded")
     return figure
 
 
 def speed(groups: Sequence[Group]) -> Figure | None:
     """Environment steps per second by step, on a log axis."""
-    column = "time/steps_per_second"
-    groups = [group for group in groups if any(run.series(column) for run in group.runs)]
+    groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    figure, axes = _grid(len(by_environment), columns=2, height=3.6)
+    figure, axes = _grid(len(by_environment), groups, _columns(by_environment), height=3.6)
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for group in members:
-            _plot_curve(axis, group, statistics.metric_curve(group, column))
+            _plot_curve(axis, group, statistics.metric_curve(group, SPEED))
         _label(axis, environment, "environment steps per second")
         _step_axis(axis)
         _log_axis(axis)
     _legend(figure, groups)
-    figure.suptitle("Speed of training: median over seeds, lowest to highest shaded")
+    _headline(figure, "Speed of training: median over seeds, lowest to highest shaded")
     return figure
 
 
 def solver_health(groups: Sequence[Group]) -> Figure | None:
-    """What the solver of the hypergradient reported by step, an axis per quantity."""
+    """What the solver of the hypergradient reported by step, an axis per quantity that is not 0."""
     panels: dict[tuple[str, str], list[Group]] = {}
     for environment, members in _by_environment(groups).items():
         for column in _solver_columns(members):
@@ -191,29 +198,32 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
             panels[environment, column] = with_it
     if not panels:
         return None
-    figure, axes = _grid(len(panels), columns=2, height=3.1)
+    shown = [group for group in groups if any(group in members for members in panels.values())]
+    figure, axes = _grid(len(panels), shown, columns=2, height=3.1)
+    environments = {environment for environment, _ in panels}
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
         for group in members:
             _plot_curve(axis, group, statistics.metric_curve(group, column))
-        _solver_axis(axis, column.removeprefix("solver/"), environment)
-    shown = [group for group in groups if any(group in members for members in panels.values())]
+        below = f"\n{environment}" if len(environments) > 1 else ""
+        _solver_axis(axis, column.removeprefix("solver/"), below)
+        if not any(group.evaluated for group in members):  # as in tabular analyses
+            axis.set_xlabel("training steps")
     _legend(figure, shown)
-    figure.suptitle("Solver of the hypergradient: median over seeds, lowest to highest shaded")
+    _headline(figure, "Solver of the hypergradient: median over seeds, lowest to highest shaded")
     return figure
 
 
 def _solver_columns(groups: Sequence[Group]) -> list[str]:
-    """Those of the groups, the known ones first and in the order of their labels."""
+    """Those that are not 0 throughout, the known ones first and in the order of their labels."""
     rows = [row for group in groups for run in group.runs for row in run.metrics]
-    found = {name for row in rows for name in row if name.startswith("solver/")}
+    found = {name for row in rows for name in row if name.startswith("solver/") and row[name]}
     known = [f"solver/{name}" for name in SOLVER_LABELS]
     return [name for name in known if name in found] + sorted(found - set(known))
 
 
-def _solver_axis(axis: Axes, name: str, environment: str) -> None:
+def _solver_axis(axis: Axes, name: str, below: str) -> None:
     label = SOLVER_LABELS.get(name, name.replace("_", " "))
-    _label(axis, label, "share" if label.startswith("share") else name.replace("_", " "))
-    axis.set_title(_wrap(environment, 30), loc="right", fontsize=9.5, color="#555555")
+    _label(axis, label + below, "share" if label.startswith("share") else name.replace("_", " "))
     _step_axis(axis)
     if label.startswith("share"):
         axis.set_ylim(-0.05, 1.05)
@@ -239,12 +249,20 @@ def _by_environment(groups: Sequence[Group]) -> dict[str, list[Group]]:
     return by_environment
 
 
-def _grid(count: int, columns: int, height: float = 4.0) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes, `height` inches each; a single one is wide and higher."""
+def _columns(by_environment: Mapping[str, Sequence[Group]]) -> int:
+    """Axes beside one another; those with many lines are to be wide."""
+    return 1 if max(map(len, by_environment.values())) > MANY_LINES else 2
+
+
+def _grid(
+    count: int, legend: Sequence[Group], columns: int, height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes, `height` inches each, and room for a legend of the groups."""
     columns = min(columns, count)
     rows = -(-count // columns)
     height = height if columns > 1 else max(height, 4.6)
-    figure = Figure(figsize=(WIDTH, 0.9 + rows * height), layout="constrained")
+    lines = sum(_wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in legend)
+    figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
@@ -256,7 +274,8 @@ def _plot_curve(axis: Axes, group: Group, curve: Curve, marker: str | None = Non
     color, style = style_of(group)
     if curve.low is not None:
         axis.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
-    axis.plot(curve.x, curve.middle, color=color, linestyle=style, linewidth=2,
+    width = 2 if len(curve.x) < 150 else 1.3
+    axis.plot(curve.x, curve.middle, color=color, linestyle=style, linewidth=width,
               marker=marker or _marker(curve.x), markersize=5)  # fmt: skip
 
 
@@ -265,10 +284,9 @@ def _marker(x: Sequence[float]) -> str:
     return "o" if len(x) == 1 else ""
 
 
-def _label(
-    axis: Axes, title: str, y: str, x: str = "environment steps", chars: int = TITLE_CHARS
-) -> None:
-    axis.set(title=_wrap(title, chars), xlabel=x, ylabel=y)
+def _label(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
+    axis.set(title=_wrap(title, TITLE_CHARS), xlabel=x, ylabel=y)
+    axis.yaxis.set_major_formatter(PLAIN)
 
 
 def _step_axis(axis: Axes) -> None:
@@ -280,6 +298,19 @@ def _log_axis(axis: Axes) -> None:
     values = np.concatenate([line.get_ydata() for line in axis.lines] or [np.zeros(0)])
     if (values > 0).any():
         axis.set_yscale("log", nonpositive="mask")
+        low, high = axis.get_ylim()
+        subs = (1, 2, 5) if high < 100 * low else (1,)
+        axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+        axis.yaxis.set_major_formatter(FuncFormatter(_power))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _power(x: float, _) -> str:
+    """0.01, 100 or 1e6."""
+    if 1e-3 <= x < 1e5:
+        return f"{x:,.10g}"
+    mantissa, _, exponent = f"{x:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ()) -> None:
@@ -292,5 +323,11 @@ def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ())
     figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
 
 
+def _headline(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.01, horizontalalignment="left")
+
+
 def _wrap(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width))
+    """Keeps the line breaks there are."""
+    lines = [textwrap.wrap(line, width, break_on_hyphens=False) for line in text.split("\n")]
+    return "\n".join(line for part in lines for line in part)

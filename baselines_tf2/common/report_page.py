@@ -1,6 +1,7 @@
 """The page of a report: one HTML file that needs nothing beside it."""
 
 import base64
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -14,7 +15,10 @@ from baselines_tf2.common.report_figures import number, span, style_of
 from baselines_tf2.common.report_runs import Group, Run, differing, settings_of, show
 
 MAX_ROWS = 200  # of a table of results
-COLUMNS_AT_ONCE = 5  # groups beside one another in the table of differences
+MAX_COLUMNS = 10  # settings beside one another
+COLUMNS_AT_ONCE = 5  # groups or experiments beside one another
+MAX_NAMED = 4  # groups in a note
+FEW_SEEDS = 5
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-serif; color: #1a1a1a;
@@ -22,6 +26,7 @@ body { font: 16px/1.5 "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-se
 h1 { font-size: 30px; margin: 8px 0 4px; }
 h2 { font-size: 22px; margin: 44px 0 10px; border-bottom: 2px solid #ddd; padding-bottom: 4px; }
 h3 { font-size: 17px; margin: 26px 0 8px; overflow-wrap: anywhere; }
+h4 { font-size: 15px; margin: 18px 0 4px; overflow-wrap: anywhere; }
 p, li { max-width: 900px; }
 p.lead { color: #444; margin: 0 0 18px; }
 ul { padding-left: 22px; }
@@ -32,13 +37,16 @@ table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabula
   margin: 10px 0 18px; }
 th, td { padding: 5px 10px; border-bottom: 1px solid #e2e2e2; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
+th { overflow-wrap: normal; }
+table.fixed th { overflow-wrap: anywhere; }
 thead th { border-bottom: 2px solid #999; vertical-align: bottom; line-height: 1.3; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 table.wide { width: 100%; }
 table.fixed { table-layout: fixed; width: 100%; }
-.name { min-width: 210px; }
+.k { white-space: nowrap; }
+.name { min-width: 220px; padding-left: 34px; text-indent: -34px; }
 .swatch { display: inline-block; width: 26px; border-top: 4px; vertical-align: 4px;
-  margin-right: 8px; }
+  margin-right: 8px; text-indent: 0; }
 .columns { columns: 3 300px; column-gap: 28px; font-size: 13px; line-height: 1.35; }
 .columns div { display: flex; justify-content: space-between; gap: 12px; padding: 3px 0;
   border-bottom: 1px solid #ececec; break-inside: avoid; }
@@ -50,7 +58,7 @@ figure.own img { max-width: 760px; width: 100%; }
 figcaption { color: #444; font-size: 14.5px; margin-top: 6px; max-width: 900px; }
 @page { size: A4; margin: 12mm; }
 @media print { body { padding: 0; font-size: 12px; max-width: none; } h2 { break-after: avoid; }
-  table { font-size: 10.5px; } tr, .notes { break-inside: avoid; } .name { min-width: 130px; } }
+  table { font-size: 10.5px; } tr, .notes { break-inside: avoid; } .name { min-width: 140px; } }
 """
 
 
@@ -59,7 +67,6 @@ class Section(NamedTuple):
 
     title: str
     caption: str
-    alt: str
     png: bytes
 
 
@@ -100,21 +107,29 @@ def _count(n: int, word: str) -> str:
 def _notes(groups: Sequence[Group], left_out: Mapping[str, Sequence[Path]]) -> str:
     """What a reader must know before the numbers."""
     notes = [f"Left out, {why}: {_list(folders)}." for why, folders in left_out.items() if folders]
-    single = [g.name for g in groups if len(g.evaluated) == 1]
-    if single:
+    if single := [g.name for g in groups if len(g.evaluated) == 1]:
         notes.append(
             "One seed only, which shows nothing of the spread between seeds, so there is no "
-            f"interval: {_list(single, '; ')}."
+            f"interval: {_some(single, len(groups))}."
         )
-    few = [g.name for g in groups if 1 < len(g.evaluated) < 5]
-    if few:
+    if few := [g.name for g in groups if 1 < len(g.evaluated) < FEW_SEEDS]:
         notes.append(
-            "Fewer than five seeds: the bootstrap cannot go beyond the seeds it has, and the "
-            f"interval is rather too narrow: {_list(few, '; ')}."
+            f"Fewer than {FEW_SEEDS} seeds: the bootstrap cannot go beyond the seeds it has, and "
+            f"the interval is rather too narrow: {_some(few, len(groups))}."
         )
-    notes += [note for group in groups if (note := _unfinished(group))]
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<div class="notes"><p>Please note</p><ul>{items}</ul></div>' if notes else ""
+    items = [f"<li>{escape(note)}</li>" for note in notes]
+    if unfinished := [escape(note) for group in groups if (note := _unfinished(group))]:
+        inner = "".join(f"<li>{note}</li>" for note in unfinished)
+        items.append(f"<li>Still running or cut short, shown as far as it is:<ul>{inner}</ul></li>")
+    return f'<div class="notes"><p>Please note</p><ul>{"".join(items)}</ul></div>' * bool(items)
+
+
+def _some(names: Sequence[str], groups: int) -> str:
+    """The summary counts the seeds of each: many need not be named here."""
+    if len(names) == groups:
+        return "every group"
+    more = len(names) - MAX_NAMED
+    return _list([*names[:MAX_NAMED], *[f"and {more} more"] * (more > 0)], "; ")
 
 
 def _list(items: Iterable[object], separator: str = ", ") -> str:
@@ -128,7 +143,7 @@ def _unfinished(group: Group) -> str:
     parts += [f"seed {seed} has no evaluation yet" for seed in missing]
     if not parts:
         return ""
-    return f"Still running or cut short, shown as far as it is: {group.name}: {_list(parts)}."
+    return f"{group.name}: {_list(parts)}"
 
 
 def _swatch(group: Group) -> str:
@@ -137,7 +152,12 @@ def _swatch(group: Group) -> str:
 
 
 def _name(group: Group) -> str:
-    return f"{_swatch(group)}{escape(group.name)}"
+    return f'<div class="name">{_swatch(group)}{escape(group.name)}</div>'
+
+
+def _breakable(path: str) -> str:
+    """Escaped, and allowed to break after underscores and dots."""
+    return escape(path).replace("_", "_<wbr>").replace(".", ".<wbr>")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: int, kind: str) -> str:
@@ -156,7 +176,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: int, k
 
 def _summary(groups: Sequence[Group]) -> str:
     header = [
-        '<div class="name">experiment, backend</div>', "seeds", "steps reached",
+        "experiment, backend", "seeds", "steps reached",
         "final return:<br>IQM [95% interval]", "final return:<br>mean over seeds",
         "last evaluation:<br>10% / 50% / 90%", "steps per<br>second",
     ]  # fmt: skip
@@ -171,11 +191,23 @@ def _summary_row(group: Group) -> list[str]:
         mean = number(float(np.mean(scores)))
         percentiles = _list(map(number, statistics.last_percentiles(group)), " / ")
     speed = statistics.median_speed(group)
-    seeds = _list(run.seed for run in group.runs)
     return [
-        _name(group), escape(seeds), _reached(group), final, mean, percentiles,
-        "–" if speed is None else number(speed),
+        _name(group), _seeds([run.seed for run in group.runs]), _reached(group), final, mean,
+        percentiles, "–" if speed is None else number(speed),
     ]  # fmt: skip
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """How many, and which: "4 (0–2, 7)"."""
+    spans: list[list[int]] = []
+    for seed in seeds:
+        if spans and seed == spans[-1][1] + 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    texts = [f"{low}–{high}" if low < high else f"{low}" for low, high in spans]
+    words = f"({_list(texts)})".split(" ")
+    return f"{len(seeds)}&nbsp;" + _list((f'<span class="k">{word}</span>' for word in words), " ")
 
 
 def _reached(group: Group) -> str:
@@ -196,8 +228,8 @@ def _method(groups: Sequence[Group]) -> str:
         "the mean), with the 95% interval of rliable's stratified bootstrap over seeds "
         f"({statistics.FINAL_REPS:,} resamples; {statistics.CURVE_REPS:,} for each curve, point by "
         "point). Percentiles are of the episodes of every seed's last evaluation. Steps per second "
-        "is the median over all rows of the log, evaluations not counted. Curves over seeds are "
-        "drawn at the steps that all seeds of the group have: they end where the shortest run "
+        "is the median over the rows of the log in which something was trained. Curves over seeds "
+        "are drawn at the steps that all seeds of the group have: they end where the shortest run "
         "ends, and nothing is interpolated.</p>"
     )
 
@@ -205,7 +237,7 @@ def _method(groups: Sequence[Group]) -> str:
 def _figure_section(section: Section) -> str:
     return (
         f"<h2>{escape(section.title)}</h2>\n"
-        f"<figure>{_image(section.png, section.alt)}"
+        f"<figure>{_image(section.png, f'{section.title}: {section.caption}')}"
         f"<figcaption>{escape(section.caption)}</figcaption></figure>"
     )
 
@@ -220,7 +252,7 @@ def _results(groups: Sequence[Group]) -> list[str]:
     runs = [(group, run) for group in groups for run in group.runs if run.results]
     parts = ["<h2>Results of analyses and sweeps</h2>"] if runs else []
     for group, run in runs:
-        parts.append(f"<h3>{_name(group)}, seed {run.seed}</h3>")
+        parts.append(f"<h3>{_swatch(group)}{escape(group.name)}, seed {run.seed}</h3>")
         for path, png in run_pictures(run):
             alt = f"{path.stem} as drawn by the run"
             parts.append(f'<figure class="own">{_image(png, alt)}</figure>')
@@ -236,7 +268,7 @@ def run_pictures(run: Run) -> list[tuple[Path, bytes]]:
 
 
 def _results_table(run: Run) -> str:
-    """Means over the column `seed`: what is left of it tells rows apart, what is right was found."""
+    """Means over the column `seed`: those left of it tell rows apart, those right were found."""
     columns = [name for name in run.results[0] if any(row[name] for row in run.results)]
     if "seed" not in columns:
         rows, header, numeric = [list(row.values()) for row in run.results], columns, len(columns)
@@ -311,17 +343,57 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 
 def _differences(groups: Sequence[Group], paths: Sequence[str]) -> str:
-    """A row per setting, a column per group; many groups in several tables."""
+    """First between experiments, then within each that has several groups."""
     if not paths:
-        return "<p>Nothing but how the settings were given.</p>"
+        return "<p>Nothing that config.json tells.</p>"
+    experiments = defaultdict(list)
+    for group in groups:
+        experiments[f"{group.config['exp']}, {group.config['backend']}"].append(group)
+    parts = []
+    if len(experiments) > 1:
+        parts.append(_across(experiments, [p for p in paths if p not in ("exp", "backend")]))
+    for name, members in experiments.items():
+        if len(members) > 1:
+            parts += [f"<h4>Within {escape(name)}</h4>" * (len(experiments) > 1), _within(members)]
+    return "\n".join(parts) + "<p>A dash: none, empty, or a setting this experiment lacks.</p>"
+
+
+def _across(experiments: Mapping[str, Sequence[Group]], paths: Sequence[str]) -> str:
+    """A row per setting, a column per experiment with the values in its groups."""
     tables = []
-    for start in range(0, len(groups), COLUMNS_AT_ONCE):
-        members = groups[start : start + COLUMNS_AT_ONCE]
-        leaves = [settings_of(group.config) for group in members]
-        rows = [[escape(p), *(escape(show(one.get(p))) for one in leaves)] for p in paths]
-        header = ["setting", *map(_name, members)]
+    for names in _chunks(list(experiments), COLUMNS_AT_ONCE):
+        leaves = [[settings_of(group.config) for group in experiments[name]] for name in names]
+        rows = [
+            [_breakable(path), *(escape(_values(path, members)) for members in leaves)]
+            for path in paths
+        ]
+        header = ["setting", *map(_breakable, names)]
         tables.append(_table(header, rows, len(header), "fixed"))
-    return "\n".join(tables) + "<p>A dash: none, empty, or a setting this experiment lacks.</p>"
+    return "\n".join(tables)
+
+
+def _values(path: str, leaves: Sequence[Mapping[str, object]]) -> str:
+    return _list(dict.fromkeys(show(one.get(path)) for one in leaves), " or ")
+
+
+def _within(groups: Sequence[Group]) -> str:
+    """A row per group, a column per setting in which they differ."""
+    tables = []
+    for paths in _chunks(differing([group.config for group in groups]), MAX_COLUMNS):
+        rows = []
+        for group in groups:
+            own = settings_of(group.config)
+            cells = (escape(show(own.get(path))) for path in paths)
+            rows.append([_name(group), *(cell.replace("_", "_<wbr>") for cell in cells)])
+        tables.append(_table(["group", *map(_breakable, paths)], rows, len(paths) + 1, "wide"))
+    return "\n".join(tables)
+
+
+def _chunks(items: Sequence, most: int) -> list[Sequence]:
+    """Parts of about equal length, at most `most` each."""
+    count = -(-len(items) // most)
+    ends = [i * len(items) // count for i in range(count + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _folders(groups: Sequence[Group]) -> str:

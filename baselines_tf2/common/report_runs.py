@@ -18,6 +18,7 @@ from envs.errors import ConfigError
 Row = dict[str, float]
 # What a configuration need not share: the seed, and `set`, which the settings already hold.
 NOT_COMPARED = ("seed", "set")
+MAX_VALUE = 30  # characters of a setting's value in a name
 MAX_IN_NAME = 3  # settings that tell groups of one experiment apart by name
 
 
@@ -110,13 +111,17 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
             raise ConfigError(
                 f"--runs={pattern} matches nothing: name run folders or their parents"
             )
-        configs = [path for match in matches for path in Path(match).rglob("config.json")]
+        configs = [path for match in matches for path in _configs(Path(match))]
         if not configs:
             raise ConfigError(f"--runs={pattern} matches no run: none of it holds a config.json")
         folders |= {path.parent.resolve(): path.parent for path in sorted(configs)}
     if not folders:
         raise ConfigError("name the runs to report on with --runs=GLOB")
     return sorted(folders.values())
+
+
+def _configs(match: Path) -> list[Path]:
+    return [match] if match.name == "config.json" else list(match.rglob("config.json"))
 
 
 def read_run(folder: Path) -> Run:
@@ -133,10 +138,12 @@ def read_run(folder: Path) -> Run:
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_json(path)
-    kinds = {"exp": str, "backend": str, "seed": int, "settings": dict}
-    for name, kind in kinds.items():
+    for name, kind in {"exp": str, "backend": str, "seed": int, "settings": dict}.items():
         if not isinstance(config, dict) or not isinstance(config.get(name), kind):
             raise ConfigError(f"{path} is damaged or no run's: its '{name}' is missing or wrong")
+    for name in ("env", "train"):
+        if not isinstance(config["settings"].get(name, {}), dict):
+            raise ConfigError(f"{path} is damaged: its settings' '{name}' is wrong")
     return config
 
 
@@ -147,10 +154,13 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     try:
         whole, _, _ = path.read_text().rpartition("\n")  # without a line that is being written
         header, *lines = csv.reader(whole.split("\n"), strict=True)
-        rows = [dict(zip(header, line, strict=True)) for line in lines]
     except (ValueError, csv.Error) as error:
         raise ConfigError(f"{path} is damaged: {error}") from None
-    return tuple(header), rows
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            message = f"has {len(line)} cells where the header has {len(header)}"
+            raise ConfigError(f"{path}, line {number} {message}")
+    return tuple(header), [dict(zip(header, line, strict=True)) for line in lines]
 
 
 def _read_numbers(path: Path, required: Iterable[str]) -> tuple[tuple[str, ...], list[Row]]:
@@ -218,7 +228,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's leaves: settings by their own paths, the rest as `versions.numpy`."""
     rest = {k: v for k, v in config.items() if k not in (*NOT_COMPARED, "settings")}
-    return flatten(rest) | flatten(config["settings"])
+    leaves = flatten(rest) | flatten(config["settings"])
+    if leaves.get("env.backend") == config["backend"]:
+        del leaves["env.backend"]
+    return leaves
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -259,5 +272,14 @@ def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
         usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
         paths = [path for path in paths if show(own.get(path)) != usual[path]]
     more = len(paths) - MAX_IN_NAME
-    texts = [f"{path.rpartition('.')[2]}={show(own.get(path))}" for path in paths[:MAX_IN_NAME]]
+    shown = [(_inner(path), show(own.get(path))) for path in paths[:MAX_IN_NAME]]
+    texts = [
+        f"{name}={value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + '…'}"
+        for name, value in shown
+    ]
     return ", ".join(texts + [f"{more} more"] * (more > 0))
+
+
+def _inner(path: str) -> str:
+    """solver.name of agent.solver.name."""
+    return path.partition(".")[2] or path

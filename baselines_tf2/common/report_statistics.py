@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from baselines_tf2.common.report_runs import Group, Run
 from envs.errors import ConfigError
@@ -13,6 +12,7 @@ from envs.errors import ConfigError
 LAST = 10  # evaluations that make a final return
 FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
 PERCENTILES = (10, 50, 90)
+SPEED = "time/steps_per_second"
 
 
 class Curve(NamedTuple):
@@ -30,7 +30,8 @@ def iqm(scores: np.ndarray) -> np.ndarray:
     For each point rliable's `aggregate_iqm`, of all points at once. It leaves out a whole number
     of seeds at either end: none of fewer than four, where it is the mean.
     """
-    return stats.trim_mean(scores, 0.25, axis=0)
+    cut = len(scores) // 4
+    return np.sort(scores, axis=0)[cut : len(scores) - cut].mean(axis=0)
 
 
 def iqm_interval(scores: np.ndarray, reps: int) -> np.ndarray | None:
@@ -159,6 +160,11 @@ def metric_curve(group: Group, column: str) -> Curve:
 
 
 def median_speed(group: Group) -> float | None:
-    """Median over rows and seeds of the environment steps per second; None if none were logged."""
-    speeds = [x for run in group.runs for x in run.series("time/steps_per_second").values()]
+    """Median over rows and seeds of the environment steps per second; None if none were logged.
+
+    Of the rows in which something was trained, if there are any: random steps cost nothing.
+    """
+    rows = [row for run in group.runs for row in run.metrics if SPEED in row]
+    training = [row for row in rows if any(name.startswith("train/") for name in row)]
+    speeds = [row[SPEED] for row in training or rows]
     return float(np.median(speeds)) if speeds else None

@@ -24,6 +24,11 @@ def check_steps(settings: Any) -> None:
             f"agent.random_steps={random_steps} leaves nothing to train on in {steps} steps: "
             f"add --set=agent.random_steps={steps // 10}, or train for longer"
         )
+    if settings.agent.replay_size < settings.agent.cycle_steps:
+        raise ConfigError(
+            f"agent.replay_size={settings.agent.replay_size} does not hold one cycle of "
+            f"agent.cycle_steps={settings.agent.cycle_steps}"
+        )
     if LOG_INTERVAL % settings.agent.cycle_steps:
         raise ConfigError(
             f"agent.cycle_steps must divide {LOG_INTERVAL}, the steps between rows of the log, and "

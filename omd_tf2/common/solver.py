@@ -28,9 +28,6 @@ class SolverConfig:
 
     def __post_init__(self):
         check_types(self)
-        stop = self.stop_at_negative_curvature
-        if not isinstance(stop, bool | None):
-            raise ConfigError(f"stop_at_negative_curvature must be of type bool, not {stop!r}")
         try:
             known = solver_options(self.name)
             for option in self.options():

@@ -24,6 +24,7 @@ class HalfCheetahConfig:
     inner_steps: int = 1  # critic steps per model step
     inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
     model_hidden_dim: int = 256  # 64: misspecified
+    residual_model: bool = False  # predicts the change of the observation in place of the next one
     hidden_dim: int = 256  # of actor and critics
     model_lr: float = 3e-4
     critic_lr: float = 3e-4

@@ -45,7 +45,7 @@ def prepare(settings: Settings, seed: int) -> Callable:
 
 def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
-        config = HalfCheetahConfig(agent=agent)
+        config = HalfCheetahConfig(agent=agent, residual_model=preset == "default")
         return Settings(EnvSpec(task, backend), config, TrainConfig(1_000_000, 5_000, 10))
 
     return settings

@@ -14,21 +14,27 @@ LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 Critics = tuple[Layers, Layers]
 
 
-def predict(model: Layers, obs0: tf.Tensor, actions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The model's rewards [B] and next observations [B, O]."""
+def predict(
+    model: Layers, obs0: tf.Tensor, actions: tf.Tensor, residual: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The model's rewards [B] and next observations [B, O].
+
+    residual: what the network gives is the change of the observation.
+    """
     out = mlp(model, tf.concat([obs0, actions], -1))
-    return out[:, -1], out[:, :-1]
+    obs1 = out[:, :-1]
+    return out[:, -1], obs0 + obs1 if residual else obs1
 
 
-def in_model(model: Layers, real: Transition) -> Transition:
+def in_model(model: Layers, real: Transition, residual: bool = False) -> Transition:
     """The same transitions as the model has them; terminals are the real ones."""
-    rewards, obs1 = predict(model, real.obs0, real.actions)
+    rewards, obs1 = predict(model, real.obs0, real.actions, residual)
     return real._replace(rewards=rewards, obs1=obs1)
 
 
-def model_loss(model: Layers, real: Transition) -> tf.Tensor:
+def model_loss(model: Layers, real: Transition, residual: bool = False) -> tf.Tensor:
     """MLE: squared errors of next observation (summed over dimensions) and reward, averaged."""
-    rewards, obs1 = predict(model, real.obs0, real.actions)
+    rewards, obs1 = predict(model, real.obs0, real.actions, residual)
     errors = tf.reduce_sum(tf.square(obs1 - real.obs1), -1) + tf.square(rewards - real.rewards)
     return tf.reduce_mean(errors)
 

@@ -109,10 +109,12 @@ def update(
     `metric_names` names.
     """
     if config.agent == "mle":
-        prediction_loss, gradient = loss_and_gradient(model_loss, state.model, real)
+        prediction_loss, gradient = loss_and_gradient(
+            model_loss, state.model, real, config.residual_model
+        )
         state = _move_model(state, gradient, config)
     else:
-        prediction_loss = model_loss(state.model, real)
+        prediction_loss = model_loss(state.model, real, config.residual_model)
     state, inner_steps = critic_steps(state, real, noise.critic, config)
     state, actor_cost, entropy = actor_step(state, real.obs0, noise.actor, config)
     metrics = Metrics(
@@ -130,14 +132,20 @@ def update(
 
 
 def model_critic_loss(
-    critics: Critics, model: Layers, state: State, real: Transition, noise: tf.Tensor, gamma: float
+    critics: Critics,
+    model: Layers,
+    state: State,
+    real: Transition,
+    noise: tf.Tensor,
+    gamma: float,
+    residual: bool = False,
 ) -> tf.Tensor:
     """The inner loss: the critic loss on the model's transitions, of critics and model alone.
 
     The target critics, actor and temperature are the state's and held constant: as in the original
     the target's own dependence on the critics is no part of f.
     """
-    batch = in_model(model, real)
+    batch = in_model(model, real, residual)
     targets = critic_targets(state.target, state.actor, state.log_temperature, batch, noise, gamma)
     return critic_loss(critics, batch, targets)
 
@@ -177,9 +185,18 @@ def _critic_steps_to_tolerance(state, real, noise, config):
 
 
 def _critic_gradient(state, real, noise, config):
-    return gradient_of(model_critic_loss)(
-        state.critics, state.model, state, real, noise, config.gamma
-    )
+    return _inner_optimality(state, real, noise, config)(state.critics, state.model)
+
+
+def _inner_optimality(state, real, noise, config):
+    """f(critics, model), all else held."""
+
+    def loss(critics, model):
+        return model_critic_loss(
+            critics, model, state, real, noise, config.gamma, config.residual_model
+        )
+
+    return gradient_of(loss)
 
 
 def _critic_step(state, gradient, config):
@@ -234,13 +251,9 @@ def model_gradient(
     f is the gradient of `model_critic_loss` in the critics, at the state's critics and target.
     """
     outer_loss, residuals, cotangent = outer_gradient(state, real, noise, config)
-
-    def optimality_fn(critics, model):
-        return gradient_of(model_critic_loss)(critics, model, state, real, noise, config.gamma)
-
     gradient, health = hypergradient(
         config.solver,
-        optimality_fn,
+        _inner_optimality(state, real, noise, config),
         state.critics,
         state.model,
         cotangent,

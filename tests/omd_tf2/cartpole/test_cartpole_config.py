@@ -47,7 +47,9 @@ BAD = [
         for name in ("hard", "no_double", "prob_model", "no_learn_reward", "no_warm", "warm_opt")
         for value in (1, "true", None)
     ),
+    *((name, value) for name in ("gamma", "lr", "inner_tol") for value in ("1", None, True)),
     *(("agent", value) for value in ("sac", "", None)),
+    *(("solver", value) for value in ("cg", None)),
 ]
 
 

@@ -8,9 +8,11 @@ from envs.errors import ConfigError
 from omd_tf2.common.experiment import check_steps
 
 
-def settings(num_timesteps=1000, random_steps=100, cycle_steps=1):
+def settings(num_timesteps=1000, random_steps=100, cycle_steps=1, replay_size=5000):
     return SimpleNamespace(
-        agent=SimpleNamespace(random_steps=random_steps, cycle_steps=cycle_steps),
+        agent=SimpleNamespace(
+            random_steps=random_steps, cycle_steps=cycle_steps, replay_size=replay_size
+        ),
         train=SimpleNamespace(num_timesteps=num_timesteps),
     )
 
@@ -29,6 +31,7 @@ def test_cycles_that_fill_a_row_are_taken(cycle_steps):
         ),
         ({"num_timesteps": 99}, "leaves nothing to train on in 99 steps"),
         ({"cycle_steps": 3}, "agent.cycle_steps must divide 1000, .* and is 3"),
+        ({"cycle_steps": 10, "replay_size": 9}, "replay_size=9 does not hold one cycle of .*=10"),
         ({"cycle_steps": 2000}, "agent.cycle_steps must divide 1000, .* and is 2000"),
     ],
 )

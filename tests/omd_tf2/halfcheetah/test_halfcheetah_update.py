@@ -196,6 +196,20 @@ def test_a_step_of_mle_moves_the_model_first():
     assert not any(name.startswith("solver/") for name in metrics)
 
 
+@pytest.mark.parametrize("options", [{"agent": "mle"}, {"agent": "omd"}, {"inner_tol": 1e-9}])
+def test_a_residual_model_is_the_plain_one_with_the_identity_added(options):
+    """For a linear model the option is a shift of its kernel, and moves alike under Adam."""
+    state = make_state(Draw(2), hidden=())
+    ((kernel, bias),) = state.model
+    identity = tf.eye(O + A, O + 1, dtype=kernel.dtype) * ([1.0] * O + [0.0])
+    plain = state._replace(model=((kernel + identity, bias),))
+    got, metrics = update(state, BATCH, NOISE, config(residual_model=True, **options))
+    expected, plain_metrics = update(plain, BATCH, NOISE, config(**options))
+    ((kernel, bias),) = got.model
+    assert_same(got._replace(model=((kernel + identity, bias),)), expected, atol=1e-11)
+    np.testing.assert_allclose(metrics, plain_metrics, rtol=1e-11, atol=1e-11)
+
+
 def test_every_network_and_optimiser_moves():
     for agent in ("omd", "mle"):
         after, _ = update(STATE, BATCH, NOISE, config(agent=agent))

@@ -91,6 +91,15 @@ def test_model_loss_by_hand():
     assert float(model_loss(model, batch)) == 5.0
 
 
+def test_a_residual_model_predicts_the_observations_change():
+    # Change 1 and reward 3 throughout: obs1 = 1 + 1 and 2 + 1 against the real 3 and 4, rewards
+    # against 1 and 10: (1 + 4 + 1 + 49) / 2.
+    model, batch = constant(2, 1.0, 3.0), toy()
+    np.testing.assert_array_equal(in_model(model, batch, residual=True).obs1, [[2.0], [3.0]])
+    np.testing.assert_array_equal(in_model(model, batch, residual=True).rewards, [3.0, 3.0])
+    assert float(model_loss(model, batch, residual=True)) == 27.5
+
+
 def test_the_policys_log_std_is_clipped():
     mean, std = gaussian(constant(1, 0.5, -7.0, 5.0, -20.0), const([[1.0]]))
     np.testing.assert_array_equal(mean, [[0.5, -7.0]])

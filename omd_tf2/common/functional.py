@@ -119,4 +119,5 @@ def loss_and_gradient(loss_fn: Callable, parameters: tuple, *args) -> tuple:
         tape.watch(parameters)
         out = loss_fn(parameters, *args)
     loss = out[0] if isinstance(out, tuple) else out
-    return out, tape.gradient(loss, parameters)
+    zero = tf.UnconnectedGradients.ZERO
+    return out, tape.gradient(loss, parameters, unconnected_gradients=zero)

@@ -67,7 +67,8 @@ class SolverConfig:
         options = self.options()
         if self.name == "gauss_newton":
             options |= problem()._asdict() | {"independent_heads": True}
-        return guarded(get_solver(self.name, **options), self.on_failure)
+        solve = get_solver(self.name, **options)
+        return solve if self.name == "identity" else guarded(solve, self.on_failure)
 
 
 class LeastSquares(NamedTuple):

@@ -8,7 +8,8 @@ from baselines_tf2.common.evaluate import evaluate, run_episode, summarise
 from baselines_tf2.common.experiment import make_settings, write_config
 from baselines_tf2.common.plots import read_table
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.ddpg.experiments import EXPERIMENTS, Judge, load_run
+from baselines_tf2.common.training import Judge
+from baselines_tf2.ddpg.experiments import EXPERIMENTS, load_run
 from envs import ConfigError
 from tests.toys import Corridor, Robots
 
@@ -28,6 +29,11 @@ class Silent:
 
 def settings(name, *overrides):
     return make_settings(EXPERIMENTS[name], "default", None, [*QUICK, *overrides])
+
+
+def make_judge(*args):
+    chosen = settings(*args)
+    return Judge(chosen.env, chosen.train, seed=0)
 
 
 def half(obs):
@@ -68,7 +74,7 @@ def test_summary_by_hand():
 
 
 def test_the_judge_tells_robots_inside_from_those_outside():
-    judge = Judge(settings("diffcritic_pendulum"), seed=0)
+    judge = make_judge("diffcritic_pendulum")
     episodes = [
         Episode(r, 9, {"mass": m}) for r, m in ((1.0, 0.25), (3.0, 0.5), (5.0, 1.5), (9.0, 2))
     ]
@@ -78,13 +84,13 @@ def test_the_judge_tells_robots_inside_from_those_outside():
 
 
 def test_the_judges_grid_follows_the_ensemble_that_was_set():
-    judge = Judge(settings("ddpg_ensemble_pendulum", "env.ensemble=mass:20,1,18,22"), seed=0)
+    judge = make_judge("ddpg_ensemble_pendulum", "env.ensemble=mass:20,1,18,22")
     masses = [episode.physics["mass"] for episode in judge.episodes(lambda obs: 0 * obs[:, :1])]
     assert min(masses) == 9 and max(masses) == 33
 
 
 def test_evaluations_are_due_each_interval_and_at_the_end():
-    judge = Judge(settings("ddpg_pendulum", "train.eval_interval=100"), seed=0)
+    judge = make_judge("ddpg_pendulum", "train.eval_interval=100")
     assert [judge.due(step) for step in (40, 80, 120, 160, 210, 300)] == [0, 0, 1, 0, 1, 1]
 
 

@@ -13,7 +13,7 @@ from omd_tf2.cartpole.agent import Agent
 from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
 from omd_tf2.cartpole.update import metric_names
 from omd_tf2.common.functional import mlp
-from tests.omd_tf2.halfcheetah.small import assert_same, flat
+from tests.omd_tf2.small import assert_same, flat
 
 O, A, B = 3, 3, 4
 DRAWS = 20_000

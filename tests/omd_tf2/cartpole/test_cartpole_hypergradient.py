@@ -16,7 +16,7 @@ from omd_tf2.common.functional import loss_and_gradient
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.implicit import gradient_of
 from tests.omd_tf2.cartpole.small import A, O, like, make_batch, make_config, make_state, slope
-from tests.omd_tf2.halfcheetah.small import Draw, assert_same, flat, jacobian
+from tests.omd_tf2.small import Draw, assert_same, flat, jacobian
 
 OPTIONS = ("hard", "no_double", "prob_model", "no_learn_reward")
 MANY = 24  # transitions: more than a linear critic's 8 weights

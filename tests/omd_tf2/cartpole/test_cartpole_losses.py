@@ -20,7 +20,7 @@ from omd_tf2.cartpole.update import model_critic_loss
 from omd_tf2.common.functional import loss_and_gradient
 from omd_tf2.common.transition import Transition
 from tests.omd_tf2.cartpole.small import A, B, O, like, make_batch, make_config, make_state, slope
-from tests.omd_tf2.halfcheetah.small import Draw, assert_same, flat
+from tests.omd_tf2.small import Draw, assert_same, flat
 
 # obs' = obs + (10, 0) for action 0, obs + (0, 20) for action 1; then + (1, 0).
 # reward = obs0[0] - 1 for action 0, obs0[0] + 5 for action 1.

@@ -30,7 +30,7 @@ from omd_tf2.common.functional import adam_init, adam_step, loss_and_gradient, m
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.implicit import SolveError
 from tests.omd_tf2.cartpole.small import A, B, K, O, make_batch, make_config, make_state
-from tests.omd_tf2.halfcheetah.small import Draw, assert_same, flat
+from tests.omd_tf2.small import Draw, assert_same, flat
 
 
 def problem(agent="omd", **options):

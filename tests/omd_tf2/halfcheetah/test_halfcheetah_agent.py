@@ -12,7 +12,8 @@ from omd_tf2.halfcheetah.agent import Agent
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import gaussian
 from omd_tf2.halfcheetah.update import metric_names
-from tests.omd_tf2.halfcheetah.small import A, O, changed, flat
+from tests.omd_tf2.halfcheetah.small import A, O
+from tests.omd_tf2.small import changed, flat
 
 FAILING = {"name": "cg", "tol": 1e-12, "max_steps": 1}
 SMALL = {"hidden_dim": 5, "model_hidden_dim": 4, "batch_size": 4, "replay_size": 100}

@@ -12,16 +12,8 @@ from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.sac import critic_loss, critic_targets, in_model, sample_actions, values
 from omd_tf2.halfcheetah.update import model_critic_loss, model_gradient, outer_gradient
 from omd_tf2.implicit import SolveError, gradient_of
-from tests.omd_tf2.halfcheetah.small import (
-    A,
-    Draw,
-    assert_same,
-    flat,
-    jacobian,
-    make_batch,
-    make_config,
-    make_state,
-)
+from tests.omd_tf2.halfcheetah.small import A, make_batch, make_config, make_state
+from tests.omd_tf2.small import Draw, assert_same, flat, jacobian
 
 MANY = 14  # transitions: more than a linear critic's 6 weights
 EXACT = {

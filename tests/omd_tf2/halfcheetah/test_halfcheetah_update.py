@@ -18,19 +18,8 @@ from omd_tf2.halfcheetah.update import (
     model_gradient,
     update,
 )
-from tests.omd_tf2.halfcheetah.small import (
-    A,
-    Draw,
-    K,
-    O,
-    assert_same,
-    changed,
-    flat,
-    make_batch,
-    make_config,
-    make_noise,
-    make_state,
-)
+from tests.omd_tf2.halfcheetah.small import A, K, O, make_batch, make_config, make_noise, make_state
+from tests.omd_tf2.small import Draw, assert_same, changed, flat
 
 DRAW = Draw(2)  # the inner gradient's norm falls at each step
 STATE, BATCH, NOISE = make_state(DRAW), make_batch(DRAW), make_noise(DRAW)

@@ -19,7 +19,8 @@ from omd_tf2.halfcheetah.sac import (
     temperature_loss,
     values,
 )
-from tests.omd_tf2.halfcheetah.small import A, B, Draw, O, flat, make_batch, make_state
+from tests.omd_tf2.halfcheetah.small import A, B, O, make_batch, make_state
+from tests.omd_tf2.small import Draw, flat
 
 DRAW = Draw()
 STATE, BATCH, NOISE = make_state(DRAW), make_batch(DRAW), DRAW(B, A)

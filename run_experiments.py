@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from envs import ConfigError
+from envs import ConfigError, unknown
 from envs.display import silent_streams
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -28,12 +28,14 @@ from baselines_tf2.common.experiment import (
     run_folder,
     write_config,
 )
+from baselines_tf2.common.report import write_report
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
 
+MODES = ("train", "report")
 EXPERIMENTS = (
     ddpg.EXPERIMENTS
     | tabular.EXPERIMENTS
@@ -44,6 +46,9 @@ EXPERIMENTS = (
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
+flags.DEFINE_string("mode", "train", "train, or report: a page on the runs that --runs names.")
+flags.DEFINE_multi_string("runs", [], "For --mode=report: run folders or their parents, a glob.")
+flags.DEFINE_string("out", "report", "For --mode=report: the folder of the page and its pictures.")
 flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
 flags.DEFINE_string("backend", None, "mujoco or pybullet; default: the experiment's first.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", 0, 2**31 - 1)
@@ -88,8 +93,12 @@ def main(argv: list[str]) -> None:
     try:
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
+        if FLAGS.mode not in MODES:
+            raise unknown("mode", FLAGS.mode, MODES)
         if FLAGS.list:
             _print_table()
+        elif FLAGS.mode == "report":
+            _print_summary(write_report(FLAGS.runs, Path(FLAGS.out)))
         elif FLAGS.exp is None:
             raise ConfigError("name an experiment with --exp=...; --list shows them")
         else:
@@ -141,6 +150,10 @@ def _train(run, folder: Path, num_timesteps: int) -> None:
     seconds = time.perf_counter() - start
     steps = bar.step
     print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
+    _print_summary(summary)
+
+
+def _print_summary(summary: dict[str, str]) -> None:
     for name, text in summary.items():
         print(f"{name}\n{text}" if "\n" in text else f"{name:9}{text}")
 

@@ -27,7 +27,8 @@ setup(
     ],
     extras_require={
         "and-cuda": ["tensorflow[and-cuda]>=2.20,<3"],
-        "test": ["pytest>=8", "ruff>=0.15"],
+        "report": ["rliable==1.2.0", "pandas<3"],
+        "test": ["pytest>=8", "ruff>=0.15", "rliable==1.2.0", "pandas<3"],
         "benchmarks": ["stable-baselines3>=2.4", "sbx-rl>=0.20"],
     },
 )

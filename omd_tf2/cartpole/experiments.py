@@ -1,7 +1,7 @@
 """OMD, its baselines and its controls on CartPole."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 
@@ -12,6 +12,7 @@ from envs import EnvSpec, backends_of
 from omd_tf2.cartpole.agent import Agent
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.common import experiment
+from omd_tf2.common.solver import SolverConfig
 
 DESCRIPTIONS = {
     "omd": "Q-learning in a model learned for the agent's sake",
@@ -19,6 +20,13 @@ DESCRIPTIONS = {
     "vep": "Q-learning in a model learned to keep random values",
     "vaml": "Q-learning in a model learned to keep the critic's targets",
     "qlearning": "Q-learning on real data, without a model",
+}
+
+# What learned best here; docs/decisions.md has the measurements.
+LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10}
+OMD_LEARNS = {
+    "warm_opt": True,
+    "solver": SolverConfig("gauss_newton", ridge=10.0, tol=1e-3, on_failure="identity"),
 }
 
 
@@ -48,6 +56,8 @@ def prepare(settings: Settings, seed: int) -> Callable:
 def _settings(agent: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
         config = CartPoleConfig(agent=agent)
+        if preset == "default":
+            config = replace(config, **LEARNS, **(OMD_LEARNS if agent == "omd" else {}))
         return Settings(EnvSpec("cartpole", backend), config, TrainConfig(200_000, 1_000, 10))
 
     return settings

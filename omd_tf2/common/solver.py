@@ -68,7 +68,8 @@ class SolverConfig:
         if self.name == "gauss_newton":
             options |= problem()._asdict() | {"independent_heads": True}
         solve = get_solver(self.name, **options)
-        return solve if self.name == "identity" else guarded(solve, self.on_failure)
+        solve_or_replace = guarded(solve, self.on_failure)
+        return solve if self.name == "identity" else solve_or_replace  # it cannot fail
 
 
 class LeastSquares(NamedTuple):

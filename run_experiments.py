@@ -29,13 +29,14 @@ from baselines_tf2.common.experiment import (
     write_config,
 )
 from baselines_tf2.common.report import write_report
+from baselines_tf2.common.sweep import evaluate_run
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
 
-MODES = ("train", "report")
+MODES = ("train", "evaluate", "report")
 EXPERIMENTS = (
     ddpg.EXPERIMENTS
     | tabular.EXPERIMENTS
@@ -46,7 +47,14 @@ EXPERIMENTS = (
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
-flags.DEFINE_string("mode", "train", "train, or report: a page on the runs that --runs names.")
+flags.DEFINE_string(
+    "mode", "train", "train; evaluate a finished --run; or report, a page on the runs of --runs."
+)
+flags.DEFINE_string("run", None, "For --mode=evaluate: the finished run's folder.")
+flags.DEFINE_string(
+    "grid", "", "For --mode=evaluate: torso_mass=3,6,9;friction=0.5,1; default: nine masses."
+)
+flags.DEFINE_integer("episodes", 10, "For --mode=evaluate: episodes on each robot of the grid.")
 flags.DEFINE_multi_string("runs", [], "For --mode=report: run folders or their parents, a glob.")
 flags.DEFINE_string("out", "report", "For --mode=report: the folder of the page and its pictures.")
 flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
@@ -99,6 +107,8 @@ def main(argv: list[str]) -> None:
             _print_table()
         elif FLAGS.mode == "report":
             _print_summary(write_report(FLAGS.runs, Path(FLAGS.out)))
+        elif FLAGS.mode == "evaluate":
+            _evaluate()
         elif FLAGS.exp is None:
             raise ConfigError("name an experiment with --exp=...; --list shows them")
         else:
@@ -120,6 +130,13 @@ def _print_table() -> None:
     for row in rows:
         line = "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
         print(line.rstrip())
+
+
+def _evaluate() -> None:
+    if not FLAGS.run:
+        raise ConfigError("name the finished run's folder with --run=...")
+    folder = Path(FLAGS.run)
+    _print_summary(evaluate_run(EXPERIMENTS, folder, FLAGS.grid, FLAGS.episodes, FLAGS.seed))
 
 
 def _run() -> None:

@@ -90,13 +90,22 @@ def test_a_second_run_stops_before_touching_the_first(run):
     assert before == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
-def test_the_same_seed_gives_the_same_bits(tmp_path):
-    flags = ["--exp=ddpg_pendulum", "--num_timesteps=400", "--set=agent.random_steps=100",
-             "--set=agent.overlap=true", "--set=agent.noise_type=adaptive-param_0.2"]  # fmt: skip
+@pytest.mark.parametrize(
+    "experiment, flags",
+    [
+        (
+            "ddpg_pendulum",
+            ["--set=agent.overlap=true", "--set=agent.noise_type=adaptive-param_0.2"],
+        ),
+        ("omd_cartpole", ["--set=agent.batch_size=16", "--set=agent.hidden_dim=8"]),
+    ],
+)
+def test_the_same_seed_gives_the_same_bits(tmp_path, experiment, flags):
+    flags += [f"--exp={experiment}", "--num_timesteps=400", "--set=agent.random_steps=100"]
     runs = []
     for name in ("a", "b"):
         assert drive(*flags, f"--logdir={tmp_path / name}").returncode == 0
-        folder = tmp_path / name / "ddpg_pendulum" / "classic" / "seed_0"
+        folder = tmp_path / name / experiment / "classic" / "seed_0"
         rows = table(folder / "metrics.csv")
         for row in rows:
             del row["time/elapsed"], row["time/steps_per_second"]
@@ -152,6 +161,17 @@ def mistake(capsys, *flags):
         (["--exp=ddpg_cheetah", "--set=env.physics=mass/tors=1"], "did you mean 'mass/torso'"),
         (["--exp=ddpg_ensemble_ant", "--set=env.ensemble=torso_mass:6,1.5"], "torso_mass"),
         (["--exp=ddpg_pendulum", "--logdir=/proc/no"], "/proc/no"),
+        (["--mode=reprot"], "did you mean 'report'"),
+        (["--mode=report"], "--runs"),
+        (["--mode=report", "--runs=/nowhere/*"], "/nowhere/* matches nothing"),
+        (["--exp=tabular_bounds", "--set=projection=leef"], "did you mean 'leaf'"),
+        (["--exp=omd_cartpole", "--set=agent.solver.name=gauss"], "unknown solver: 'gauss'"),
+        (["--exp=omd_cartpole", "--set=agent.solver.ridge=-1"], "ridge must be a finite number"),
+        (["--exp=omd_cheetah", "--set=agent.solver.ridge=1"], "has no option 'ridge'"),
+        (["--exp=mle_cartpole", "--set=agent.solver.name=cg"], "solves no linear system"),
+        (["--exp=omd_cartpole", "--set=env.action_noise=0.1"], "actions are discrete"),
+        (["--exp=omd_cartpole", "--set=agent.cycle_steps=3"], "must divide 1000"),
+        (["--exp=cartpole_widths", "--set=values=a"], "values must be whole numbers"),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path, monkeypatch, capsys, flags, message):
@@ -175,6 +195,24 @@ def test_a_missing_backend_is_one_clear_line(tmp_path, flags, blocked):
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "pip install" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_omd_that_diverges_keeps_its_last_sound_weights(tmp_path):
+    result = drive("--exp=omd_cartpole", f"--logdir={tmp_path}", "--num_timesteps=2000", "--eager",
+                   "--set=agent.batch_size=8", "--set=agent.inner_lr=1e30",
+                   "--set=agent.solver.name=identity", "--set=agent.solver.ridge=none",
+                   "--set=agent.solver.tol=none")  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: train/") and result.stderr.count("\n") == 1
+    folder = tmp_path / "omd_cartpole" / "classic" / "seed_0"
+    assert [row["step"] for row in table(folder / "metrics.csv")] == ["1000"]
+    assert all(np.isfinite(array).all() for array in np.load(folder / "weights.npz").values())
+
+
+def test_a_report_of_a_run(run, tmp_path):
+    result = drive("--mode=report", f"--runs={run[1]}", f"--out={tmp_path / 'out'}")
+    assert result.returncode == 0, result.stderr
+    assert "diffcritic_cheetah" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_nothing_finite_is_left_of_a_run_that_diverges(tmp_path):

@@ -44,6 +44,7 @@ class Experiment:
     settings: Callable[[str, str], Any]
     prepare: Callable[[Any, int], Callable[[Path, Progress], dict[str, str]]]
     num_timesteps: Callable[[Any], int]
+    load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
 
 def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from baselines_tf2.common.experiment import Experiment, Progress, settings_from
-from baselines_tf2.common.files import read_json
+from baselines_tf2.common.experiment import Experiment, Progress
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
+from baselines_tf2.common.sweep import load_agent
 from baselines_tf2.common.training import Judge, TrainConfig, run_training, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
@@ -101,16 +101,19 @@ def prepare(settings: Settings, seed: int) -> Callable[[Path, Progress], dict[st
     return run
 
 
-def load_run(folder: str | Path) -> Agent:
-    """The trained agent of a finished run; ConfigError if a file of it is missing or damaged."""
-    config = read_json(Path(folder) / "config.json")
-    settings = settings_from(Settings, config["settings"])
+def load(settings: Settings, folder: Path) -> Agent:
+    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
     env = make_env(settings.env, training=False)
     action_dim = len(action_scale(env.action_space))
     agent = Agent(settings.agent, observation_dim(env.observation_space), action_dim)
     env.close()
-    agent.load(Path(folder) / "weights.npz")
+    agent.load(folder / "weights.npz")
     return agent
+
+
+def load_run(folder: str | Path) -> Agent:
+    """The trained agent of a finished run; ConfigError if a file of it is missing or damaged."""
+    return load_agent(EXPERIMENTS, Path(folder))[0]
 
 
 def _experiments():
@@ -129,6 +132,7 @@ def _experiments():
                 settings=_settings(task, kind),
                 prepare=prepare,
                 num_timesteps=lambda settings: settings.train.num_timesteps,
+                load=load,
             )
 
 

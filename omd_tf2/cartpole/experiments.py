@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import gymnasium as gym
 
 from baselines_tf2.common.experiment import Experiment
 from baselines_tf2.common.rollout import OneHotActions, observation_dim
 from baselines_tf2.common.training import TrainConfig
-from envs import EnvSpec, backends_of
+from envs import EnvSpec, backends_of, make_env
 from omd_tf2.cartpole.agent import Agent
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.common import experiment
@@ -25,6 +26,7 @@ DESCRIPTIONS = {
 # What learned best here; docs/decisions.md has the measurements.
 LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10}
 OMD_LEARNS = {
+    "lr": 3e-4,
     "warm_opt": True,
     "solver": SolverConfig("gauss_newton", ridge=10.0, tol=1e-3, on_failure="identity"),
 }
@@ -46,6 +48,15 @@ def make_agent(config: CartPoleConfig, env: gym.Env, seed: int) -> Agent:
     """An agent for this environment; ConfigError unless its actions are discrete."""
     num_actions = OneHotActions(env.action_space).dim
     return Agent(config, observation_dim(env.observation_space), num_actions, seed=seed)
+
+
+def load(settings: Settings, folder: Path) -> Agent:
+    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
+    env = make_env(settings.env, training=False)
+    agent = make_agent(settings.agent, env, seed=0)
+    env.close()
+    agent.load(folder / "weights.npz")
+    return agent
 
 
 def prepare(settings: Settings, seed: int) -> Callable:
@@ -72,6 +83,7 @@ EXPERIMENTS = {
         settings=_settings(agent),
         prepare=prepare,
         num_timesteps=lambda settings: settings.train.num_timesteps,
+        load=load,
     )
     for agent, description in DESCRIPTIONS.items()
 }

@@ -1,0 +1,132 @@
+"""Judging a finished run over a grid of physical parameters: `--mode=evaluate`."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from baselines_tf2.common.evaluate import evaluate
+from baselines_tf2.common.experiment import Experiment, find_experiment, settings_from
+from baselines_tf2.common.files import read_json, write_atomically
+from baselines_tf2.common.logger import CsvTable
+from baselines_tf2.common.rollout import Episode
+from envs import Ensemble, default_ensemble, make_env, mass_grid, mass_parameter
+from envs.errors import ConfigError
+
+Grid = dict[str, tuple[float, ...]]  # parameter -> values
+Robot = dict[str, float]
+
+
+def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
+    """A finished run's agent and settings.
+
+    Raises ConfigError if the folder holds no run, a damaged one, or one without an agent.
+    """
+    config = read_json(folder / "config.json")
+    try:
+        experiment = find_experiment(experiments, config["exp"])
+        kind = type(experiment.settings("default", config["backend"]))
+        settings = settings_from(kind, config["settings"])
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{folder}/config.json is no run's: {error}") from None
+    if experiment.load is None:
+        raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
+    return experiment.load(settings, folder), settings
+
+
+def parse_grid(text: str) -> Grid:
+    """Reads "torso_mass=3,6,9;friction=0.5,1"; ConfigError for what cannot be read."""
+    grid: Grid = {}
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, numbers = (part.strip() for part in entry.partition("="))
+        try:
+            grid[name] = tuple(float(number) for number in numbers.split(","))
+        except ValueError:
+            message = f"cannot read grid entry '{entry}': write 'name=value,value;name=value'"
+            raise ConfigError(message) from None
+    return grid
+
+
+def default_grid(settings) -> Grid:
+    """Nine masses inside and outside the ensemble, the task's default one if there is none."""
+    spec = settings.env
+    name = mass_parameter(spec.task)
+    text = spec.ensemble or default_ensemble(spec.task, spec.backend)
+    ensemble = Ensemble.parse(text)
+    mass = ensemble.get(name) or Ensemble.parse(default_ensemble(spec.task, spec.backend))[name]
+    return {name: mass_grid(mass)}
+
+
+def evaluate_run(
+    experiments: Mapping[str, Experiment], folder: Path, grid: str, episodes: int, seed: int
+) -> dict[str, str]:
+    """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
+
+    grid: as `parse_grid` reads it; "" takes nine masses. episodes: for each combination.
+    Returns {what: text} for the terminal. Raises ConfigError as `load_agent` does, and for
+    parameters that the robot does not have.
+    """
+    if episodes < 1:
+        raise ConfigError(f"episodes must be at least 1, not {episodes}")
+    agent, settings = load_agent(experiments, folder)
+    values = parse_grid(grid) or default_grid(settings)
+    robots = [
+        dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())
+    ]
+    env = make_env(settings.env, training=False)
+    repeated = [robot for robot in robots for _ in range(episodes)]
+    done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
+    env.close()
+    _write(folder / "sweep.csv", repeated, done)
+    plot_sweep(folder / "sweep.png", values, repeated, done)
+    returns = [episode.episode_return for episode in done]
+    low, middle, high = np.percentile(returns, (10, 50, 90))
+    return {
+        "return": f"{np.mean(returns):.1f} mean of {len(done)} episodes on {len(robots)} robots "
+        f"(percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f})",
+        "numbers": f"{folder}/sweep.csv",
+        "figure": f"{folder}/sweep.png",
+    }
+
+
+def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> None:
+    path.unlink(missing_ok=True)
+    CsvTable(path).append(
+        [
+            {**robot, "return": episode.episode_return, "length": episode.length}
+            for robot, episode in zip(robots, episodes, strict=True)
+        ]
+    )
+
+
+def plot_sweep(
+    path: Path, grid: Grid, robots: Sequence[Robot], episodes: Sequence[Episode]
+) -> None:
+    """Draws the return by the first parameter, a line for each combination of the others."""
+    first, *others = grid
+    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for rest in itertools.product(*(grid[name] for name in others)):
+        label = ", ".join(f"{name} {value:g}" for name, value in zip(others, rest, strict=True))
+        low, middle, high = np.transpose(
+            [_percentiles({first: x} | dict(zip(others, rest, strict=True)), robots, episodes)
+             for x in grid[first]]
+        )  # fmt: skip
+        axis.plot(grid[first], middle, ".-", label=label or "median")
+        axis.fill_between(grid[first], low, high, alpha=0.2)
+    unit = " [kg]" if "mass" in first else ""
+    axis.set(
+        xlabel=first.replace("_", " ") + unit,
+        ylabel="return per episode",
+        title="Median, 10th to 90th percentile",
+    )
+    axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150))
+
+
+def _percentiles(robot: Robot, robots: Sequence[Robot], episodes: Sequence[Episode]) -> np.ndarray:
+    chosen = [e.episode_return for r, e in zip(robots, episodes, strict=True) if r == robot]
+    return np.percentile(chosen, (10, 50, 90))

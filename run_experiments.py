@@ -19,6 +19,8 @@ with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no l
     import tensorflow as tf
 
     tf.config.list_physical_devices()
+# Three digits are too few for the linear solvers.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.experiment import (

@@ -61,6 +61,7 @@ def in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
 
 
 def _run_fresh(worker):
+    from baselines_tf2.common.errors import TrainingError
     from envs import ConfigError
 
     context = multiprocessing.get_context("spawn")
@@ -71,7 +72,7 @@ def _run_fresh(worker):
         try:
             with ProcessPoolExecutor(1, context, **start) as process:
                 return process.submit(worker).result()
-        except ConfigError as error:
+        except (ConfigError, TrainingError) as error:
             sys.exit(f"error: {error}")
         except Exception:
             sys.stderr.write(log.read())

@@ -10,19 +10,25 @@ def compiled(function: Callable) -> Callable:
     return tf.function(function, jit_compile=True, reduce_retracing=True)
 
 
-def compile_updates(
-    update: Callable[[tf.Tensor], tuple],
-    num_metrics: int,
-    dtype: str,
-    *,
-    result: Callable[[], tf.Tensor] | None = None,
-) -> Callable:
+def called_directly(function: Callable) -> Callable:
+    """A compiled function of one tensor without the cost of dispatch, 0.2 ms a call."""
+    by_shape = {}
+
+    def call(x: tf.Tensor):
+        if tf.config.functions_run_eagerly():
+            return function(x)
+        if x.shape not in by_shape:
+            by_shape[x.shape] = function.get_concrete_function(x)
+        return by_shape[x.shape](x)
+
+    return call
+
+
+def compile_updates(update: Callable[[tf.Tensor], tuple], num_metrics: int, dtype: str) -> Callable:
     """Returns one compiled call that applies `update` to each of K batches in turn.
 
-    update: takes one packed batch, [B, W], and returns a tuple of `num_metrics` scalars.
-    result: a vector to read once all are applied, weights to act with for instance.
-    The returned function takes [K, B, W] and returns the metrics' means over K, [num_metrics],
-    followed by the result.
+    update: takes one packed batch, [B, W], and returns a NamedTuple of `num_metrics` scalars.
+    The returned function takes [K, B, W] and returns the metrics' means over K, [num_metrics].
     """
 
     def updates(batches):
@@ -30,7 +36,6 @@ def compile_updates(
         total = tf.zeros([num_metrics], dtype)
         for i in tf.range(tf.shape(batches)[0]):
             total += tf.stack(update(batches[i]))
-        means = total / tf.cast(tf.shape(batches)[0], dtype)
-        return means if result is None else tf.concat([means, result()], 0)
+        return total / tf.cast(tf.shape(batches)[0], dtype)
 
     return compiled(updates)

@@ -19,7 +19,7 @@ PACKAGES = (
     "pybullet_envs_gymnasium", "tensorflow-probability",
 )  # fmt: skip
 PRESETS = ("default", "original")
-NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
+NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend", "agent.agent": "--exp"}
 
 
 class Progress(Protocol):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from baselines_tf2.common.errors import check_types
 from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
@@ -28,6 +29,7 @@ class TrainConfig:
     eval_episodes: int = 10  # per evaluation, or per robot of the mass grid on ensembles
 
     def __post_init__(self):
+        check_types(self)
         for name, value in vars(self).items():
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")

@@ -13,6 +13,14 @@ from omd_tf2.common.functional import numpy_mlp
 from omd_tf2.common.learner import Learner, check_finite
 from omd_tf2.common.transition import from_replay
 
+FITS = (
+    "agent",
+    "hard",
+    "no_double",
+    "prob_model",
+    "hidden_dim",
+)  # settings that give weights their meaning
+
 
 class Agent:
     """Soft Q-learning in a learned model; all randomness is spawned from the seed."""
@@ -45,6 +53,7 @@ class Agent:
             replay,
             rows=batches * config.batch_size,
             noise_shape=(batches, config.batch_size, noise_dim),
+            fits={name: getattr(config, name) for name in FITS},
             seed=int(seeds[2]),
             dtype=dtype,
         )

@@ -52,7 +52,9 @@ class CartPoleConfig:
         ]:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("gamma", "tau", "epsilon"):
+        if not 0 < self.tau <= 1:
+            raise ConfigError(f"tau must lie in (0, 1], not {self.tau}")
+        for name in ("gamma", "epsilon"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
         for name in ("alpha", "lr", "inner_lr"):
@@ -61,6 +63,8 @@ class CartPoleConfig:
         for name in ("random_steps", "inner_tol"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.hard and self.alpha != CartPoleConfig.alpha:
+            raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
         if self.agent != "omd":
             self._check_idle()
 
@@ -68,9 +72,9 @@ class CartPoleConfig:
         """An option that the agent would not heed is an error."""
         idle = ["warm_opt"]
         if self.agent == "qlearning":
-            idle += ["prob_model", "no_learn_reward"]
+            idle += ["prob_model", "no_learn_reward", "lr", "model_hidden_dim"]
         for name in idle:
-            if getattr(self, name):
+            if getattr(self, name) != getattr(CartPoleConfig, name):
                 raise ConfigError(f"{name} means nothing to agent '{self.agent}': leave it out")
         if self.solver != SolverConfig():
             raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.errors import check_types
-from baselines_tf2.common.experiment import Experiment, Progress
+from baselines_tf2.common.errors import TrainingError, check_types
+from baselines_tf2.common.experiment import Experiment, Progress, write_config
 from baselines_tf2.common.files import write_atomically
 from baselines_tf2.common.logger import CsvTable
 from baselines_tf2.common.plots import read_table
@@ -43,7 +43,12 @@ class Settings:
                 raise unknown("agent", name, AGENTS)
         if self.num_seeds < 1:
             raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
-        self.numbers()
+        for label, entries in (("agents", self.agent_names()), ("values", self.numbers())):
+            if len(set(entries)) < len(entries):
+                raise ConfigError(f"{label} names one twice: leave it out")
+        for name in AGENTS:
+            if getattr(self, name).agent != name:
+                raise ConfigError(f"{name}.agent is not to be changed: choose by agents=...")
 
     def agent_names(self) -> list[str]:
         return self.agents.split(",")
@@ -65,60 +70,69 @@ class Sweep:
 
     name: str
     label: str
-    agents: str
     values: str
-    apply: Callable[[experiments.Settings, int], experiments.Settings]
+    group: str  # of a run's settings
+    field: str  # in it
 
-
-def _with_width(run: experiments.Settings, value: int) -> experiments.Settings:
-    return replace(run, agent=replace(run.agent, model_hidden_dim=value))
-
-
-def _with_distractors(run: experiments.Settings, value: int) -> experiments.Settings:
-    return replace(run, env=replace(run.env, distractors=value))
+    def apply(self, run: experiments.Settings, value: int) -> experiments.Settings:
+        """The run with this value; ConfigError if it was set by hand too, or is impossible."""
+        group = getattr(run, self.group)
+        if getattr(group, self.field) != getattr(type(group), self.field):
+            raise ConfigError(f"{self.field} is what the sweep varies: set values=... instead")
+        return replace(run, **{self.group: replace(group, **{self.field: value})})
 
 
 SWEEPS = (
-    Sweep("cartpole_widths", "hidden units of the model", "omd,mle,vep", "1,2,3,4,6,12", _with_width),
-    Sweep("cartpole_distractors", "distractors", "omd,mle,vep", "0,5,10,20,40", _with_distractors),
+    Sweep("cartpole_widths", "hidden units of the model", "1,2,3,4,6,12", "agent", "model_hidden_dim"),
+    Sweep("cartpole_distractors", "distractors", "0,5,10,20,40", "env", "distractors"),
 )  # fmt: skip
 
 
 def runs(sweep: Sweep, settings: Settings, seed: int) -> list[tuple[str, int, int, object]]:
     """Every run: agent, value, seed and settings; ConfigError if one of them is impossible."""
     return [
-        (agent, value, s, sweep.apply(_base(settings, agent), value))
+        (agent, value, s, _settings_of(sweep, settings, agent, value))
         for s in range(seed, seed + settings.num_seeds)  # all settings early, seeds one by one
         for value in settings.numbers()
         for agent in settings.agent_names()
     ]
 
 
-def _base(settings: Settings, agent: str) -> experiments.Settings:
-    return experiments.Settings(settings.env, getattr(settings, agent), settings.train)
+def _settings_of(sweep, settings, agent, value):
+    try:
+        run = experiments.Settings(settings.env, getattr(settings, agent), settings.train)
+        return sweep.apply(run, value)
+    except ConfigError as error:  # names as this experiment has them
+        raise ConfigError(str(error).replace("agent.", f"{agent}.")) from None
 
 
 def prepare(sweep: Sweep, settings: Settings, seed: int) -> Callable:
     """Checks every run; the returned function does them one after the other.
 
-    Each fills a folder <agent>/<value>/seed_<n>; `results.csv` grows by a row per run, and the
-    figure and the table come at the end, after Ctrl-C too.
+    Each fills a folder <agent>/<value>/seed_<n>, and `results.csv` grows by its row. A run that
+    diverges is named in the end and does not stop the others. The figure is drawn after Ctrl-C too.
     """
     planned = runs(sweep, settings, seed)
 
     def run(folder: Path, progress: Progress) -> dict[str, str]:
-        table, rows = CsvTable(folder / "results.csv"), []
+        table, rows, failed = CsvTable(folder / "results.csv"), [], []
         try:
             for i, (agent, value, s, chosen) in enumerate(planned):
                 own = folder / agent / str(value) / f"seed_{s}"
                 own.mkdir(parents=True)
+                flags = {"exp": f"{agent}_cartpole", "backend": chosen.env.backend, "seed": s}
+                write_config(own, flags, chosen)
                 part = _Part(progress, i * settings.train.num_timesteps)
-                experiments.prepare(chosen, s)(own, part)
-                rows.append({"agent": agent, "value": value, "seed": s, **_returns(own)})
-                table.append(rows[-1:])
+                try:
+                    experiments.prepare(chosen, s)(own, part)
+                except TrainingError as error:
+                    failed.append(f"{own.relative_to(folder)}: {error}")
+                else:
+                    rows.append({"agent": agent, "value": value, "seed": s, **_returns(own)})
+                    table.append(rows[-1:])
         finally:
             plot(folder / "sweep.png", sweep, rows)
-        return {
+        return ({"failed": "\n" + "\n".join(failed)} if failed else {}) | {
             "returns": format_table(sweep, rows),
             "figure": f"{folder}/sweep.png",
             "numbers": f"{folder}/results.csv",
@@ -191,11 +205,11 @@ def _settings(sweep: Sweep) -> Callable[[str, str], Settings]:
             for name in AGENTS
         }
         return Settings(
-            agents=sweep.agents,
+            agents="omd,mle,vep",
             values=sweep.values,
             num_seeds=10,
             env=EnvSpec("cartpole", backend),
-            train=TrainConfig(50_000, 1_000, 10),
+            train=TrainConfig(200_000 if preset == "original" else 50_000, 1_000, 10),
             **agents,
         )
 

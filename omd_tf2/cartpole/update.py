@@ -175,9 +175,11 @@ def critic_steps(
         )
         steps = info.steps
     else:  # without a tolerance `solve_inner` would evaluate the gradient once more
-        for _ in range(config.inner_steps):
-            moved = step_fn(moved, optimality_fn(moved))
-        steps = tf.constant(config.inner_steps)
+        steps, *moved = tf.while_loop(
+            lambda k, *_: k < config.inner_steps,
+            lambda k, *moved: (k + 1, *step_fn(moved, optimality_fn(moved))),
+            (tf.constant(0), *moved),
+        )
     return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
 
 

@@ -1,16 +1,17 @@
-"""What trains: the state in variables, the replay, and compiled updates."""
+"""What trains: the state in one variable, the replay, and compiled updates."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from baselines_tf2.common.compile import compile_updates
+from baselines_tf2.common.compile import called_directly, compiled
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.replay import Replay
 from envs.errors import ConfigError
-from omd_tf2.implicit import SolveError
+from omd_tf2.implicit.structures import ravel
 
 Update = Callable[[tuple, tf.Tensor, tf.Tensor], tuple[tuple, tuple]]
 
@@ -20,7 +21,8 @@ class Learner:
 
     state: nested structure of tensors. acting(state): the part of it that the policy needs, read
     back once per call of `train`. rows: transitions per update; noise_shape: N(0, 1) draws of one
-    update. Both come from a NumPy generator, since compiled and eager draws would differ.
+    update. Both come from a NumPy generator, since compiled and eager draws would differ. fits:
+    what, beside its size, gives the state its meaning; saved with it.
     """
 
     def __init__(
@@ -33,70 +35,85 @@ class Learner:
         *,
         rows: int,
         noise_shape: tuple[int, ...],
+        fits: Mapping[str, object],
         seed: int,
         dtype: str,
     ):
         self.replay, self._update, self._acting = replay, update, acting
         self._names, self._rows, self._dtype = tuple(metric_names), rows, dtype
         self._noise_shape, self._rng = noise_shape, np.random.default_rng(seed)
-        self._variables = tf.nest.map_structure(tf.Variable, state)
-        self._run = compile_updates(self._step, len(self._names), dtype, result=self._flat_acting)
-        self._like = tf.nest.map_structure(lambda x: x.numpy(), acting(state))
-        self.acting = self._like  # as NumPy arrays, of the latest state
+        self._fits = json.dumps(dict(fits), sort_keys=True)
+        # One variable, not one per weight: each would cost every call some microseconds.
+        flat, self._unravel = ravel(state)
+        self._flat = tf.Variable(flat)
+        self._run = called_directly(compiled(self._run_updates))
+        self.acting = self._read_acting()  # as NumPy arrays, of the latest state
 
     @property
     def state(self) -> tuple:
         """The state as tensors."""
-        return tf.nest.map_structure(tf.convert_to_tensor, self._variables)
+        return self._unravel(tf.convert_to_tensor(self._flat))
 
     def train(self, updates: int) -> dict[str, float]:
         """Runs `updates` updates in one call; returns the metrics' means, finite or not.
 
-        An update with a metric that is not finite changes nothing; `check_finite` has the error.
-        Eagerly a failed solve that is to stop the run raises TrainingError here already.
+        An update whose state or metrics are not finite changes nothing; `check_finite` names a
+        metric that is not. Raises TrainingError where the state alone is not.
         """
         rows = self.replay.sample_many(self._rng, updates, self._rows)
         noise = self._rng.standard_normal((updates, np.prod(self._noise_shape, dtype=int)))
         packed = np.concatenate([rows.reshape(updates, -1), noise], 1, dtype=self._dtype)
-        try:
-            out = self._run(packed).numpy()
-        except SolveError as error:  # raised eagerly alone; compiled, it shows as NaN
-            raise TrainingError(str(error)) from None
-        means, flat = np.split(out, [len(self._names)])
-        self.acting = _unflatten(flat, self._like)
+        out = self._run(tf.constant(packed)).numpy()
+        sound, means, acting = np.split(out, [1, 1 + len(self._names)])
+        if sound < 1 and np.isfinite(means).all():
+            raise TrainingError("a weight is not finite after an update")
+        self.acting = _unflatten(acting, self.acting)
         return {name: float(value) for name, value in zip(self._names, means, strict=True)}
 
-    def _step(self, packed):
+    def _run_updates(self, packed):
+        """The share of sound updates, the metrics' means and the weights to act with, as a vector.
+
+        packed: [K, rows and noise], flattened.
+        """
+        packed = tf.convert_to_tensor(packed)  # eagerly nothing else does
+
+        def update(k, flat, total):
+            flat, report = self._sound_update(flat, packed[k])
+            return k + 1, flat, total + report
+
+        start = (0, tf.convert_to_tensor(self._flat), tf.zeros([1 + len(self._names)], self._dtype))
+        count = tf.shape(packed)[0]
+        _, flat, total = tf.while_loop(lambda k, *_: k < count, update, start)
+        self._flat.assign(flat)
+        acting, _ = ravel(self._acting(self._unravel(flat)))
+        return tf.concat([total / tf.cast(count, self._dtype), acting], 0)
+
+    def _sound_update(self, flat, packed):
         width = self.replay.layout.width
         rows = tf.reshape(packed[: self._rows * width], [self._rows, width])
         noise = tf.reshape(packed[self._rows * width :], self._noise_shape)
-        state, metrics = self._update(self.state, rows, noise)
-        finite = tf.reduce_all(tf.math.is_finite(tf.stack(metrics)))
-        tf.nest.map_structure(
-            lambda variable, x: variable.assign(tf.where(finite, x, variable)),
-            self._variables,
-            state,
-        )
-        return metrics
+        state, metrics = self._update(self._unravel(flat), rows, noise)
+        new, _ = ravel(state)
+        report = tf.stack(metrics)
+        sound = tf.reduce_all(tf.math.is_finite(new)) & tf.reduce_all(tf.math.is_finite(report))
+        report = tf.concat([tf.cast(sound, self._dtype)[None], report], 0)
+        return tf.where(sound, new, flat), report
 
-    def _flat_acting(self):
-        leaves = tf.nest.flatten(self._acting(self.state))
-        return tf.concat([tf.reshape(x, [-1]) for x in leaves], 0)
+    def _read_acting(self):
+        return tf.nest.map_structure(lambda x: x.numpy(), self._acting(self.state))
 
     def save(self, path) -> None:
-        """Writes the whole state, optimisers included, to one .npz."""
-        leaves = tf.nest.flatten(self._variables)
-        write_arrays(path, {f"{i:03d}": x.numpy() for i, x in enumerate(leaves)})
+        """Writes the whole state, optimisers included, to one .npz, with what it fits."""
+        write_arrays(path, {"state": self._flat.numpy(), "fits": np.array(self._fits)})
 
     def load(self, path) -> None:
         """Restores what `save` wrote; ConfigError if it is damaged or does not fit."""
-        arrays, leaves = read_arrays(path), tf.nest.flatten(self._variables)
-        shapes = [tuple(x.shape) for x in leaves]
-        if [arrays[name].shape for name in sorted(arrays)] != shapes:
+        arrays = read_arrays(path)
+        shape = arrays["state"].shape if "state" in arrays else None
+        if shape != tuple(self._flat.shape) or str(arrays.get("fits")) != self._fits:
             raise ConfigError(f"{path} was saved by an agent with other settings")
-        for name, variable in zip(sorted(arrays), leaves, strict=True):
-            variable.assign(arrays[name])
-        self.acting = tf.nest.map_structure(lambda x: x.numpy(), self._acting(self.state))
+        self._flat.assign(arrays["state"])
+        self.acting = self._read_acting()
 
 
 def check_finite(metrics: Mapping[str, float]) -> None:
@@ -107,7 +124,14 @@ def check_finite(metrics: Mapping[str, float]) -> None:
 
 
 def _unflatten(flat: np.ndarray, like: tuple) -> tuple:
-    leaves = tf.nest.flatten(like)
-    parts = np.split(flat, np.cumsum([x.size for x in leaves])[:-1])
-    shaped = [part.reshape(x.shape) for part, x in zip(parts, leaves, strict=True)]
-    return tf.nest.pack_sequence_as(like, shaped)
+    """Cuts a vector into arrays shaped as those of nested tuples; ten times as fast as tf.nest."""
+    taken = 0
+
+    def rebuild(like):
+        nonlocal taken
+        if isinstance(like, tuple):
+            return tuple(rebuild(part) for part in like)
+        start, taken = taken, taken + like.size
+        return flat[start:taken].reshape(like.shape)
+
+    return rebuild(like)

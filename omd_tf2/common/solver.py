@@ -13,6 +13,8 @@ from omd_tf2.implicit import get_solver, guarded, root_vjp, solver_options
 from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.structures import Structure
 
+UNSOLVED = 1e9  # stands for a relative residual that is not finite
+
 
 @dataclass(frozen=True)
 class SolverConfig:
@@ -30,11 +32,13 @@ class SolverConfig:
         check_types(self)
         try:
             known = solver_options(self.name)
-            for option in self.options():
-                if option not in known:
-                    raise ConfigError(
-                        f"solver '{self.name}' has no option '{option}': leave it out"
-                    )
+            wrong = [option for option in self.options() if option not in known]
+            if wrong:
+                remedy = " ".join(f"--set=agent.solver.{option}=none" for option in wrong)
+                raise ConfigError(
+                    f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out, or "
+                    f"unset what the experiment sets by {remedy}"
+                )
             self.build(lambda: LeastSquares(None, None, None, None, None))
         except ValueError as error:
             raise ConfigError(str(error)) from None
@@ -69,7 +73,22 @@ class SolverConfig:
             options |= problem()._asdict() | {"independent_heads": True}
         solve = get_solver(self.name, **options)
         solve_or_replace = guarded(solve, self.on_failure)
-        return solve if self.name == "identity" else solve_or_replace  # it cannot fail
+        if self.name == "identity":  # it cannot fail
+            return solve
+        return _marked(solve) if self.on_failure == "stop" else solve_or_replace
+
+
+def _marked(solve: Solver) -> Solver:
+    """`solve`, NaN in place of an answer that did not converge: `SolverConfig.check` stops the run.
+
+    Unlike `guarded` it does so eagerly too.
+    """
+
+    def solve_or_mark(matvec, b):
+        x, info = solve(matvec, b)
+        return tf.nest.map_structure(lambda y: tf.where(info.converged, y, math.nan), x), info
+
+    return solve_or_mark
 
 
 class LeastSquares(NamedTuple):
@@ -110,4 +129,7 @@ def hypergradient(
     (gradient,), info = root_vjp(optimality_fn, solution, (theta,), cotangent, solve)
     structures = optimality_fn(solution, theta), cotangent, gradient
     norms = [tf.linalg.global_norm(tf.nest.flatten(x)) for x in structures]
-    return gradient, Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)
+    counted = Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)
+    residual = counted.relative_residual  # of an answer that `on_failure` replaced, NaN even
+    finite = tf.where(tf.math.is_finite(residual), residual, UNSOLVED)
+    return gradient, counted._replace(relative_residual=finite)

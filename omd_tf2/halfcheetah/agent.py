@@ -14,6 +14,8 @@ from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import LOG_STD_MAX, LOG_STD_MIN
 from omd_tf2.halfcheetah.update import Noise, init_state, metric_names, update
 
+FITS = ("agent", "residual_model", "hidden_dim")  # settings that give weights their meaning
+
 
 class Agent:
     """Soft actor-critic in a learned model; all randomness is spawned from the seed."""
@@ -44,6 +46,7 @@ class Agent:
             replay,
             rows=config.batch_size,
             noise_shape=(draws, config.batch_size, action_dim),
+            fits={name: getattr(config, name) for name in FITS},
             seed=int(seeds[2]),
             dtype=dtype,
         )

@@ -43,9 +43,12 @@ class HalfCheetahConfig:
         for name in at_least_1.split():
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("gamma", "tau"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma must lie in [0, 1], not {self.gamma}")
+        if not 0 < self.tau <= 1:
+            raise ConfigError(f"tau must lie in (0, 1], not {self.tau}")
+        if self.agent == "mle" and self.solver != SolverConfig():
+            raise ConfigError("agent 'mle' solves no linear system: leave solver out")
         for name in ("model_lr", "critic_lr", "actor_lr", "temperature_lr", "init_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")

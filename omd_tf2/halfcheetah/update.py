@@ -158,30 +158,34 @@ def critic_steps(
     noise: [K + 1, B, A], of each step, and of the norm held against `inner_tol` after the last.
     Returns the new state and the number of steps taken.
     """
-    if config.inner_tol:
-        return _critic_steps_to_tolerance(state, real, noise, config)
-    for k in range(config.inner_steps):
-        state = _critic_step(state, _critic_gradient(state, real, noise[k], config), config)
-    return state, tf.constant(config.inner_steps)
+    if config.inner_steps == 1 and not config.inner_tol:
+        state = _critic_step(state, _critic_gradient(state, real, noise[0], config), config)
+        return state, tf.constant(1)
 
-
-def _critic_steps_to_tolerance(state, real, noise, config):
     def optimality_fn(carried):
-        step, critics, target, _ = carried
-        at = state._replace(critics=critics, target=target)
-        return _critic_gradient(at, real, noise[step], config)
+        return _critic_gradient(_put(state, carried), real, noise[carried[0]], config)
 
     def step_fn(carried, gradient):
-        step, *moved = carried
-        at = state._replace(**dict(zip(MOVED, moved, strict=True)))
-        at = _critic_step(at, gradient, config)
-        return step + 1, *(getattr(at, name) for name in MOVED)
+        moved = _critic_step(_put(state, carried), gradient, config)
+        return carried[0] + 1, *(getattr(moved, name) for name in MOVED)
 
     start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
-    (steps, *moved), _ = solve_inner(
-        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
-    )
-    return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
+    if config.inner_tol:
+        carried, _ = solve_inner(
+            optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
+        )
+    else:  # without a tolerance `solve_inner` would evaluate the gradient once more
+        carried = tf.while_loop(
+            lambda k, *_: k < config.inner_steps,
+            lambda *carried: step_fn(carried, optimality_fn(carried)),
+            start,
+        )
+    return _put(state, carried), carried[0]
+
+
+def _put(state, carried):
+    """The state with what a critic step moves; carried: the steps' number, then that."""
+    return state._replace(**dict(zip(MOVED, carried[1:], strict=True)))
 
 
 def _critic_gradient(state, real, noise, config):

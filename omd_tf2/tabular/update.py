@@ -87,8 +87,7 @@ def omd_gradient(
 ) -> tuple[Model, tf.Tensor, Residuals]:
     """The implicit gradient of the outer loss at Q = fixed point + noise, per OMD instance.
 
-    The adjoint is taken at the fixed point itself, as the theorem demands; only the outer loss sees
-    the noise.
+    All derivatives are taken at that Q, as a caller has them whose solver is inexact.
 
     Args:
       model: theta of the OMD instances, N of them here.
@@ -106,7 +105,7 @@ def omd_gradient(
         loss = problem.outer_loss(noised, truth)
     cotangent = tape.gradient(loss, noised)
     exact = problem.exact[problem.num_mle :]
-    gradient, info = fixed_point_vjp(model, truth, solution.q, cotangent, exact)
+    gradient, info = fixed_point_vjp(model, truth, noised, cotangent, exact)
     return gradient, solution.values, Residuals(solution.residual, info.relative_residual)
 
 

@@ -46,6 +46,7 @@ def make(reward=2.0, seed=0, **options):
         replay,
         rows=ROWS,
         noise_shape=NOISE_SHAPE,
+        fits={"agent": "toy"},
         seed=seed,
         dtype="float64",
     )

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError
 from envs.errors import ConfigError
-from omd_tf2.common.solver import LeastSquares, SolverConfig, hypergradient
-from omd_tf2.implicit import SOLVERS, SolveError, solver_options
+from omd_tf2.common.solver import UNSOLVED, LeastSquares, SolverConfig, hypergradient
+from omd_tf2.implicit import SOLVERS, solver_options
 
 HESSIAN = tf.constant([[2.0, 0.0], [0.0, 4.0]], tf.float64)
 THETA, COTANGENT = (tf.constant(x, tf.float64) for x in ([2.0, 8.0], [2.0, 4.0]))
@@ -73,8 +73,19 @@ def test_a_failed_solve_is_told_and_treated_as_set():
     replaced, health = solve(**FAILING, on_failure="identity")
     np.testing.assert_array_equal(replaced, [2, 4])
     assert (health.converged, health.iterations) == (0, 1)
-    with pytest.raises(SolveError, match="did not converge"):
-        solve(**FAILING)
+    marked, health = solve(**FAILING)
+    assert np.isnan(marked).all() and health.converged == 0  # for `check` to stop the run
+
+
+@pytest.mark.parametrize("on_failure", ["use", "identity", "stop"])
+def test_a_solve_that_overflows_is_reported_in_finite_numbers(on_failure):
+    options = {"name": "neumann", "step_size": 1e60, "max_steps": 50, "on_failure": on_failure}
+    gradient, health = solve(**options)
+    assert health.relative_residual == UNSOLVED and health.converged == 0
+    if on_failure == "identity":
+        np.testing.assert_array_equal(gradient, [2, 4])
+    else:
+        assert not np.isfinite(gradient).any()
 
 
 def reported(**values):

@@ -31,7 +31,7 @@ from baselines_tf2.common.experiment import (
     write_config,
 )
 from baselines_tf2.common.report import write_report
-from baselines_tf2.common.sweep import evaluate_run
+from baselines_tf2.common.sweep import evaluate_run, load_agent
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps
@@ -72,6 +72,14 @@ flags.DEFINE_string(
 )
 flags.DEFINE_multi_string("set", [], "Override a setting, as in --set=agent.gamma=0.98.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
+
+
+def load_run(folder: str | Path):
+    """The trained agent of a finished run, any experiment's; `agent.predict(obs)` acts.
+
+    Raises ConfigError if a file of the run is missing or damaged.
+    """
+    return load_agent(EXPERIMENTS, Path(folder))[0]
 
 
 class Bar:

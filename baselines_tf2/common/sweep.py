@@ -93,12 +93,11 @@ def evaluate_run(
 
 def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> None:
     path.unlink(missing_ok=True)
-    CsvTable(path).append(
-        [
-            {**robot, "return": episode.episode_return, "length": episode.length}
-            for robot, episode in zip(robots, episodes, strict=True)
-        ]
-    )
+    rows = []
+    for robot, episode in zip(robots, episodes, strict=True):
+        row = {f"physics/{name}": value for name, value in robot.items()}
+        rows.append(row | {"return": episode.episode_return, "length": episode.length})
+    CsvTable(path).append(rows)
 
 
 def plot_sweep(

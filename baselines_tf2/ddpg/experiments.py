@@ -7,7 +7,6 @@ from pathlib import Path
 from baselines_tf2.common.experiment import Experiment, Progress
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
-from baselines_tf2.common.sweep import load_agent
 from baselines_tf2.common.training import Judge, TrainConfig, run_training, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
@@ -109,11 +108,6 @@ def load(settings: Settings, folder: Path) -> Agent:
     env.close()
     agent.load(folder / "weights.npz")
     return agent
-
-
-def load_run(folder: str | Path) -> Agent:
-    """The trained agent of a finished run; ConfigError if a file of it is missing or damaged."""
-    return load_agent(EXPERIMENTS, Path(folder))[0]
 
 
 def _experiments():

@@ -8,8 +8,9 @@ from baselines_tf2.common.evaluate import evaluate, run_episode, summarise
 from baselines_tf2.common.experiment import make_settings, write_config
 from baselines_tf2.common.plots import read_table
 from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.sweep import load_agent
 from baselines_tf2.common.training import Judge
-from baselines_tf2.ddpg.experiments import EXPERIMENTS, load_run
+from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from envs import ConfigError
 from tests.toys import Corridor, Robots
 
@@ -133,14 +134,14 @@ def test_runs_that_could_not_learn_are_refused(overrides, message):
 def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
     chosen = settings("diffcritic_pendulum")
     EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent())
-    write_config(tmp_path, {}, chosen)
-    agent = load_run(tmp_path)
+    write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
+    agent = load_agent(EXPERIMENTS, tmp_path)[0]
     saved = np.load(tmp_path / "weights.npz")
     np.testing.assert_array_equal(agent.nets.actor.get_weights()[0], saved["actor/0"])
     assert agent.predict(np.zeros(3)).shape == (1,)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
-        load_run(tmp_path)
+        load_agent(EXPERIMENTS, tmp_path)[0]
 
 
 def test_epopt_runs_even_before_anything_is_stored(tmp_path, eagerly):

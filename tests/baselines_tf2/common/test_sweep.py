@@ -1,0 +1,117 @@
+"""Judging finished runs over a grid of parameters."""
+
+import csv
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from baselines_tf2.common.experiment import Experiment
+from baselines_tf2.common.sweep import default_grid, evaluate_run, load_agent, parse_grid
+from baselines_tf2.ddpg.experiments import EXPERIMENTS
+from envs import ConfigError
+
+
+class Still:
+    def policy(self):
+        return lambda obs: 0 * obs[:, :1]
+
+
+def fake(settings, folder):
+    assert (folder / "config.json").exists()
+    return Still()
+
+
+@pytest.fixture
+def run(tmp_path):
+    real = EXPERIMENTS["ddpg_ensemble_pendulum"]
+    settings = real.settings("default", "classic")
+    config = {"exp": real.name, "backend": "classic", "seed": 0, "settings": asdict(settings)}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    fields = {f: getattr(real, f) for f in real.__dataclass_fields__}
+    return {real.name: Experiment(**(fields | {"load": fake}))}, tmp_path
+
+
+def rows(folder):
+    with open(folder / "sweep.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_robot_of_the_grid_is_judged(run):
+    experiments, folder = run
+    summary = evaluate_run(experiments, folder, "mass=1,2;length=1,1.5", episodes=2, seed=0)
+    table = rows(folder)
+    robots = [(float(row["physics/mass"]), float(row["physics/length"])) for row in table]
+    assert robots == [(m, x) for m in (1, 2) for x in (1, 1.5) for _ in range(2)]
+    assert {row["length"] for row in table} == {"200"} and len(
+        {row["return"] for row in table}
+    ) == 8
+    assert "8 episodes on 4 robots" in summary["return"]
+    assert (folder / "sweep.png").stat().st_size > 10_000
+
+
+def test_the_same_seed_gives_the_same_table_and_replaces_the_last(run):
+    experiments, folder = run
+    tables = []
+    for seed in (0, 0, 1):
+        evaluate_run(experiments, folder, "mass=1,2", episodes=1, seed=seed)
+        tables.append(rows(folder))
+    assert tables[0] == tables[1] != tables[2] and len(tables[2]) == 2
+
+
+def test_without_a_grid_nine_masses_inside_and_outside_the_ensemble(run):
+    experiments, folder = run
+    _, settings = load_agent(experiments, folder)
+    (masses,) = default_grid(settings).values()
+    assert len(masses) == 9
+    np.testing.assert_allclose([masses[0], masses[-1]], [0.25, 2.25])  # of [0.5, 1.5] kg
+
+
+def test_a_grid_by_hand():
+    assert parse_grid(" a=1,2.5 ; b=3 ") == {"a": (1.0, 2.5), "b": (3.0,)}
+    assert parse_grid("") == {}
+
+
+@pytest.mark.parametrize("text", ["mass", "mass=", "mass=1,x", "=;"])
+def test_a_grid_that_cannot_be_read(text):
+    with pytest.raises(ConfigError, match="cannot read grid entry"):
+        parse_grid(text)
+
+
+@pytest.mark.parametrize(
+    ("grid", "episodes", "message"),
+    [("mas=1", 1, "did you mean 'mass'"), ("mass=-1", 1, "positive"), ("mass=1", 0, "at least 1")],
+)
+def test_bad_input_leaves_no_table(run, grid, episodes, message):
+    experiments, folder = run
+    with pytest.raises(ConfigError, match=message):
+        evaluate_run(experiments, folder, grid, episodes, seed=0)
+    assert not (folder / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no file"),
+        ("{", "cannot be read as JSON"),
+        ("{}", "is no run's"),
+        ("[]", "is no run's"),
+        ('{"exp": "ddpg_ensemble_pendulum"}', "is no run's"),
+        ('{"exp": "nothing", "backend": "classic"}', "unknown experiment"),
+    ],
+)
+def test_a_folder_without_a_sound_run(run, text, message):
+    experiments, folder = run
+    (folder / "config.json").unlink() if text is None else (folder / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_agent(experiments, folder)
+
+
+def test_an_experiment_without_an_agent(run):
+    experiments, folder = run
+    (experiment,) = experiments.values()
+    fields = {f: getattr(experiment, f) for f in experiment.__dataclass_fields__}
+    none = {experiment.name: Experiment(**(fields | {"load": None}))}
+    with pytest.raises(ConfigError, match="leaves no agent"):
+        load_agent(none, folder)

@@ -27,6 +27,7 @@ class CartPoleConfig:
     inner_steps: int = 1  # critic steps per model step
     inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
     model_hidden_dim: int = 32  # of both layers of the model's networks; few misspecify it
+    residual_model: bool = False  # predicts the change of the observation in place of the next one
     hidden_dim: int = 32  # of the critics' layers
     lr: float = 1e-3  # of the model
     inner_lr: float = 3e-4  # of the critics
@@ -72,7 +73,7 @@ class CartPoleConfig:
         """An option that the agent would not heed is an error."""
         idle = ["warm_opt"]
         if self.agent == "qlearning":
-            idle += ["prob_model", "no_learn_reward", "lr", "model_hidden_dim"]
+            idle += ["prob_model", "no_learn_reward", "lr", "model_hidden_dim", "residual_model"]
         for name in idle:
             if getattr(self, name) != getattr(CartPoleConfig, name):
                 raise ConfigError(f"{name} means nothing to agent '{self.agent}': leave it out")

@@ -18,10 +18,13 @@ Model = tuple[
 Critics = tuple[Layers, ...]  # two, or one: [B, O] -> [B, A]
 
 
-def gaussian(model: Model, obs0: tf.Tensor, actions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def gaussian(
+    model: Model, obs0: tf.Tensor, actions: tf.Tensor, config: CartPoleConfig
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and log std, [B, O] each, of a probabilistic model's next observation."""
     mean, log_std = tf.split(mlp(model[0], tf.concat([obs0, actions], -1)), 2, -1)
-    return mean, tf.clip_by_value(log_std, LOG_STD_MIN, LOG_STD_MAX)
+    log_std = tf.clip_by_value(log_std, LOG_STD_MIN, LOG_STD_MAX)
+    return obs0 + mean if config.residual_model else mean, log_std
 
 
 def in_model(
@@ -30,10 +33,11 @@ def in_model(
     """The same transitions as the model has them; terminals are the real ones. noise: [B, O]."""
     x = tf.concat([real.obs0, real.actions], -1)
     if config.prob_model:
-        mean, log_std = gaussian(model, real.obs0, real.actions)
+        mean, log_std = gaussian(model, real.obs0, real.actions, config)
         obs1 = mean + tf.exp(log_std) * noise
     else:
         obs1 = mlp(model[0], x)
+        obs1 = real.obs0 + obs1 if config.residual_model else obs1
     rewards = real.rewards if config.no_learn_reward else mlp(model[1], x)[:, 0]
     return real._replace(rewards=rewards, obs1=obs1)
 
@@ -45,7 +49,7 @@ def mle_loss(model: Model, real: Transition, noise: tf.Tensor, config: CartPoleC
     """
     predicted = in_model(model, real, noise, config)
     if config.prob_model:
-        mean, log_std = gaussian(model, real.obs0, real.actions)
+        mean, log_std = gaussian(model, real.obs0, real.actions, config)
         scaled = tf.square((real.obs1 - mean) / tf.exp(log_std))
         cost = tf.reduce_sum(scaled / 2 + log_std + np.log(2 * np.pi) / 2, -1)
     else:

@@ -13,7 +13,11 @@ O, A, B, K = 3, 2, 6, 3
 
 def make_config(**options):
     """Settings under which everything moves visibly in a step."""
-    defaults = {"gamma": 0.9, "alpha": 0.5, "tau": 0.1, "lr": 0.02, "inner_lr": 0.03}
+    defaults = {"gamma": 0.9, "tau": 0.1, "inner_lr": 0.03}
+    if not options.get("hard"):
+        defaults["alpha"] = 0.5
+    if options.get("agent") != "qlearning":
+        defaults["lr"] = 0.02
     return CartPoleConfig(**(defaults | {"batch_size": B, "inner_steps": K} | options))
 
 

@@ -20,7 +20,10 @@ DRAWS = 20_000
 
 
 def make(seed=0, dtype="float32", **options):
-    options = {"batch_size": B, "hidden_dim": 4, "model_hidden_dim": 4} | options
+    sizes = {"batch_size": B, "hidden_dim": 4}
+    if options.get("agent") != "qlearning":
+        sizes["model_hidden_dim"] = 4
+    options = sizes | options
     return Agent(CartPoleConfig(**({"replay_size": 100} | options)), O, A, seed=seed, dtype=dtype)
 
 
@@ -69,7 +72,8 @@ def test_the_policy_is_the_best_action_by_the_critics_mean(no_double, eagerly):
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("hard", [False, True])
 def test_exploration_is_uniform_with_probability_epsilon_else_softmax_or_best(hard, epsilon):
-    agent, obs = make(hard=hard, epsilon=epsilon, alpha=0.02), np.full((1, O), 2.0)
+    options = {} if hard else {"alpha": 0.02}
+    agent, obs = make(hard=hard, epsilon=epsilon, **options), np.full((1, O), 2.0)
     q = mean_q(agent, obs)[0]
     greedy = np.eye(A)[q.argmax()] if hard else softmax(q / 0.02)
     assert hard or (greedy > 0.05).all() and greedy.max() > 0.4

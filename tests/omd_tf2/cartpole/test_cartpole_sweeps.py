@@ -11,9 +11,9 @@ from omd_tf2.cartpole.sweeps import EXPERIMENTS, SWEEPS, format_table, runs
 
 WIDTHS, DISTRACTORS = SWEEPS
 TINY = [
-    "agents=omd,qlearning", "values=1,2", "num_seeds=2", "train.num_timesteps=20",
+    "agents=omd,mle", "values=1,2", "num_seeds=2", "train.num_timesteps=20",
     "train.eval_episodes=1", "train.eval_interval=10",
-    *(f"{agent}.{name}" for agent in ("omd", "qlearning")
+    *(f"{agent}.{name}" for agent in ("omd", "mle")
       for name in ("random_steps=10", "batch_size=4", "hidden_dim=4", "cycle_steps=5")),
 ]  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_a_sweep_fills_its_folder(tmp_path):
     assert len(rows) == 8
     assert {(row["agent"], row["value"], row["seed"]) for row in rows} == {
         (agent, value, seed)
-        for agent in ("omd", "qlearning")
+        for agent in ("omd", "mle")
         for value in ("1", "2")
         for seed in ("3", "4")
     }
@@ -77,7 +77,7 @@ def test_a_sweep_fills_its_folder(tmp_path):
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
     assert progress.steps == sorted(progress.steps)
     assert progress.steps[-1] == 8 * 20 == EXPERIMENTS["cartpole_widths"].num_timesteps(chosen)
-    assert "qlearning" in summary["returns"]
+    assert "mle" in summary["returns"]
 
 
 def test_the_table_has_means_and_deviations():

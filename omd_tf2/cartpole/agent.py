@@ -18,6 +18,7 @@ FITS = (
     "hard",
     "no_double",
     "prob_model",
+    "residual_model",
     "hidden_dim",
 )  # settings that give weights their meaning
 

@@ -54,6 +54,15 @@ def test_predictions_by_hand():
     assert_same(predicted._replace(obs1=REAL.obs1, rewards=REAL.rewards), REAL)
 
 
+def test_a_residual_model_predicts_the_change():
+    predicted = in_model(MODEL, REAL, NO_NOISE, make_config(residual_model=True))
+    np.testing.assert_array_equal(predicted.obs1, [[15.0 + 4, 2.0 + 2], [2.0 + 1, 23.0 + 3]])
+    twice = ((np.concatenate([NEXT_OBS[0][0]] * 2, 1), np.concatenate([NEXT_OBS[0][1]] * 2)),)
+    config = make_config(residual_model=True, prob_model=True)
+    predicted = in_model((twice, REWARD), REAL, tf.zeros([2, 2], tf.float64), config)
+    np.testing.assert_array_equal(predicted.obs1, [[19.0, 4.0], [3.0, 26.0]])
+
+
 def test_the_rewards_are_real_where_they_are_not_learned():
     predicted = in_model(MODEL, REAL, NO_NOISE, make_config(no_learn_reward=True))
     np.testing.assert_array_equal(predicted.obs1, [[15.0, 2.0], [2.0, 23.0]])
@@ -65,7 +74,7 @@ def test_a_probabilistic_prediction_by_hand(log_std, clipped):
     # Means (1, 2) and log stds (log_std, 0), whatever the input.
     next_obs = ((np.zeros((4, 4)), np.array([1.0, 2.0, log_std, 0.0])),)
     noise = tf.constant([[1.0, 3.0], [-2.0, 0.0]], tf.float64)
-    mean, clipped_log_std = gaussian((next_obs, REWARD), REAL.obs0, REAL.actions)
+    mean, clipped_log_std = gaussian((next_obs, REWARD), REAL.obs0, REAL.actions, make_config())
     np.testing.assert_array_equal(mean, [[1.0, 2.0]] * 2)
     np.testing.assert_array_equal(clipped_log_std, [[clipped, 0.0]] * 2)
     predicted = in_model((next_obs, REWARD), REAL, noise, make_config(prob_model=True))
@@ -86,7 +95,7 @@ def test_a_probabilistic_mle_loss_is_the_negative_log_density():
     real, (next_obs, reward) = make_batch(draw), make_state(draw, config).model
     bias = tf.constant([0.1, 0.2, 0.3, -20.0, 0.5, 20.0], tf.float64)  # clipped below and above
     model = (*next_obs[:-1], (next_obs[-1][0], bias)), reward
-    mean, log_std = gaussian(model, real.obs0, real.actions)
+    mean, log_std = gaussian(model, real.obs0, real.actions, make_config())
     assert (log_std.numpy()[:, 0] == -5).all() and (log_std.numpy()[:, 2] == 2).all()
     predicted = in_model(model, real, draw(B, O), config)
     densities = norm.logpdf(real.obs1, mean, np.exp(log_std)).sum(-1)

@@ -27,7 +27,6 @@ DESCRIPTIONS = {
 LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10}
 OMD_LEARNS = {
     "lr": 3e-4,
-    "warm_opt": True,
     "no_learn_reward": True,
     "solver": SolverConfig("gauss_newton", ridge=10.0, tol=1e-3, on_failure="identity"),
 }

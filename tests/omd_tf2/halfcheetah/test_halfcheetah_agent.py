@@ -222,7 +222,7 @@ def test_the_settings_are_the_papers():
         ({"model_hidden_dim": 0}, "model_hidden_dim must be at least 1, not 0"),
         ({"gamma": 1.1}, r"gamma must lie in \[0, 1\], not 1.1"),
         ({"gamma": float("nan")}, r"gamma must lie in \[0, 1\], not nan"),
-        ({"tau": -0.1}, r"tau must lie in \[0, 1\], not -0.1"),
+        ({"tau": -0.1}, r"tau must lie in \(0, 1\], not -0.1"),
         ({"model_lr": 0.0}, "model_lr must be positive and finite, not 0.0"),
         ({"critic_lr": float("inf")}, "critic_lr must be positive and finite, not inf"),
         ({"actor_lr": float("nan")}, "actor_lr must be positive and finite, not nan"),

@@ -91,7 +91,7 @@ def test_a_run_repeats_itself_and_another_seed_differs(tmp_path, eagerly):
             weights.append({name: archive[name] for name in archive.files})
     for name in weights[0]:
         np.testing.assert_array_equal(weights[0][name], weights[1][name])
-    assert not np.allclose(weights[0]["000"], weights[2]["000"])
+    assert not np.allclose(weights[0]["state"], weights[2]["state"])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_spaces_that_do_not_suit_are_refused(env, message):
     [
         ("agent.random_steps=24", "leaves nothing to train on in 24 steps"),
         ("agent.cycle_steps=3", "agent.cycle_steps must divide 1000"),
-        ("agent.agent=omdd", "unknown agent 'omdd'; did you mean 'omd'"),
+        ("agent.agent=omdd", "'agent.agent' follows from --exp"),
         ("agent.solver.name=minress", "unknown solver: 'minress'; did you mean 'minres'"),
         ("agent.solver.ridge=1", "solver 'identity' has no option 'ridge'"),
         ("agent.solver.ridge=big", "must be a number"),

@@ -2,6 +2,7 @@
 
 import bdb
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.experiment import (
+    FAILED,
     create_folder,
     find_experiment,
     make_settings,
@@ -108,6 +110,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     try:
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
@@ -131,7 +134,7 @@ def main(argv: list[str]) -> None:
         sys.exit("error: interrupted; tables, weights and curves up to here are kept")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}")
+        sys.exit(f"error: {error.strerror or error}{where}: choose another --logdir or --out")
 
 
 def _print_table() -> None:
@@ -146,7 +149,15 @@ def _evaluate() -> None:
     if not FLAGS.run:
         raise ConfigError("name the finished run's folder with --run=...")
     folder = Path(FLAGS.run)
-    _print_summary(evaluate_run(EXPERIMENTS, folder, FLAGS.grid, FLAGS.episodes, FLAGS.seed))
+    summary = evaluate_run(
+        EXPERIMENTS,
+        folder,
+        FLAGS.grid,
+        episodes=FLAGS.episodes,
+        seed=FLAGS.seed,
+        overwrite=FLAGS.overwrite,
+    )
+    _print_summary(summary)
 
 
 def _run() -> None:
@@ -178,6 +189,8 @@ def _train(run, folder: Path, num_timesteps: int) -> None:
     steps = bar.step
     print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
     _print_summary(summary)
+    if FAILED in summary:
+        sys.exit("error: not every run of the sweep came to its end; results.csv says which")
 
 
 def _print_summary(summary: dict[str, str]) -> None:

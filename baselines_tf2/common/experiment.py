@@ -19,7 +19,8 @@ PACKAGES = (
     "pybullet_envs_gymnasium", "tensorflow-probability",
 )  # fmt: skip
 PRESETS = ("default", "original")
-NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend", "agent.agent": "--exp"}
+FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
+NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
 
 
 class Progress(Protocol):
@@ -71,8 +72,9 @@ def make_settings(
             raise ConfigError(f"cannot read override '{text}': write --set=name=value")
         if path in changes:
             raise ConfigError(f"override '{path}' is given twice: leave one out")
-        if path in NAMED_BY_FLAGS:
-            raise ConfigError(f"'{path}' follows from {NAMED_BY_FLAGS[path]}: use that flag")
+        flag = "--exp" if path.endswith(".agent") else NAMED_BY_FLAGS.get(path)
+        if flag:
+            raise ConfigError(f"'{path}' follows from {flag}: use that flag")
         field_type = _type_of(settings, path)
         changes[path] = _parse(path, value, field_type)
     return _replace(settings, changes)
@@ -91,7 +93,13 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
-    """All changes at once: settings are valid only together."""
+    """All changes at once: settings are valid only together.
+
+    A group whose kind says `RESET_BY` a field drops all else the experiment set in it when that
+    field is changed: another solver does not inherit the first one's options.
+    """
+    if f"{prefix}{getattr(settings, 'RESET_BY', '')}" in changes:
+        settings = type(settings)()
     new = {}
     for field in dataclasses.fields(settings):
         path, value = prefix + field.name, getattr(settings, field.name)
@@ -149,13 +157,22 @@ def _whole(number: float) -> int:
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
     """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it."""
-    hints = typing.get_type_hints(kind)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
+    hints = {
+        field.name: typing.get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)
+    }
+    missing = sorted(set(hints) - set(values))
+    if missing:
+        raise ConfigError(f"setting '{missing[0]}' of {kind.__name__} is missing")
     unknown_names = sorted(set(values) - set(hints))
     if unknown_names:
         raise unknown(f"setting of {kind.__name__}", unknown_names[0], hints)
     return kind(
         **{
-            name: settings_from(hints[name], value) if isinstance(value, dict) else value
+            name: settings_from(hints[name], value)
+            if dataclasses.is_dataclass(hints[name])
+            else value
             for name, value in values.items()
         }
     )

@@ -162,9 +162,8 @@ def metric_curve(group: Group, column: str) -> Curve:
 def median_speed(group: Group) -> float | None:
     """Median over rows and seeds of the environment steps per second; None if none were logged.
 
-    Of the rows in which something was trained, if there are any: random steps cost nothing.
+    Of the rows in which something was trained alone: random steps cost nothing.
     """
     rows = [row for run in group.runs for row in run.metrics if SPEED in row]
-    training = [row for row in rows if any(name.startswith("train/") for name in row)]
-    speeds = [row[SPEED] for row in training or rows]
+    speeds = [row[SPEED] for row in rows if any(name.startswith("train/") for name in row)]
     return float(np.median(speeds)) if speeds else None

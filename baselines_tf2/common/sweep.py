@@ -29,8 +29,10 @@ def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
         experiment = find_experiment(experiments, config["exp"])
         kind = type(experiment.settings("default", config["backend"]))
         settings = settings_from(kind, config["settings"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder}/config.json is no run's: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{folder}/config.json: {error}") from None
     if experiment.load is None:
         raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
     return experiment.load(settings, folder), settings
@@ -41,6 +43,8 @@ def parse_grid(text: str) -> Grid:
     grid: Grid = {}
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         name, _, numbers = (part.strip() for part in entry.partition("="))
+        if name in grid:
+            raise ConfigError(f"the grid names '{name}' twice: leave one out")
         try:
             grid[name] = tuple(float(number) for number in numbers.split(","))
         except ValueError:
@@ -60,7 +64,13 @@ def default_grid(settings) -> Grid:
 
 
 def evaluate_run(
-    experiments: Mapping[str, Experiment], folder: Path, grid: str, episodes: int, seed: int
+    experiments: Mapping[str, Experiment],
+    folder: Path,
+    grid: str,
+    *,
+    episodes: int,
+    seed: int,
+    overwrite: bool = False,
 ) -> dict[str, str]:
     """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
 
@@ -70,6 +80,8 @@ def evaluate_run(
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
+    if (folder / "sweep.csv").exists() and not overwrite:
+        raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace sweep.csv")
     agent, settings = load_agent(experiments, folder)
     values = parse_grid(grid) or default_grid(settings)
     robots = [

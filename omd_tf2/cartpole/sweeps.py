@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.experiment import Experiment, Progress, write_config
+from baselines_tf2.common.experiment import FAILED, Experiment, Progress, write_config
 from baselines_tf2.common.files import write_atomically
 from baselines_tf2.common.logger import CsvTable
 from baselines_tf2.common.plots import read_table
@@ -103,7 +103,8 @@ def _settings_of(sweep, settings, agent, value):
         run = experiments.Settings(settings.env, getattr(settings, agent), settings.train)
         return sweep.apply(run, value)
     except ConfigError as error:  # names as this experiment has them
-        raise ConfigError(str(error).replace("agent.", f"{agent}.")) from None
+        text = str(error).replace("agent.", f"{agent}.")
+        raise ConfigError(f"{agent} at {value} {sweep.label}: {text}") from None
 
 
 def prepare(sweep: Sweep, settings: Settings, seed: int) -> Callable:
@@ -123,20 +124,22 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> Callable:
                 flags = {"exp": f"{agent}_cartpole", "backend": chosen.env.backend, "seed": s}
                 write_config(own, flags, chosen)
                 part = _Part(progress, i * settings.train.num_timesteps)
+                row = {"agent": agent, "value": value, "seed": s}
                 try:
                     experiments.prepare(chosen, s)(own, part)
+                    rows.append(row | _returns(own) | {"error": ""})
+                    table.append(rows[-1:])
                 except TrainingError as error:
                     failed.append(f"{own.relative_to(folder)}: {error}")
-                else:
-                    rows.append({"agent": agent, "value": value, "seed": s, **_returns(own)})
-                    table.append(rows[-1:])
+                    table.append([row | {"error": str(error)}])
         finally:
             plot(folder / "sweep.png", sweep, rows)
-        return ({"failed": "\n" + "\n".join(failed)} if failed else {}) | {
-            "returns": format_table(sweep, rows),
+        summary = {
+            "returns": format_table(sweep, rows, settings.num_seeds),
             "figure": f"{folder}/sweep.png",
             "numbers": f"{folder}/results.csv",
         }
+        return summary | ({FAILED: "\n".join(failed)} if failed else {})
 
     return run
 
@@ -168,17 +171,25 @@ def _groups(rows: Sequence[Row]) -> dict[str, dict[int, np.ndarray]]:
     return {a: {v: np.array(x) for v, x in by_value.items()} for a, by_value in groups.items()}
 
 
-def format_table(sweep: Sweep, rows: Sequence[Row]) -> str:
-    """Mean over seeds (± standard deviation) of the return averaged over a run's evaluations."""
+def format_table(sweep: Sweep, rows: Sequence[Row], num_seeds: int) -> str:
+    """Mean over seeds (± standard deviation) of the return averaged over a run's evaluations.
+
+    Where runs failed the number of those that did not is said.
+    """
     groups = _groups(rows)
     lines = [f"{sweep.label:>26}" + "".join(f"{agent:>16}" for agent in groups)]
     for value in dict.fromkeys(row["value"] for row in rows):
         cells = (groups[agent].get(value, np.array([np.nan])) for agent in groups)
-        texts = (
-            f"{x.mean():.0f} ± {x.std(ddof=1):.0f}" if len(x) > 1 else f"{x[0]:.0f}" for x in cells
-        )
+        texts = (_cell(x, num_seeds) for x in cells)
         lines.append(f"{value:>26}" + "".join(f"{text:>16}" for text in texts))
     return "\n".join(lines)
+
+
+def _cell(returns: np.ndarray, num_seeds: int) -> str:
+    text = f"{returns.mean():.0f}"
+    if len(returns) > 1:
+        text += f" ± {returns.std(ddof=1):.0f}"
+    return text if len(returns) == num_seeds else f"{text} ({len(returns)} of {num_seeds})"
 
 
 def plot(path: Path, sweep: Sweep, rows: Sequence[Row]) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
@@ -20,6 +20,8 @@ UNSOLVED = 1e9  # stands for a relative residual that is not finite
 class SolverConfig:
     """How (df/dw)^T x = b is solved; None leaves an option at the solver's own default."""
 
+    RESET_BY: ClassVar[str] = "name"
+
     name: str = "identity"  # identity | gauss_newton | cg | minres | neumann | dense
     ridge: float | None = None  # added to the matrix's diagonal
     tol: float | None = None  # relative residual at which an iterative solver stops
@@ -34,10 +36,8 @@ class SolverConfig:
             known = solver_options(self.name)
             wrong = [option for option in self.options() if option not in known]
             if wrong:
-                remedy = " ".join(f"--set=agent.solver.{option}=none" for option in wrong)
                 raise ConfigError(
-                    f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out, or "
-                    f"unset what the experiment sets by {remedy}"
+                    f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out"
                 )
             self.build(lambda: LeastSquares(None, None, None, None, None))
         except ValueError as error:

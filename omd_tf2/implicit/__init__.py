@@ -4,12 +4,12 @@
 (x, SolveInfo)`, which `get_solver` finds by name. Vectors are nested structures of tensors; all of
 it runs eagerly and under `tf.function(jit_compile=True)`, in float32 and float64.
 
->>> optimality_fn = gradient_of(inner_loss)  # inner_loss(w, theta)
->>> w, inner = solve_inner(
-...     lambda w: optimality_fn(w, theta), lambda w, g: w - 0.1 * g, w, max_steps=100, tol=1e-6
-... )
->>> solve = guarded(get_solver("cg", ridge=1e-3), on_failure="identity")
->>> (grad_theta,), info = root_vjp(optimality_fn, w, (theta,), grad_w_of_outer_loss, solve)
+    optimality_fn = gradient_of(inner_loss)  # inner_loss(w, theta)
+    w, inner = solve_inner(
+        lambda w: optimality_fn(w, theta), lambda w, g: w - 0.1 * g, w, max_steps=100, tol=1e-6
+    )
+    solve = guarded(get_solver("cg", ridge=1e-3), on_failure="identity")
+    (grad_theta,), info = root_vjp(optimality_fn, w, (theta,), grad_w_of_outer_loss, solve)
 """
 
 from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton

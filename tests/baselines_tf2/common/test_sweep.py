@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_table_and_replaces_the_last(run):
     experiments, folder = run
     tables = []
     for seed in (0, 0, 1):
-        evaluate_run(experiments, folder, "mass=1,2", episodes=1, seed=seed)
+        evaluate_run(experiments, folder, "mass=1,2", episodes=1, seed=seed, overwrite=True)
         tables.append(rows(folder))
     assert tables[0] == tables[1] != tables[2] and len(tables[2]) == 2
 
@@ -73,6 +73,19 @@ def test_a_grid_by_hand():
     assert parse_grid("") == {}
 
 
+def test_an_evaluation_is_not_replaced_unasked(run):
+    experiments, folder = run
+    evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
+    with pytest.raises(ConfigError, match="evaluated already: add --overwrite"):
+        evaluate_run(experiments, folder, "mass=2", episodes=1, seed=0)
+    assert rows(folder)[0]["physics/mass"] == "1.0"
+
+
+def test_a_parameter_named_twice():
+    with pytest.raises(ConfigError, match="names 'a' twice"):
+        parse_grid("a=1;a=2")
+
+
 @pytest.mark.parametrize("text", ["mass", "mass=", "mass=1,x", "=;"])
 def test_a_grid_that_cannot_be_read(text):
     with pytest.raises(ConfigError, match="cannot read grid entry"):
@@ -86,7 +99,7 @@ def test_a_grid_that_cannot_be_read(text):
 def test_bad_input_leaves_no_table(run, grid, episodes, message):
     experiments, folder = run
     with pytest.raises(ConfigError, match=message):
-        evaluate_run(experiments, folder, grid, episodes, seed=0)
+        evaluate_run(experiments, folder, grid, episodes=episodes, seed=0)
     assert not (folder / "sweep.csv").exists()
 
 

@@ -200,13 +200,12 @@ def test_a_missing_backend_is_one_clear_line(tmp_path, flags, blocked):
 def test_omd_that_diverges_keeps_its_last_sound_weights(tmp_path):
     result = drive("--exp=omd_cartpole", f"--logdir={tmp_path}", "--num_timesteps=2000", "--eager",
                    "--set=agent.batch_size=8", "--set=agent.inner_lr=1e30",
-                   "--set=agent.solver.name=identity", "--set=agent.solver.ridge=none",
-                   "--set=agent.solver.tol=none")  # fmt: skip
+                   "--set=agent.solver.name=identity")  # fmt: skip
     assert result.returncode == 1
     assert result.stderr.startswith("error: train/") and result.stderr.count("\n") == 1
     folder = tmp_path / "omd_cartpole" / "classic" / "seed_0"
     assert [row["step"] for row in table(folder / "metrics.csv")] == ["1000"]
-    assert all(np.isfinite(array).all() for array in np.load(folder / "weights.npz").values())
+    assert np.isfinite(np.load(folder / "weights.npz")["state"]).all()
 
 
 def test_a_report_of_a_run(run, tmp_path):

@@ -68,8 +68,8 @@ def test_a_run_fills_its_folder(agent, tmp_path, eagerly):
     assert float(episode["return"]) == float(row["eval/return_mean"])
     loaded = Agent(chosen.agent, 4, 2, seed=1)
     loaded.load(tmp_path / "weights.npz")
-    # An update of four critic steps for each of the steps 51 to 60.
-    assert loaded._learner.state.critic_adam.steps == 40
+    # An update of four critic steps for each of the steps 51 to 60; omd's Adam starts anew at each.
+    assert loaded._learner.state.critic_adam.steps == (4 if agent == "omd" else 40)
     assert (tmp_path / "curves.png").exists()
 
 

@@ -19,8 +19,6 @@ from _timing import (
 )
 from absl import app, flags
 
-from envs import unknown
-
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("cycle_steps", 1, "Steps between calls of the learner.", lower_bound=1)
 flags.DEFINE_list("only", [], "Names from the table to be timed; all by default.")
@@ -37,7 +35,9 @@ PEER = "qlearning_cartpole"
 
 def workers() -> dict:
     """Name in the table -> worker."""
-    runs = {f"omd_cartpole, {name}": ("omd_cartpole", [f"agent.solver.name={name}", *options])
+    from envs import unknown
+
+    runs = {f"omd_cartpole/{name}": ("omd_cartpole", [f"agent.solver.name={name}", *options])
             for name, options in SOLVERS.items()}  # fmt: skip
     others = ("mle_cartpole", "vep_cartpole", "vaml_cartpole", PEER, "omd_cheetah", "mle_cheetah")
     runs |= {name: (name, []) for name in others}

@@ -21,14 +21,23 @@ PANELS = {  # title -> agents, each with its colour
 }  # fmt: skip
 
 
+def curves(agents: dict[str, str]) -> dict[str, list[dict[float, float]]]:
+    """Per agent with runs, each seed's mean return by step."""
+    found = {}
+    for name in agents:
+        paths = sorted(Path(FLAGS.logdir).glob(f"{name}/*/seed_*/eval.csv"))
+        if paths:
+            found[name] = [by_key(read_table(path), "step") for path in paths]
+    return found
+
+
 def main(_) -> None:
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    for axis, (title, agents) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
-        for name, color in agents.items():
-            paths = sorted(Path(FLAGS.logdir).glob(f"{name}/*/seed_*/eval.csv"))
-            seeds = [by_key(read_table(path), "step") for path in paths]
-            if seeds:
-                draw(axis, seeds, name.partition("_")[0], color)
+    panels = {title: found for title, agents in PANELS.items() if (found := curves(agents))}
+    figure = Figure(figsize=(6 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, found) in zip(axes, panels.items(), strict=True):
+        for name, seeds in found.items():
+            draw(axis, seeds, name.partition("_")[0], PANELS[title][name])
         axis.set(xlabel="environment steps", ylabel="mean return of 10 episodes", title=title)
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.legend(fontsize="small")

@@ -1,16 +1,16 @@
 """The agent: what explores, stores, trains, acts and is saved."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.rollout import Policy
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.update import init_state, metric_names, update
+from omd_tf2.common.agent import LearnerAgent
 from omd_tf2.common.functional import numpy_mlp
-from omd_tf2.common.learner import Learner, check_finite
+from omd_tf2.common.learner import Learner
 from omd_tf2.common.transition import from_replay
 
 FITS = (
@@ -23,10 +23,8 @@ FITS = (
 )  # settings that give weights their meaning
 
 
-class Agent:
+class Agent(LearnerAgent):
     """Soft Q-learning in a learned model; all randomness is spawned from the seed."""
-
-    refresh_each_cycle = True
 
     def __init__(
         self,
@@ -38,6 +36,7 @@ class Agent:
         dtype: str = "float32",
     ):
         self.config, self._dtype = config, dtype
+        self._solver, self._updates = config.solver, config.cycle_steps
         self._one_hot = np.eye(num_actions)
         seeds = np.random.SeedSequence(seed).generate_state(3)
         self._rng = np.random.default_rng(seeds[0])
@@ -88,44 +87,9 @@ class Agent:
         """The best actions' indices, [...], for observations [..., O]."""
         return self._values(self._learner.acting, np.asarray(obs)).argmax(-1)
 
-    def store(self, new: Transitions) -> None:
-        self._learner.replay.add(new)
-
-    def can_train(self) -> bool:
-        return len(self._learner.replay) > 0
-
-    def adapt_noise(self) -> None:
-        """Nothing to adapt."""
-
-    def statistics(self, latest: Transitions) -> dict[str, float]:
-        """Nothing beyond what each update reports."""
-        return {}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Nothing beyond what each update reports."""
-        return {}
-
-    def train(self) -> dict[str, float]:
-        """Runs one cycle's updates.
-
-        Raises TrainingError if a metric is not finite, or a solve failed that is to stop the run.
-        """
-        metrics = self._learner.train(self.config.cycle_steps)
-        self.config.solver.check(metrics)
-        check_finite(metrics)
-        return metrics
-
     def _update(self, state, rows, noise):
         size, unpack = self.config.batch_size, self._learner.replay.layout.unpack
         batches = [
             from_replay(unpack(rows[i : i + size])) for i in range(0, len(noise) * size, size)
         ]
         return update(state, batches, noise, self.config)
-
-    def save(self, path: str | Path) -> None:
-        """Writes all that is learned to one .npz."""
-        self._learner.save(path)
-
-    def load(self, path: str | Path) -> None:
-        """Restores what `save` wrote; ConfigError if it is damaged or does not fit."""
-        self._learner.load(path)

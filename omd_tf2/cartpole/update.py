@@ -27,9 +27,10 @@ from omd_tf2.common.functional import (
     mlp_kernel,
     soft_update,
 )
+from omd_tf2.common.inner import inner_steps
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient
 from omd_tf2.common.transition import Transition
-from omd_tf2.implicit import gradient_of, solve_inner
+from omd_tf2.implicit import gradient_of
 
 OUTPUT_GAIN = 1e-2
 NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
@@ -169,17 +170,9 @@ def critic_steps(
         return critics, soft_update(target, critics, config.tau), adam
 
     moved = tuple(getattr(state, name) for name in MOVED)
-    if config.inner_tol:
-        moved, info = solve_inner(
-            optimality_fn, step_fn, moved, max_steps=config.inner_steps, tol=config.inner_tol
-        )
-        steps = info.steps
-    else:  # without a tolerance `solve_inner` would evaluate the gradient once more
-        steps, *moved = tf.while_loop(
-            lambda k, *_: k < config.inner_steps,
-            lambda k, *moved: (k + 1, *step_fn(moved, optimality_fn(moved))),
-            (tf.constant(0), *moved),
-        )
+    moved, steps = inner_steps(
+        optimality_fn, step_fn, moved, max_steps=config.inner_steps, tol=config.inner_tol
+    )
     return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
 
 

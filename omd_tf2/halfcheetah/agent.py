@@ -1,14 +1,14 @@
 """The agent: what explores, stores, trains, acts and is saved."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.rollout import Policy
+from omd_tf2.common.agent import LearnerAgent
 from omd_tf2.common.functional import numpy_mlp
-from omd_tf2.common.learner import Learner, check_finite
+from omd_tf2.common.learner import Learner
 from omd_tf2.common.transition import from_replay
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import LOG_STD_MAX, LOG_STD_MIN
@@ -17,10 +17,8 @@ from omd_tf2.halfcheetah.update import Noise, init_state, metric_names, update
 FITS = ("agent", "residual_model", "hidden_dim")  # settings that give weights their meaning
 
 
-class Agent:
+class Agent(LearnerAgent):
     """Soft actor-critic in a learned model; all randomness is spawned from the seed."""
-
-    refresh_each_cycle = True
 
     def __init__(
         self,
@@ -32,6 +30,7 @@ class Agent:
         dtype: str = "float32",
     ):
         self.config, self._dtype = config, dtype
+        self._solver, self._updates = config.solver, config.cycle_steps * config.outer_steps
         seeds = np.random.SeedSequence(seed).generate_state(3)
         self._rng = np.random.default_rng(seeds[0])
         replay = Replay(
@@ -70,44 +69,9 @@ class Agent:
         """Actions in [-1, 1] for observations [..., O], without exploration."""
         return self.policy()(np.asarray(obs))
 
-    def store(self, new: Transitions) -> None:
-        self._learner.replay.add(new)
-
-    def can_train(self) -> bool:
-        return len(self._learner.replay) > 0
-
-    def adapt_noise(self) -> None:
-        """Nothing to adapt."""
-
-    def statistics(self, latest: Transitions) -> dict[str, float]:
-        """Nothing beyond what each update reports."""
-        return {}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Nothing beyond what each update reports."""
-        return {}
-
-    def train(self) -> dict[str, float]:
-        """Runs one cycle's updates.
-
-        Raises TrainingError if a metric is not finite, or a solve failed that is to stop the run.
-        """
-        metrics = self._learner.train(self.config.cycle_steps * self.config.outer_steps)
-        self.config.solver.check(metrics)
-        check_finite(metrics)
-        return metrics
-
     def _update(self, state, rows, noise):
         real = from_replay(self._learner.replay.layout.unpack(rows))
         return update(state, real, Noise(noise[:-1], noise[-1]), self.config)
-
-    def save(self, path: str | Path) -> None:
-        """Writes all that is learned to one .npz."""
-        self._learner.save(path)
-
-    def load(self, path: str | Path) -> None:
-        """Restores what `save` wrote; ConfigError if it is damaged or does not fit."""
-        self._learner.load(path)
 
 
 def _gaussian(actor, obs):

@@ -15,6 +15,7 @@ from omd_tf2.common.functional import (
     mlp_kernel,
     soft_update,
 )
+from omd_tf2.common.inner import inner_steps
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient
 from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
@@ -28,7 +29,7 @@ from omd_tf2.halfcheetah.sac import (
     temperature_loss,
     values,
 )
-from omd_tf2.implicit import gradient_of, solve_inner
+from omd_tf2.implicit import gradient_of
 
 
 class State(NamedTuple):
@@ -158,9 +159,6 @@ def critic_steps(
     noise: [K + 1, B, A], of each step, and of the norm held against `inner_tol` after the last.
     Returns the new state and the number of steps taken.
     """
-    if config.inner_steps == 1 and not config.inner_tol:
-        state = _critic_step(state, _critic_gradient(state, real, noise[0], config), config)
-        return state, tf.constant(1)
 
     def optimality_fn(carried):
         return _critic_gradient(_put(state, carried), real, noise[carried[0]], config)
@@ -170,17 +168,10 @@ def critic_steps(
         return carried[0] + 1, *(getattr(moved, name) for name in MOVED)
 
     start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
-    if config.inner_tol:
-        carried, _ = solve_inner(
-            optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
-        )
-    else:  # without a tolerance `solve_inner` would evaluate the gradient once more
-        carried = tf.while_loop(
-            lambda k, *_: k < config.inner_steps,
-            lambda *carried: step_fn(carried, optimality_fn(carried)),
-            start,
-        )
-    return _put(state, carried), carried[0]
+    carried, steps = inner_steps(
+        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
+    )
+    return _put(state, carried), steps
 
 
 def _put(state, carried):

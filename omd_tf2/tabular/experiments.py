@@ -30,6 +30,7 @@ from omd_tf2.tabular.update import (
     train_steps,
 )
 
+NO_BALL = "none"
 NUM_CHUNKS = 20  # rows of the learning curve
 
 
@@ -52,14 +53,14 @@ class TrainConfig:
 class Settings:
     """All that defines a run, but for its first seed."""
 
-    projection: str = "joint"  # onto the norm ball: joint or leaf; without effect on tabular_ift
+    projection: str = "joint"  # onto the norm ball: joint or leaf; none where there is no ball
     num_seeds: int = 10  # seed, seed + 1, ...
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
         check_types(self)
-        if self.projection not in PROJECTIONS:
-            raise unknown("projection", self.projection, PROJECTIONS)
+        if self.projection not in (*PROJECTIONS, NO_BALL):
+            raise unknown("projection", self.projection, (*PROJECTIONS, NO_BALL))
         if self.num_seeds < 1:
             raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
 
@@ -143,6 +144,9 @@ def prepare(
     In `tabular_ift` the noise is drawn anew for every step and seed, and once more for what is
     reported in the end; all levels and both solvers share a draw, scaled by their own std.
     """
+    if analysis.of_methods == (settings.projection == NO_BALL):
+        which = f"{' or '.join(PROJECTIONS)}" if analysis.of_methods else NO_BALL
+        raise ConfigError(f"projection of {analysis.name} must be {which}")
     seeds = range(seed, seed + settings.num_seeds)
     problem = make_problem(analysis, settings)
     draws = Draws(seeds, problem)
@@ -226,7 +230,9 @@ def result_rows(
     return rows
 
 
-def _settings(preset: str, backend: str) -> Settings:
+def _settings(analysis: Analysis, preset: str, backend: str) -> Settings:
+    if not analysis.of_methods:
+        return Settings(projection=NO_BALL)
     return Settings(projection="leaf" if preset == "original" else "joint")
 
 
@@ -241,7 +247,7 @@ EXPERIMENTS = {
         description=DESCRIPTIONS[analysis.name],
         source="OMD, arXiv 2106.03273",
         backends=("tabular",),
-        settings=_settings,
+        settings=partial(_settings, analysis),
         prepare=partial(prepare, analysis),
         num_timesteps=lambda settings: settings.train.num_timesteps,
     )

@@ -180,10 +180,25 @@ def test_what_is_not_finite_or_not_solved_stops(evaluation, residuals, message, 
 
 def test_presets_and_overrides():
     for experiment in EXPERIMENTS.values():
-        assert make_settings(experiment, "default", None, []).projection == "joint"
-        assert make_settings(experiment, "original", None, []).projection == "leaf"
+        bounded = experiment.name != "tabular_ift"
+        default, original = ("joint", "leaf") if bounded else ("none", "none")
+        assert make_settings(experiment, "default", None, []).projection == default
+        assert make_settings(experiment, "original", None, []).projection == original
         settings = make_settings(experiment, "default", "tabular", ["train.num_timesteps=1e3"])
         assert experiment.num_timesteps(settings) == 1000
+
+
+@pytest.mark.parametrize(
+    "name, projection, message",
+    [
+        ("tabular_ift", "leaf", "projection of tabular_ift must be none"),
+        ("tabular_bounds", "none", "projection of tabular_bounds must be joint or leaf"),
+    ],
+)
+def test_a_projection_that_does_not_apply_is_refused(name, projection, message):
+    settings = make_settings(EXPERIMENTS[name], "default", None, [f"projection={projection}"])
+    with pytest.raises(ConfigError, match=message):
+        EXPERIMENTS[name].prepare(settings, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.sac import critic_loss, critic_targets, in_model, sample_actions, values
 from omd_tf2.halfcheetah.update import model_critic_loss, model_gradient, outer_gradient
-from omd_tf2.implicit import SolveError, gradient_of
+from omd_tf2.implicit import gradient_of
 from tests.omd_tf2.halfcheetah.small import A, make_batch, make_config, make_state
 from tests.omd_tf2.small import Draw, assert_same, flat, jacobian
 
@@ -219,6 +219,6 @@ def test_a_failed_solve_is_used_or_replaced_as_told_and_reported(relu_args):
         assert (h.converged, h.iterations) == (0, 1) and h.relative_residual > 1e-3
 
 
-def test_a_failed_solve_stops_eager_code(relu_args):
-    with pytest.raises(SolveError, match="did not converge"):
-        gradient(relu_args, "cg", **FAILING)
+def test_a_failed_solve_that_is_to_stop_the_run_leaves_nothing_to_use(relu_args):
+    marked, health = gradient(relu_args, "cg", **FAILING)
+    assert np.isnan(flat(marked)).all() and health.converged == 0  # `SolverConfig.check` stops it

@@ -69,3 +69,12 @@ def prepare(
         return run_training(folder, progress, agent, judge, start)
 
     return run
+
+
+def load(settings: Any, folder: Path, make_agent: Callable[[Any, gym.Env, int], Any]) -> Any:
+    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
+    env = make_env(settings.env, training=False)
+    agent = make_agent(settings.agent, env, 0)
+    env.close()
+    agent.load(folder / "weights.npz")
+    return agent

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import gymnasium as gym
 
 from baselines_tf2.common.experiment import Experiment
 from baselines_tf2.common.rollout import action_scale, observation_dim
 from baselines_tf2.common.training import TrainConfig
-from envs import EnvSpec, backends_of, make_env
+from envs import EnvSpec, backends_of
 from omd_tf2.common import experiment
 from omd_tf2.halfcheetah.agent import Agent
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
@@ -39,15 +39,6 @@ def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> Agent:
     return Agent(config, observation_dim(env.observation_space), action_dim, seed=seed)
 
 
-def load(settings: Settings, folder: Path) -> Agent:
-    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
-    env = make_env(settings.env, training=False)
-    agent = make_agent(settings.agent, env, seed=0)
-    env.close()
-    agent.load(folder / "weights.npz")
-    return agent
-
-
 def prepare(settings: Settings, seed: int) -> Callable:
     """Builds environment and agent; the returned function trains and fills the run folder."""
     return experiment.prepare(settings, seed, make_agent)
@@ -70,7 +61,7 @@ EXPERIMENTS = {
         settings=_settings(task, agent),
         prepare=prepare,
         num_timesteps=lambda settings: settings.train.num_timesteps,
-        load=load,
+        load=partial(experiment.load, make_agent=make_agent),
     )
     for task in TASKS
     for agent, description in DESCRIPTIONS.items()

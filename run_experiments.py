@@ -1,6 +1,7 @@
 """Runs any experiment of the project: `python run_experiments.py --exp=diffcritic_cheetah`."""
 
 import bdb
+import errno
 import os
 import signal
 import sys
@@ -23,16 +24,11 @@ with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no l
 # Three digits are too few for the linear solvers.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.experiment import (
-    FAILED,
-    create_folder,
-    find_experiment,
-    make_settings,
-    run_folder,
-    write_config,
-)
+from baselines_tf2.common.checkpoint import EVERY, KEEP, Checkpoints
+from baselines_tf2.common.errors import Interrupted, TrainingError
+from baselines_tf2.common.experiment import FAILED, find_experiment, make_settings
 from baselines_tf2.common.report import write_report
+from baselines_tf2.common.run_folder import FINISHED, carry_out, locked, open_folder, run_folder
 from baselines_tf2.common.sweep import evaluate_run, load_agent
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
@@ -74,6 +70,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_multi_string("set", [], "Override a setting, as in --set=agent.gamma=0.98.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
+flags.DEFINE_bool("resume", False, "Go on with the run that the folder holds; start it if none.")
+flags.DEFINE_integer("checkpoint_every", EVERY, "Steps between checkpoints.")
+flags.DEFINE_integer("keep_checkpoints", KEEP, "How many checkpoints to keep until the end.")
 
 
 def load_run(folder: str | Path):
@@ -84,11 +83,29 @@ def load_run(folder: str | Path):
     return load_agent(EXPERIMENTS, Path(folder))[0]
 
 
+class StopRequest:
+    """What Ctrl-C and SIGTERM ask for: the first time to stop when the state is whole."""
+
+    def __init__(self):
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping after this cycle; once more stops at once", file=sys.stderr)
+
+
 class Bar:
     """A tqdm bar of steps, steps per second, time left and return."""
 
     def __init__(self, total: int):
-        self.step = 0
+        self.step = self.start = 0
         self._bar = tqdm(total=total, unit="step", unit_scale=True, disable=None, mininterval=0.5)
 
     def update(self, step: int, episode_return: float | None) -> None:
@@ -96,6 +113,10 @@ class Bar:
             self._bar.set_postfix({"return": f"{episode_return:.1f}"}, refresh=False)
         self._bar.update(step - self.step)
         self.step = step
+
+    def resume(self, step: int) -> None:
+        self._bar.initial = self._bar.n = self.step = self.start = step
+        self._bar.refresh()
 
     def close(self) -> None:
         self._bar.close()
@@ -130,11 +151,16 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     except (MemoryError, tf.errors.ResourceExhaustedError):
         sys.exit("error: not enough memory: make agent.replay_size or the networks smaller")
+    except Interrupted as error:
+        sys.exit(f"error: {error}")
     except (KeyboardInterrupt, bdb.BdbQuit):
         sys.exit("error: interrupted; tables, weights and curves up to here are kept")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: choose another --logdir or --out")
+        cure = "choose another --logdir or --out"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            cure = "make room; --resume then goes on from the latest checkpoint"
+        sys.exit(f"error: {error.strerror or error}{where}: {cure}")
 
 
 def _print_table() -> None:
@@ -171,23 +197,36 @@ def _run() -> None:
     tf.config.run_functions_eagerly(FLAGS.eager)
     backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
     folder = run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)
-    run = experiment.prepare(settings, FLAGS.seed)
-    create_folder(folder, overwrite=FLAGS.overwrite)
     flag_values = {"exp": experiment.name, "backend": backend, "seed": FLAGS.seed}
     flag_values |= {"preset": FLAGS.preset, "eager": FLAGS.eager, "set": overrides}
-    write_config(folder, flag_values, settings)
-    _train(run, folder, experiment.num_timesteps(settings))
+    checkpoints = Checkpoints(
+        folder,
+        every=FLAGS.checkpoint_every,
+        keep=FLAGS.keep_checkpoints,
+        interrupted=StopRequest(),
+        tell=lambda text: tqdm.write(text, file=sys.stderr),
+    )
+    run = experiment.prepare(settings, FLAGS.seed)
+    with locked(folder):
+        warnings = open_folder(
+            folder, flag_values, settings, overwrite=FLAGS.overwrite, resume=FLAGS.resume
+        )
+        for text in warnings:
+            checkpoints.tell(f"warning: {text}")
+        if (folder / FINISHED).exists():
+            print(f"{folder} is finished")
+        _train(run, folder, checkpoints, experiment.num_timesteps(settings))
 
 
-def _train(run, folder: Path, num_timesteps: int) -> None:
+def _train(run, folder: Path, checkpoints: Checkpoints, num_timesteps: int) -> None:
     start, bar = time.perf_counter(), Bar(num_timesteps)
     try:
-        summary = run(folder, bar)
+        summary = carry_out(run, folder, bar, checkpoints)
     finally:
         bar.close()
-    seconds = time.perf_counter() - start
-    steps = bar.step
-    print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
+    seconds, steps = time.perf_counter() - start, bar.step - bar.start
+    if steps:
+        print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
     _print_summary(summary)
     if FAILED in summary:
         sys.exit("error: not every run of the sweep came to its end; results.csv says which")

@@ -118,9 +118,12 @@ def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Ro
     """Worker: an experiment's whole loop, its tables and TensorBoard events written."""
     start_tensorflow()
     experiment, settings = load_experiment(name, preset, overrides)
+    from baselines_tf2.common.checkpoint import Checkpoints
+
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        experiment.prepare(settings, 0)(Path(folder), clock)
+        folder = Path(folder)
+        experiment.prepare(settings, 0)(folder, clock, Checkpoints(folder))
     return {RATE: clock.rate()}
 
 

@@ -8,7 +8,7 @@ from absl import app, flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.files import read_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("logdir", "runs", "Where the runs are.")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from plot_cheetah import by_key, draw
 
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.files import read_table
 
 FLAGS = flags.FLAGS
 flags.FLAGS.set_default("out", "docs/omd.png")

@@ -27,6 +27,7 @@ from envs.spec import (
     mass_grid,
     mass_parameter,
 )
+from envs.state import get_env_state, set_env_state
 from envs.wrappers import RobotEnsemble, find_robot
 
 __all__ = [
@@ -45,10 +46,12 @@ __all__ = [
     "default_ensemble",
     "epsilon_at",
     "find_robot",
+    "get_env_state",
     "make_env",
     "mass_grid",
     "mass_parameter",
     "record_transitions",
+    "set_env_state",
     "simulator_log_likelihood",
     "unknown",
     "worst_episodes",

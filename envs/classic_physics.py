@@ -1,5 +1,6 @@
 """Physics of Gymnasium's Pendulum and CartPole."""
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -7,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from envs.display import has_screen
 from envs.errors import ConfigError
 from envs.physics import CLASSIC_PARAMETERS, Physics, check_name, check_values
 
@@ -17,6 +19,8 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     """Gymnasium's own environment, without its wrappers."""
     if render_mode and find_spec("pygame") is None:
         raise ConfigError("pictures need pygame: pip install 'gymnasium[classic-control]'")
+    if render_mode and not has_screen():  # else SDL looks for one, and prints that there is none
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     return gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
 
 

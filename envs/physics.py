@@ -49,6 +49,8 @@ CLASSIC_PARAMETERS = {
 class Physics(Protocol):
     """One simulated robot's parameters and state; the simulators' classes inherit from it."""
 
+    exact_state = True  # whether another simulator goes on from `get_state` with the same bits
+
     def names(self) -> tuple[str, ...]:
         """The parameters that this robot has, `mass/<body>` for each of its bodies included."""
 

@@ -37,6 +37,8 @@ class BulletPhysics(Physics):
     of the torso's bounding box, v the air's speed relative to it.
     """
 
+    exact_state = False  # contacts keep caches that Bullet does not give out
+
     def __init__(self, env: gym.Env) -> None:
         self._env = env
         self._client: BulletClient = env._p

@@ -52,6 +52,7 @@ class RobotEnsemble(gym.Wrapper):
         self._rng: np.random.Generator | None = None
         self._robots: list[dict[str, float]] = []
         self._reward_offset = 0.0
+        self._placed: dict[str, float] = {}
         for drawn in ensemble.ends():
             self._check(self._fixed | drawn)
         self.place(self._fixed)
@@ -85,6 +86,25 @@ class RobotEnsemble(gym.Wrapper):
         self._check(values)
         self.physics.set({name: v for name, v in values.items() if name != REWARD_OFFSET})
         self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
+        self._placed = dict(values)
+
+    def get_state(self) -> dict[str, Any]:
+        """The robot, the simulation and the random streams, the simulator's own included."""
+        return {
+            "placed": self._placed,
+            "robots": self._robots,
+            "rng": self._rng.bit_generator.state,
+            "simulation": self.physics.get_state(),
+            "simulator_rng": self.unwrapped.np_random.bit_generator.state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `get_state` gave; to be called after a reset."""
+        self._robots = state["robots"]
+        self._rng.bit_generator.state = state["rng"]
+        self.unwrapped.np_random.bit_generator.state = state["simulator_rng"]
+        self.place(state["placed"])
+        self.physics.set_state(state["simulation"])
 
     def _draw(self) -> dict[str, float]:
         if self._robots:
@@ -137,6 +157,14 @@ class _Random(gym.Wrapper):
         if seed is not None or self._rng is None:
             self._rng = _stream(seed, self.purpose)
         return super().reset(seed=seed, options=options)
+
+    def get_state(self) -> dict[str, Any]:
+        """The random stream."""
+        return {"rng": self._rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `get_state` gave; to be called after a reset."""
+        self._rng.bit_generator.state = state["rng"]
 
 
 class NoisyObservation(_Random, gym.ObservationWrapper):

@@ -29,3 +29,7 @@ def _is_a(value: Any, kind: type) -> bool:
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the quantity and the step in one line."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the run, whose state was saved first."""

@@ -1,23 +1,16 @@
-"""Named experiments, the overriding of their settings by text, and their run folders."""
+"""Named experiments, and the overriding of their settings by text."""
 
 import dataclasses
 import difflib
-import platform
-import shutil
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from baselines_tf2.common.files import write_json
+from baselines_tf2.common.checkpoint import Checkpoints
 from envs.errors import ConfigError, unknown
 
-PACKAGES = (
-    "tensorflow", "keras", "numpy", "scipy", "gymnasium", "mujoco", "pybullet",
-    "pybullet_envs_gymnasium", "tensorflow-probability",
-)  # fmt: skip
 PRESETS = ("default", "original")
 FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
 NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
@@ -28,6 +21,11 @@ class Progress(Protocol):
 
     def update(self, step: int, episode_return: float | None) -> None: ...
 
+    def resume(self, step: int) -> None: ...  # what comes goes on from this step
+
+
+RunFunction = Callable[[Path, Progress, Checkpoints], dict[str, str]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -35,7 +33,8 @@ class Experiment:
 
     settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
     overridden. prepare(settings, seed) does everything that can fail because of the settings, and
-    returns the function that then fills a run folder and returns a summary, {name: text}.
+    returns the function that then fills a run folder, going on from its latest checkpoint if it has
+    one, and returns a summary, {name: text}.
     """
 
     name: str
@@ -43,7 +42,7 @@ class Experiment:
     source: str
     backends: Sequence[str]  # the first is the default
     settings: Callable[[str, str], Any]
-    prepare: Callable[[Any, int], Callable[[Path, Progress], dict[str, str]]]
+    prepare: Callable[[Any, int], RunFunction]
     num_timesteps: Callable[[Any], int]
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
@@ -176,38 +175,3 @@ def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
             for name, value in values.items()
         }
     )
-
-
-def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
-    """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
-    return Path(logdir) / name / backend / f"seed_{seed}"
-
-
-def create_folder(folder: Path, *, overwrite: bool) -> None:
-    """Makes the run's folder; one that holds anything is replaced only with `overwrite`."""
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise ConfigError(
-                f"{folder} already holds a run: add --overwrite to replace it, or choose another "
-                "--seed or --logdir"
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
-    """Writes config.json: the run's flags, all settings, and the versions of what ran them."""
-    write_json(
-        folder / "config.json",
-        {**run, "settings": dataclasses.asdict(settings), "versions": _versions()},
-    )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
+import csv
 import json
 import os
 import zipfile
@@ -29,6 +30,12 @@ def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]
         partial.unlink(missing_ok=True)
 
 
+def remove_partial_files(folder: Path) -> None:
+    """Removes what a killed process left of files it was writing into the folder."""
+    for path in folder.glob(".*.partial"):
+        path.unlink()
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
     text = json.dumps(value, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -42,6 +49,14 @@ def read_json(path: str | os.PathLike) -> Any:
         raise ConfigError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV; [] if there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,39 +1,78 @@
 """Tables and TensorBoard events of one run."""
 
 import csv
+import errno
 import io
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.files import read_table, write_atomically
+from envs.errors import ConfigError
 
 
 class CsvTable:
     """A CSV that grows by whole lines; a new column rewrites it, old rows leaving it empty."""
 
     def __init__(self, path: Path):
-        self._path, self._columns = path, []
+        self.path, self._columns, self._count = path, [], 0
 
     def append(self, rows: Sequence[Mapping[str, float | int | str]]) -> None:
         new = [name for row in rows for name in row if name not in self._columns]
         if new:
             self._widen(list(dict.fromkeys(new)))
-        with open(self._path, "a", newline="") as file:
-            file.write(self._text(rows))  # in one write, so that no line is ever half there
+        with open(self.path, "ab", buffering=0) as file:
+            size, line = file.tell(), self._text(rows).encode()
+            try:
+                if file.write(line) < len(line):  # in one write: no line is ever half there
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            except OSError:
+                file.truncate(size)
+                raise
+        self._count += len(rows)
+
+    def get_state(self) -> dict:
+        """How far the table is. What it has so far is on disk afterwards, power cut or not."""
+        if self._columns:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+        return {"columns": self._columns, "count": self._count}
+
+    def set_state(self, state: dict) -> None:
+        """Takes the file back to what it was at `get_state`; ConfigError if it has less."""
+        rows = read_table(self.path)[: state["count"]]
+        if len(rows) < state["count"]:
+            raise ConfigError(
+                f"{self.path} has lost rows, {len(rows)} of {state['count']} are left: start again "
+                "with --overwrite"
+            )
+        self.path.unlink(missing_ok=True)
+        self._columns, self._count = [], 0
+        if state["columns"]:
+            self._columns, self._count = list(state["columns"]), len(rows)
+            kept = [{name: row[name] for name in self._columns} for row in rows]
+            self._write([self._header(), *kept])
 
     def _widen(self, new):
         old = []
         if self._columns:
-            with open(self._path, newline="") as file:
+            with open(self.path, newline="") as file:
                 old = list(csv.DictReader(file))
         self._columns += new
-        text = self._text([dict(zip(self._columns, self._columns, strict=True)), *old])
-        write_atomically(self._path, lambda file: file.write(text.encode()))
+        self._write([self._header(), *old])
+
+    def _header(self):
+        return dict(zip(self._columns, self._columns, strict=True))
+
+    def _write(self, rows):
+        text = self._text(rows)
+        write_atomically(self.path, lambda file: file.write(text.encode()))
 
     def _text(self, rows):
         out = io.StringIO()
@@ -48,13 +87,30 @@ def print_metrics(step: int, metrics: Mapping[str, float]) -> None:
     print(f"step {step:,}", *lines, "", sep="\n")
 
 
+class Events:
+    """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
+
+    def __init__(self, folder: Path):
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("wb", buffering=0)
+        self._records = RecordWriter(self._file)
+        self.add(file_version="brain.Event:2")
+
+    def add(self, **fields) -> None:
+        """Writes one event, of now."""
+        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class Logger:
     """Writes `metrics.csv` (first column `step`), `eval.csv` and TensorBoard events to a folder."""
 
     def __init__(self, folder: Path):
         self._metrics = CsvTable(folder / "metrics.csv")
         self._evaluations = CsvTable(folder / "eval.csv")
-        self._events = EventFileWriter(str(folder))
+        self._events = Events(folder)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a row: metrics by `group/name`; wall-clock ones belong under `time/`."""
@@ -62,11 +118,24 @@ class Logger:
         # One event for all scalars: a tf.summary call for each costs 50 times more.
         values = [Summary.Value(tag=name, simple_value=x) for name, x in metrics.items()]
         summary = Summary(value=values)
-        self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._events.add(step=step, summary=summary)
 
     def log_episodes(self, step: int, rows: Sequence[Mapping[str, float]]) -> None:
         """Adds the episodes of an evaluation to `eval.csv`."""
         self._evaluations.append([{"step": step, **row} for row in rows])
+
+    def get_state(self) -> dict:
+        """How far the tables are."""
+        return {"metrics": self._metrics.get_state(), "eval": self._evaluations.get_state()}
+
+    def set_state(self, state: dict) -> None:
+        """Takes the tables back to where `get_state` saw them; TensorBoard drops what came after."""
+        self._metrics.set_state(state["metrics"])
+        self._evaluations.set_state(state["eval"])
+        rows = read_table(self._metrics.path)
+        step = int(rows[-1]["step"]) + 1 if rows else 0
+        restart = SessionLog(status=SessionLog.START)
+        self._events.add(step=step, session_log=restart)
 
     def close(self) -> None:
         self._events.close()

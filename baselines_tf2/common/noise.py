@@ -22,6 +22,12 @@ class NormalNoise:
     def reset(self, ended: np.ndarray) -> None:
         """Nothing to forget at an episode's end."""
 
+    def get_state(self) -> None:
+        """Nothing to remember either."""
+
+    def set_state(self, state: None) -> None:
+        """Nothing to put back."""
+
 
 class OrnsteinUhlenbeckNoise:
     """Action noise dx = -theta x dt + stddev sqrt(dt) N(0, 1), from 0 at each episode's start."""
@@ -42,6 +48,14 @@ class OrnsteinUhlenbeckNoise:
         """Starts again the processes of the environments whose episode ended, [N] bool."""
         if self._x.ndim:
             self._x = np.where(ended[:, None], 0.0, self._x)
+
+    def get_state(self) -> np.ndarray:
+        """Where the processes are."""
+        return self._x
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Puts back what `get_state` gave."""
+        self._x = state
 
 
 class AdaptiveParamNoise:

@@ -1,6 +1,5 @@
 """Pictures of one run, from nothing but the files in its folder."""
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,15 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from baselines_tf2.common.files import write_atomically
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV; [] if there is no such file."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+from baselines_tf2.common.files import read_table, write_atomically
 
 
 def plot_run(folder: Path, training_range: tuple[float, float] | None = None) -> None:

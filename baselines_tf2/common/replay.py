@@ -1,5 +1,6 @@
 """Replay of whole transitions in one ring of rows, sampled singly, in pairs or in n-step windows."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -87,20 +88,21 @@ class Replay:
         self._ends = np.zeros(shape, bool)
         self._members = np.zeros(shape, np.int32)
         self._episodes = _Episodes(num_envs)
-        self._next_row = 0  # counts on past the capacity; row r lies at r % num_rows
+        self.next_row = 0  # counts on past the capacity; row r lies at r % num_rows
         self._any_terminal = self._any_cut = False
 
     def __len__(self) -> int:
         """Transitions held."""
-        return (self._next_row - self._first_row) * self.num_envs
+        return (self.next_row - self.first_row) * self.num_envs
 
     @property
-    def _first_row(self) -> int:
-        return max(self._next_row - self._num_rows, 0)
+    def first_row(self) -> int:
+        """The oldest row held."""
+        return max(self.next_row - self._num_rows, 0)
 
     def add(self, new: Transitions) -> None:
         """Stores T rows, T at most the ring's, over the oldest ones."""
-        rows = np.arange(self._next_row, self._next_row + len(new.rewards))
+        rows = np.arange(self.next_row, self.next_row + len(new.rewards))
         at, layout = rows % self._num_rows, self.layout
         packed = np.empty((*new.rewards.shape, layout.width), self._packed.dtype)
         packed[..., layout.obs0] = new.obs0
@@ -111,11 +113,49 @@ class Replay:
         packed[..., layout.discounts] = self.gamma
         packed[..., layout.absorbing0] = 0
         self._packed[at], self._ends[at], self._members[at] = packed, new.ends, new.members
-        self._next_row += len(rows)
+        self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())
         self._any_cut |= bool((new.ends & ~new.terminals1).any())
         if self.pairing == "same_member":
-            self._episodes.add(self._first_row, int(rows[0]), new.ends, new.members)
+            self._episodes.add(self.first_row, int(rows[0]), new.ends, new.members)
+
+    def end_episodes(self) -> None:
+        """Cuts the running episodes where they are, as a time limit would."""
+        if not self.next_row:
+            return
+        at = (self.next_row - 1) % self._num_rows
+        self._any_cut |= bool((~self._ends[at]).any())
+        if self.pairing == "same_member":
+            self._episodes.cut(self.next_row, self._ends[at], self._members[at])
+        self._ends[at] = True
+
+    def get_rows(self, start: int) -> dict[str, np.ndarray]:
+        """The rows from number `start` on, as far as they are held: what a checkpoint adds."""
+        start = max(start, self.first_row)
+        at = np.arange(start, self.next_row) % self._num_rows
+        return {
+            "start": np.array(start),
+            "packed": self._packed[at],
+            "ends": self._ends[at],
+            "members": self._members[at],
+        }
+
+    def put_rows(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Puts back what `get_rows` gave; files of rows are put back in their order."""
+        stop = int(saved["start"]) + len(saved["ends"])
+        at = np.arange(int(saved["start"]), stop) % self._num_rows
+        self._packed[at], self._ends[at] = saved["packed"], saved["ends"]
+        self._members[at], self.next_row = saved["members"], stop
+
+    def get_state(self) -> dict:
+        """What a checkpoint needs beside the rows."""
+        flags = self._any_terminal, self._any_cut
+        return {"flags": flags, "episodes": self._episodes.get_state()}
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._any_terminal, self._any_cut = state["flags"]
+        self._episodes.set_state(state["episodes"])
 
     def sample_many(
         self, rng: np.random.Generator, num_batches: int, batch_size: int, *, paired: bool = False
@@ -143,8 +183,8 @@ class Replay:
         pairs, whose two robots are one or two as the pairing has it. Only the latest `window`
         transitions are drawn from, so that robots are not told apart by when they were met.
         """
-        held = max(min(window // self.num_envs, self._next_row - self._first_row), 1)
-        rows = np.arange(self._next_row - held, self._next_row)
+        held = max(min(window // self.num_envs, self.next_row - self.first_row), 1)
+        rows = np.arange(self.next_row - held, self.next_row)
         members = self._members[rows % self._num_rows]  # [held, N]
         size = group_size // (1 + paired)
         groups = []
@@ -179,7 +219,7 @@ class Replay:
         return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
 
     def _sample(self, rng, shape):
-        rows = rng.integers(self._first_row, self._next_row, shape)
+        rows = rng.integers(self.first_row, self.next_row, shape)
         return rows, rng.integers(self.num_envs, size=shape) if self.num_envs > 1 else 0 * rows
 
     def _rows_of(self, rng, robot, members, rows, size):
@@ -215,9 +255,9 @@ class Replay:
         """Turns one-step rows into windows of n steps, cut where the episode or the data ends."""
         layout = self.layout
         steps = np.arange(self.n_step)
-        ahead = np.minimum(rows[..., None] + steps, self._next_row - 1)
+        ahead = np.minimum(rows[..., None] + steps, self.next_row - 1)
         at = ahead % self._num_rows, np.broadcast_to(columns[..., None], ahead.shape)
-        over = self._ends[at] | (rows[..., None] + steps >= self._next_row - 1)
+        over = self._ends[at] | (rows[..., None] + steps >= self.next_row - 1)
         length = np.argmax(over | (steps == self.n_step - 1), axis=-1) + 1
         weights = np.where(steps < length[..., None], self.gamma**steps, 0)
         packed[..., layout.rewards] = (self._packed[..., layout.rewards][at] * weights).sum(-1)
@@ -235,6 +275,21 @@ class _Episodes:
         self._finished = np.zeros((0, 4), np.int64)
         self._starts = [0] * num_columns  # where each column's running episode began
         self._table = None  # starts, columns, members, and the numbers of rows before each
+
+    def get_state(self) -> dict:
+        table = None if self._table is None else list(self._table)
+        return {"finished": self._finished, "starts": self._starts, "table": table}
+
+    def set_state(self, state: dict) -> None:
+        self._finished, self._starts = state["finished"], state["starts"]
+        self._table = None if state["table"] is None else tuple(state["table"])
+
+    def cut(self, next_row: int, ends: np.ndarray, members: np.ndarray) -> None:
+        """Ends the running episodes before `next_row`; ends, members: [N], of the row before it."""
+        running = np.flatnonzero(~ends)
+        stretches = [(self._starts[n], next_row, n, members[n]) for n in running]
+        self._finished = _insert(self._finished, np.array(stretches, np.int64).reshape(-1, 4))
+        self._starts = [next_row] * len(self._starts)
 
     def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
         """Takes note of T rows from `row` on, and forgets those before `first_row`.

@@ -9,8 +9,10 @@ import numpy as np
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Transitions
 from envs.errors import ConfigError
+from envs.state import get_env_state, set_env_state
 
-# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot.
+# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot. One that lasts longer than a cycle
+# also has `get_state` and `set_state`.
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
@@ -90,6 +92,19 @@ class SerialEnvs:
     def render(self):
         for env in self._envs:
             env.render()
+
+    def get_state(self) -> dict:
+        """Where the simulations and their random streams are; the envs are those of `make_env`."""
+        envs = [get_env_state(env) for env in self._envs]
+        return {"envs": envs, "physics": self._physics}
+
+    def set_state(self, state: dict) -> bool:
+        """Puts back what `get_state` gave; False if a simulator needs a new episode for it."""
+        self._physics = state["physics"]
+        exact = [
+            set_env_state(env, own) for env, own in zip(self._envs, state["envs"], strict=True)
+        ]
+        return all(exact)
 
 
 class VectorEnvs:
@@ -222,6 +237,7 @@ class Collector:
         self._actions = actions_of(envs.action_space)
         self._num, self._ids = envs.num_envs, {}
         self._policy, self._steps, self._counted = None, 0, 0
+        self._policy_lasts = False  # from one call to the next
         self._returns = np.zeros(self._num)
         self._lengths = np.zeros(self._num, int)
         self._members = np.zeros(self._num, int)
@@ -239,6 +255,7 @@ class Collector:
         """
         if new_policy is not None and (refresh or self._policy is None):
             self._policy = new_policy()
+        self._policy_lasts = new_policy is not None and not refresh
         out = self._allocate(num_steps)
         episodes = []
         for t in range(num_steps):
@@ -262,6 +279,43 @@ class Collector:
         self._check_finite(out)
         self._steps += num_steps * self._num
         return out, episodes
+
+    def get_state(self) -> dict:
+        """Everything that coming steps depend on, but for the agent."""
+        return {
+            "envs": self._envs.get_state(),
+            "obs": np.array(self._obs),
+            "physics": self._physics,
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+            "members": self._members.copy(),
+            "ids": list(self._ids.items()),
+            "steps": self._steps,
+            "rng": self._rng.bit_generator.state,
+            "noises": [noise.get_state() for noise in self._noises],
+            "policy": self._policy.get_state() if self._policy_lasts else None,
+        }
+
+    def set_state(self, state: dict, policy: Callable[[], Policy]) -> bool:
+        """Puts back what `get_state` gave; False if instead new episodes have begun.
+
+        That is so where a simulator cannot be put back into the middle of an episode. policy()
+        gives one to put a lasting policy's state into.
+        """
+        self._ids = {tuple(robot): number for robot, number in state["ids"]}
+        self._steps, self._rng.bit_generator.state = state["steps"], state["rng"]
+        if not self._envs.set_state(state["envs"]):
+            self._reset(np.ones(self._num, bool))
+            return False
+        self._obs, self._physics = state["obs"], state["physics"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._members = state["members"]
+        for noise, own in zip(self._noises, state["noises"], strict=True):
+            noise.set_state(own)
+        if state["policy"] is not None:
+            self._policy = policy()
+            self._policy.set_state(state["policy"])
+        return True
 
     def _allocate(self, num_steps):
         shape, obs_dim, action_dim = (num_steps, self._num), self._obs.shape[-1], self._actions.dim

@@ -12,6 +12,7 @@ from baselines_tf2.common.experiment import Experiment, find_experiment, setting
 from baselines_tf2.common.files import read_json, write_atomically
 from baselines_tf2.common.logger import CsvTable
 from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.video import video_env
 from envs import Ensemble, default_ensemble, make_env, mass_grid, mass_parameter
 from envs.errors import ConfigError
 
@@ -71,12 +72,14 @@ def evaluate_run(
     episodes: int,
     seed: int,
     overwrite: bool = False,
+    video: bool = False,
 ) -> dict[str, str]:
     """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
 
-    grid: as `parse_grid` reads it; "" takes nine masses. episodes: for each combination.
-    Returns {what: text} for the terminal. Raises ConfigError as `load_agent` does, and for
-    parameters that the robot does not have.
+    grid: as `parse_grid` reads it; "" takes nine masses. episodes: for each combination. video:
+    records the first episode of each, in the run's folder `videos`. Returns {what: text} for the
+    terminal. Raises ConfigError as `load_agent` and `video_env` do, and for parameters that the
+    robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
@@ -87,7 +90,12 @@ def evaluate_run(
     robots = [
         dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())
     ]
-    env = make_env(settings.env, training=False)
+    if video:
+        env = video_env(settings.env)
+        paths = [folder / "videos" / _video_name(robot) for robot in robots]
+        env.record(path if i == 0 else None for path in paths for i in range(episodes))
+    else:
+        env = make_env(settings.env, training=False)
     repeated = [robot for robot in robots for _ in range(episodes)]
     done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
     env.close()
@@ -95,12 +103,19 @@ def evaluate_run(
     plot_sweep(folder / "sweep.png", values, repeated, done)
     returns = [episode.episode_return for episode in done]
     low, middle, high = np.percentile(returns, (10, 50, 90))
-    return {
+    summary = {
         "return": f"{np.mean(returns):.1f} mean of {len(done)} episodes on {len(robots)} robots "
         f"(percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f})",
         "numbers": f"{folder}/sweep.csv",
         "figure": f"{folder}/sweep.png",
     }
+    return summary | ({"videos": f"{folder}/videos"} if video else {})
+
+
+def _video_name(robot: Robot) -> str:
+    """E.g. torso_mass=3,friction=0.5.mp4; a body's mass/foot becomes mass_foot."""
+    values = (f"{name.replace('/', '_')}={value:.12g}" for name, value in robot.items())
+    return ",".join(values) + ".mp4"
 
 
 def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> None:

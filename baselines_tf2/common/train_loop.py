@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Replay, Transitions
 from baselines_tf2.common.rollout import Collector, Episode, Policy
 
 
@@ -17,6 +17,7 @@ class Agent(Protocol):
     """What the loop asks of an agent."""
 
     refresh_each_cycle: bool  # else a policy lasts to its episode's end
+    replay: Replay
 
     def exploring_policy(self) -> Callable[[], Policy]: ...
 
@@ -36,6 +37,22 @@ class Agent(Protocol):
 
     def save(self, path: str | Path) -> None: ...
 
+    def get_state(self) -> dict: ...  # all but the replay's rows, for a checkpoint
+
+    def set_state(self, state: dict) -> None: ...
+
+
+class Selection(Protocol):
+    """Chooses what is stored of what was collected."""
+
+    def __call__(self, new: Transitions, finished: list[Episode]) -> Transitions | None: ...
+
+    def end_episodes(self) -> None: ...  # the running ones will not be finished
+
+    def get_state(self) -> dict: ...
+
+    def set_state(self, state: dict) -> None: ...
+
 
 class Epoch(NamedTuple):
     """What happened since the last one."""
@@ -46,55 +63,103 @@ class Epoch(NamedTuple):
     latest: Transitions
 
 
-def train_loop(
-    agent: Agent,
-    collector: Collector,
-    *,
-    num_timesteps: int,
-    num_envs: int,
-    nb_rollout_steps: int,
-    nb_epoch_cycles: int,
-    random_steps: int,
-    overlap: bool,
-    on_cycle: Callable[[int, list[Episode]], None],
-    on_epoch: Callable[[Epoch], None],
-    select: Callable[[Transitions, list[Episode]], Transitions | None] | None = None,
-) -> None:
+class TrainLoop:
     """Runs cycles until `num_timesteps` transitions were collected, the last cycle cut to fit.
 
     A cycle collects `nb_rollout_steps` of each environment, stores them, or what `select` leaves
     of them, and trains. With `overlap` a cycle trains in a second thread on all that was stored
     before it, while stepping with the policy from before that training: the order of all random
-    draws is fixed, so both ways are reproducible. Raises TrainingError as collector and agent do.
+    draws is fixed, so both ways are reproducible.
     """
-    step, cycle, episodes, metrics = 0, 0, [], []
-    with ThreadPoolExecutor(1) if overlap else nullcontext() as thread:
-        while step < num_timesteps:
-            remaining = -(-(num_timesteps - step) // num_envs)
-            uniform, training = step < random_steps, None
-            # Taken before training starts: from here on the weights belong to the other thread.
-            new_policy = None if uniform else agent.exploring_policy()
-            if overlap and not uniform and agent.can_train():
-                agent.adapt_noise()
-                training = thread.submit(_train, agent, step)
-            new, finished = collector.collect(
-                new_policy, min(nb_rollout_steps, remaining), refresh=agent.refresh_each_cycle
-            )
-            if training is not None:
-                metrics.append(training.result())
-            stored = new if select is None else select(new, finished)
-            if stored is not None:
-                agent.store(stored)
-            step += new.rewards.size
-            cycle += 1
-            episodes += finished
-            if not overlap and step > random_steps and agent.can_train():
-                agent.adapt_noise()
-                metrics.append(_train(agent, step))
-            on_cycle(step, finished)
-            if cycle % nb_epoch_cycles == 0 or step >= num_timesteps:
-                on_epoch(Epoch(step, episodes, _means(metrics), new))
-                episodes, metrics = [], []
+
+    def __init__(
+        self,
+        agent: Agent,
+        collector: Collector,
+        *,
+        num_timesteps: int,
+        num_envs: int,
+        nb_rollout_steps: int,
+        nb_epoch_cycles: int,
+        random_steps: int,
+        overlap: bool,
+        select: Selection | None = None,
+    ):
+        self.agent, self._collector, self._select = agent, collector, select
+        self._num_timesteps, self._num_envs = num_timesteps, num_envs
+        self._rollout_steps, self._epoch_cycles = nb_rollout_steps, nb_epoch_cycles
+        self._random_steps, self._overlap = random_steps, overlap
+        self.step, self._cycle = 0, 0
+        self._episodes, self._metrics = [], []  # since the last epoch
+
+    def run(
+        self,
+        on_epoch: Callable[[Epoch], None],
+        on_cycle: Callable[[int, list[Episode]], None] = lambda step, finished: None,
+    ) -> None:
+        """Trains to the end; on_cycle(step, finished episodes) comes last in each cycle.
+
+        Raises TrainingError as collector and agent do, and what the two functions raise.
+        """
+        with ThreadPoolExecutor(1) if self._overlap else nullcontext() as thread:
+            while self.step < self._num_timesteps:
+                new, finished = self._run_cycle(thread)
+                if self._cycle % self._epoch_cycles == 0 or self.step >= self._num_timesteps:
+                    on_epoch(Epoch(self.step, self._episodes, _means(self._metrics), new))
+                    self._episodes, self._metrics = [], []
+                on_cycle(self.step, finished)
+
+    def _run_cycle(self, thread):
+        agent = self.agent
+        remaining = -(-(self._num_timesteps - self.step) // self._num_envs)
+        uniform, training = self.step < self._random_steps, None
+        # Taken before training starts: from here on the weights belong to the other thread.
+        new_policy = None if uniform else agent.exploring_policy()
+        if self._overlap and not uniform and agent.can_train():
+            agent.adapt_noise()
+            training = thread.submit(_train, agent, self.step)
+        new, finished = self._collector.collect(
+            new_policy, min(self._rollout_steps, remaining), refresh=agent.refresh_each_cycle
+        )
+        if training is not None:
+            self._metrics.append(training.result())
+        stored = new if self._select is None else self._select(new, finished)
+        if stored is not None:
+            agent.store(stored)
+        self.step += new.rewards.size
+        self._cycle += 1
+        self._episodes += finished
+        if not self._overlap and self.step > self._random_steps and agent.can_train():
+            agent.adapt_noise()
+            self._metrics.append(_train(agent, self.step))
+        return new, finished
+
+    def get_state(self) -> dict:
+        """Everything that coming cycles depend on, between two of them, but for replayed rows."""
+        return {
+            "step": self.step,
+            "cycle": self._cycle,
+            "episodes": self._episodes,
+            "metrics": self._metrics,
+            "agent": self.agent.get_state(),
+            "collector": self._collector.get_state(),
+            "select": None if self._select is None else self._select.get_state(),
+        }
+
+    def set_state(self, state: dict) -> bool:
+        """Puts back what `get_state` gave; False if the running episodes had to be cut for it."""
+        self.step, self._cycle = state["step"], state["cycle"]
+        self._episodes = [Episode(*episode) for episode in state["episodes"]]
+        self._metrics = state["metrics"]
+        self.agent.set_state(state["agent"])
+        if self._select is not None:
+            self._select.set_state(state["select"])
+        exact = self._collector.set_state(state["collector"], self.agent.policy)
+        if not exact:
+            self.agent.replay.end_episodes()
+            if self._select is not None:
+                self._select.end_episodes()
+        return exact
 
 
 def _train(agent: Agent, step: int) -> dict[str, float]:

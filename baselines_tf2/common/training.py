@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import check_types
 from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.plots import plot_run
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.common.train_loop import Agent, Epoch
+from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from envs import ConfigError, Ensemble, EnvSpec, make_env, mass_grid, mass_parameter
 
 RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
@@ -60,6 +61,22 @@ class EpochRows:
         self._returns, self._episodes, self._step = [], 0, 0
         self._start = self._last = time.perf_counter()
 
+    def get_state(self) -> dict:
+        """What coming rows continue from."""
+        elapsed = time.perf_counter() - self._start
+        return {
+            "returns": self._returns,
+            "episodes": self._episodes,
+            "step": self._step,
+            "elapsed": elapsed,
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._returns, self._episodes = state["returns"], state["episodes"]
+        self._step, self._last = state["step"], time.perf_counter()
+        self._start = self._last - state["elapsed"]
+
     def epoch(self, epoch: Epoch) -> None:
         now = time.perf_counter()
         self._episodes += len(epoch.episodes)
@@ -82,28 +99,36 @@ class EpochRows:
 
 
 def run_training(
-    folder: Path, progress: Progress, agent: Agent, judge: "Judge", train: Callable
+    folder: Path, progress: Progress, checkpoints: Checkpoints, loop: TrainLoop, judge: "Judge"
 ) -> dict[str, str]:
     """Trains, evaluates and fills the run's folder; returns the last evaluation in words.
 
-    train(on_cycle, on_epoch) is called with what to call after each cycle, (step, finished
-    episodes), and each epoch, (step, metrics).
+    Goes on from the latest checkpoint if there is one. Raises TrainingError as the loop does,
+    Interrupted if the user stops it, OSError where a file cannot be written.
     """
-    logger = Logger(folder)
+    agent, logger = loop.agent, Logger(folder)
 
-    def on_epoch(step, metrics):
+    def on_row(step, metrics):
         if judge.due(step):
             episodes = judge.episodes(agent.policy())
             logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
             metrics = metrics | judge.summary(episodes) | agent.diagnostics()
         logger.log(step, metrics)
 
+    rows = EpochRows(agent, on_row)
+    parts = {"loop": loop, "rows": rows, "judge": judge, "logger": logger, "replay": agent.replay}
+
+    def state():
+        return {name: part.get_state() for name, part in parts.items()}
+
     def on_cycle(step, episodes):
         returns = [episode.episode_return for episode in episodes]
         progress.update(step, np.mean(returns) if returns else None)
+        checkpoints.after_cycle(step, state, agent.replay)
 
     try:
-        train(on_cycle, on_epoch)
+        _resume(checkpoints, progress, loop, parts)
+        loop.run(rows.epoch, on_cycle)
     finally:  # a run that was stopped leaves what it had
         logger.close()
         agent.save(folder / "weights.npz")
@@ -112,6 +137,18 @@ def run_training(
         "curves": f"{folder}/curves.png, and tensorboard --logdir {folder}",
         "numbers": f"{folder}/metrics.csv, eval.csv, config.json, weights.npz",
     }
+
+
+def _resume(checkpoints, progress, loop, parts):
+    saved = checkpoints.load(loop.agent.replay)
+    if saved is None:
+        return
+    # The replay before the loop, which may cut its episodes.
+    exact = {name: parts[name].set_state(saved[name]) for name in reversed(parts)}["loop"]
+    progress.resume(loop.step)
+    checkpoints.tell(f"going on from step {loop.step:,}")
+    if not exact:
+        checkpoints.tell("this simulator cannot go on within an episode: the next one begins")
 
 
 class Judge:
@@ -136,6 +173,16 @@ class Judge:
         due = step // self._interval > self._last // self._interval or step >= self._total
         self._last = step
         return due
+
+    def get_state(self) -> dict:
+        """What coming evaluations depend on."""
+        rng = self._rng.bit_generator.state
+        return {"last": self._last, "rng": rng, "summary": self._summary}
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._last, self._rng.bit_generator.state = state["last"], state["rng"]
+        self._summary = state["summary"]
 
     def episodes(self, policy) -> list[Episode]:
         return evaluate(policy, self._env, self._rng, self._robots)

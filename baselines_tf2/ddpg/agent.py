@@ -1,7 +1,7 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,36 @@ from envs.errors import ConfigError
 DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, DIAGNOSTIC_BATCHES = 32, 64, 16
 DIAGNOSTIC_WINDOW = 50_000  # latest transitions
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
+
+
+class ActorPolicy:
+    """An actor's weights and the observations' moments as they once were, [N, O] -> [N, A]."""
+
+    def __init__(
+        self,
+        forward: Callable,
+        weights: Sequence[np.ndarray],
+        moments: Sequence[np.ndarray] | None,
+        clip: float,
+        dtype: str,
+    ):
+        self._forward, self._weights, self._moments = forward, weights, moments
+        self._clip, self._dtype = clip, dtype
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        x = obs.astype(self._dtype)
+        if self._moments is not None:
+            mean, std = self._moments
+            x = np.maximum(np.minimum((x - mean) / std, self._clip), -self._clip)
+        return self._forward(self._weights, x)
+
+    def get_state(self) -> dict:
+        """The weights and the moments."""
+        return {"weights": self._weights, "moments": self._moments}
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._weights, self._moments = state["weights"], state["moments"]
 
 
 class Agent:
@@ -106,16 +136,11 @@ class Agent:
         return actions, self._values(obs, actions).numpy(), None, None
 
     def _policy_of(self, weights):
-        forward, dtype, stats = self._forward, self._dtype, self.nets.obs_stats
-        if stats is None:
-            return lambda obs: forward(weights, obs.astype(dtype))
-        (mean, std), clip = stats.numpy(), self.config.observation_range
-
-        def act(obs):
-            x = (obs.astype(dtype) - mean) / std
-            return forward(weights, np.maximum(np.minimum(x, clip), -clip))
-
-        return act
+        stats = self.nets.obs_stats
+        moments = None if stats is None else stats.numpy()
+        return ActorPolicy(
+            self._forward, weights, moments, self.config.observation_range, self._dtype
+        )
 
     @property
     def refresh_each_cycle(self) -> bool:
@@ -242,9 +267,33 @@ class Agent:
 
     # Saving ---------------------------------------------------------------------------------
 
+    def get_state(self) -> dict:
+        """All that coming cycles depend on, but for the replay."""
+        noise = self._param_noise
+        return {
+            "variables": self._arrays(),
+            "rngs": [rng.bit_generator.state for rng in self._rngs()],
+            "stddev": None if noise is None else noise.stddev,
+            "noise_metrics": self._noise_metrics,
+            "reference": self._reference,
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        for name, variable in self._variables().items():
+            variable.assign(state["variables"][name])
+        for rng, own in zip(self._rngs(), state["rngs"], strict=True):
+            rng.bit_generator.state = own
+        if self._param_noise is not None:
+            self._param_noise.stddev = state["stddev"]
+        self._noise_metrics, self._reference = state["noise_metrics"], state["reference"]
+
+    def _rngs(self):
+        return self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng
+
     def save(self, path: str) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
-        arrays = {name: np.asarray(variable) for name, variable in self._variables().items()}
+        arrays = self._arrays()
         arrays["fits"] = np.array(json.dumps(self._fits()))
         if self._param_noise is not None:
             arrays["param_noise/stddev"] = np.asarray(self._param_noise.stddev)
@@ -258,6 +307,9 @@ class Agent:
             variable.assign(arrays[name])
         if self._param_noise is not None and "param_noise/stddev" in arrays:
             self._param_noise.stddev = float(arrays["param_noise/stddev"])
+
+    def _arrays(self):
+        return {name: np.array(variable) for name, variable in self._variables().items()}
 
     def _variables(self):
         return {

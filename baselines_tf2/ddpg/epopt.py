@@ -33,6 +33,25 @@ class WorstEpisodes:
             self._running.append(_slice(new, start, len(new.ends)))
         return self._select() if len(self._returns) >= self._wanted else None
 
+    def end_episodes(self) -> None:
+        """Forgets the running episode, which will not be finished."""
+        self._running = []
+
+    def get_state(self) -> dict:
+        """All that waits for its batch, for a checkpoint."""
+        return {
+            "iteration": self._iteration,
+            "returns": self._returns,
+            "running": self._running,
+            "trajectories": self._trajectories,
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._iteration, self._returns = state["iteration"], state["returns"]
+        self._running = [Transitions(*part) for part in state["running"]]
+        self._trajectories = [Transitions(*part) for part in state["trajectories"]]
+
     def _select(self):
         worst = worst_episodes(
             np.array(self._returns), epsilon_at(self._iteration, self._epsilon, self._warmup)

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from baselines_tf2.common.experiment import Experiment, Progress
+from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
 from baselines_tf2.common.training import Judge, TrainConfig, run_training, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.learn import make_agent, train
+from baselines_tf2.ddpg.learn import make_agent, make_loop
 from envs import (
     CONTINUOUS_TASKS,
     ConfigError,
@@ -79,7 +80,7 @@ def _training(task: str, kind: str) -> TrainConfig:
     return TrainConfig(eval_episodes=episodes)
 
 
-def prepare(settings: Settings, seed: int) -> Callable[[Path, Progress], dict[str, str]]:
+def prepare(settings: Settings, seed: int) -> RunFunction:
     """Builds environments and agent; the returned function trains and fills the run folder."""
     seeds = spawn_seeds(seed)
     config, pairing = settings.agent, settings.agent.pairing
@@ -89,13 +90,9 @@ def prepare(settings: Settings, seed: int) -> Callable[[Path, Progress], dict[st
     judge = Judge(settings.env, settings.train, seeds.evaluation)
     steps = settings.train.num_timesteps
 
-    def run(folder: Path, progress: Progress) -> dict[str, str]:
-        def start(on_cycle, on_epoch):
-            train(
-                agent, envs, num_timesteps=steps, seeds=seeds, on_epoch=on_epoch, on_cycle=on_cycle
-            )
-
-        return run_training(folder, progress, agent, judge, start)
+    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
+        loop = make_loop(agent, envs, num_timesteps=steps, seeds=seeds)
+        return run_training(folder, progress, checkpoints, loop, judge)
 
     return run
 

@@ -1,7 +1,5 @@
 """`learn`, with the keywords of OpenAI Baselines' `ddpg.learn`, and the training it stands on."""
 
-from collections.abc import Callable
-
 import gymnasium as gym
 import numpy as np
 
@@ -11,12 +9,11 @@ from baselines_tf2.common.networks import get_network_builder
 from baselines_tf2.common.rollout import (
     Collector,
     Envs,
-    Episode,
     action_scale,
     as_envs,
     observation_dim,
 )
-from baselines_tf2.common.train_loop import train_loop
+from baselines_tf2.common.train_loop import TrainLoop
 from baselines_tf2.common.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
@@ -32,21 +29,10 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
     return Agent(config, observation_dim(envs.observation_space), action_dim, seed=seed, **bodies)
 
 
-def train(
-    agent: Agent,
-    envs: Envs,
-    *,
-    num_timesteps: int,
-    seeds: Seeds,
-    on_epoch: Callable[[int, dict[str, float]], None],
-    on_cycle: Callable[[int, list[Episode]], None] = lambda step, episodes: None,
-    render: bool = False,
-) -> None:
-    """Trains the agent for `num_timesteps` transitions.
-
-    on_epoch(step, metrics) is called after every `nb_epoch_cycles` cycles, on_cycle(step, finished
-    episodes) after every cycle. Raises TrainingError where something is not finite.
-    """
+def make_loop(
+    agent: Agent, envs: Envs, *, num_timesteps: int, seeds: Seeds, render: bool = False
+) -> TrainLoop:
+    """The loop that trains the agent for `num_timesteps` transitions."""
     config = agent.config
     collector = Collector(
         envs,
@@ -56,8 +42,7 @@ def train(
         twins=config.pairing == "coupled",
         render=render,
     )
-    rows = EpochRows(agent, on_epoch)
-    train_loop(
+    return TrainLoop(
         agent,
         collector,
         num_timesteps=num_timesteps,
@@ -66,8 +51,6 @@ def train(
         nb_epoch_cycles=config.nb_epoch_cycles,
         random_steps=config.random_steps,
         overlap=config.overlap,
-        on_cycle=on_cycle,
-        on_epoch=rows.epoch,
         select=_selection(config),
     )
 
@@ -188,12 +171,6 @@ def learn(
         if callback is not None:
             callback(step, metrics)
 
-    train(
-        agent,
-        envs,
-        num_timesteps=int(total_timesteps),
-        seeds=seeds,
-        on_epoch=on_epoch,
-        render=render,
-    )
+    loop = make_loop(agent, envs, num_timesteps=int(total_timesteps), seeds=seeds, render=render)
+    loop.run(EpochRows(agent, on_epoch).epoch)
     return agent

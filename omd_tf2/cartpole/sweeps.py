@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.experiment import FAILED, Experiment, Progress, write_config
-from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.experiment import (
+    FAILED,
+    Experiment,
+    Progress,
+    RunFunction,
+)
+from baselines_tf2.common.files import read_table, write_atomically
 from baselines_tf2.common.logger import CsvTable
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.run_folder import carry_out, write_config
 from baselines_tf2.common.training import TrainConfig
 from envs import ConfigError, EnvSpec, backends_of, unknown
 from omd_tf2.cartpole import experiments
@@ -107,26 +113,27 @@ def _settings_of(sweep, settings, agent, value):
         raise ConfigError(f"{agent} at {value} {sweep.label}: {text}") from None
 
 
-def prepare(sweep: Sweep, settings: Settings, seed: int) -> Callable:
+def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
     """Checks every run; the returned function does them one after the other.
 
     Each fills a folder <agent>/<value>/seed_<n>, and `results.csv` grows by its row. A run that
-    diverges is named in the end and does not stop the others. The figure is drawn after Ctrl-C too.
+    diverges is named in the end and does not stop the others. Runs that are finished are not done
+    again, and one that was stopped goes on. The figure is drawn after Ctrl-C too.
     """
     planned = runs(sweep, settings, seed)
 
-    def run(folder: Path, progress: Progress) -> dict[str, str]:
+    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         table, rows, failed = CsvTable(folder / "results.csv"), [], []
         try:
             for i, (agent, value, s, chosen) in enumerate(planned):
                 own = folder / agent / str(value) / f"seed_{s}"
-                own.mkdir(parents=True)
+                own.mkdir(parents=True, exist_ok=True)
                 flags = {"exp": f"{agent}_cartpole", "backend": chosen.env.backend, "seed": s}
                 write_config(own, flags, chosen)
                 part = _Part(progress, i * settings.train.num_timesteps)
                 row = {"agent": agent, "value": value, "seed": s}
                 try:
-                    experiments.prepare(chosen, s)(own, part)
+                    carry_out(experiments.prepare(chosen, s), own, part, checkpoints.of(own))
                     rows.append(row | _returns(own) | {"error": ""})
                     table.append(rows[-1:])
                 except TrainingError as error:
@@ -152,6 +159,9 @@ class _Part:
 
     def update(self, step: int, episode_return: float | None) -> None:
         self._progress.update(self._start + step, episode_return)
+
+    def resume(self, step: int) -> None:
+        self._progress.resume(self._start + step)
 
 
 def _returns(folder: Path) -> Row:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from baselines_tf2.common.replay import Transitions
+import numpy as np
+
+from baselines_tf2.common.replay import Replay, Transitions
 from omd_tf2.common.learner import Learner, check_finite
 from omd_tf2.common.solver import SolverConfig
 
@@ -14,14 +16,15 @@ class LearnerAgent:
     _learner: Learner
     _solver: SolverConfig
     _updates: int  # per cycle
+    _rng: np.random.Generator  # of exploration
 
     def store(self, new: Transitions) -> None:
         """Adds transitions to the replay."""
-        self._learner.replay.add(new)
+        self.replay.add(new)
 
     def can_train(self) -> bool:
         """Whether there is anything to sample."""
-        return len(self._learner.replay) > 0
+        return len(self.replay) > 0
 
     def adapt_noise(self) -> None:
         """Nothing to adapt."""
@@ -43,6 +46,19 @@ class LearnerAgent:
         self._solver.check(metrics)
         check_finite(metrics)
         return metrics
+
+    @property
+    def replay(self) -> Replay:
+        return self._learner.replay
+
+    def get_state(self) -> dict:
+        """All that coming cycles depend on, but for the replay."""
+        return {"learner": self._learner.get_state(), "rng": self._rng.bit_generator.state}
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._learner.set_state(state["learner"])
+        self._rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> None:
         """Writes all that is learned to one .npz."""

@@ -7,10 +7,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines_tf2.common.experiment import Progress
+from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.experiment import Progress, RunFunction
 from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.common.train_loop import train_loop
-from baselines_tf2.common.training import EpochRows, Judge, run_training, spawn_seeds
+from baselines_tf2.common.train_loop import TrainLoop
+from baselines_tf2.common.training import Judge, run_training, spawn_seeds
 from envs import ConfigError, make_env
 
 LOG_INTERVAL = 1_000  # environment steps per row of the log
@@ -38,7 +39,7 @@ def check_steps(settings: Any) -> None:
 
 def prepare(
     settings: Any, seed: int, make_agent: Callable[[Any, gym.Env, int], Any]
-) -> Callable[[Path, Progress], dict[str, str]]:
+) -> RunFunction:
     """Builds environment and agent; the returned function trains and fills the run folder.
 
     settings: env, agent and train; make_agent(config, env, seed) raises ConfigError for spaces
@@ -50,23 +51,19 @@ def prepare(
     agent = make_agent(config, env, seeds.agent)
     judge = Judge(settings.env, settings.train, seeds.evaluation)
 
-    def run(folder: Path, progress: Progress) -> dict[str, str]:
-        def start(on_cycle, on_epoch):
-            rng = np.random.default_rng(seeds.exploration)
-            train_loop(
-                agent,
-                Collector(SerialEnvs([env]), [], rng, seed=seeds.envs),
-                num_timesteps=steps,
-                num_envs=1,
-                nb_rollout_steps=config.cycle_steps,
-                nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
-                random_steps=config.random_steps,
-                overlap=False,
-                on_cycle=on_cycle,
-                on_epoch=EpochRows(agent, on_epoch).epoch,
-            )
-
-        return run_training(folder, progress, agent, judge, start)
+    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
+        rng = np.random.default_rng(seeds.exploration)
+        loop = TrainLoop(
+            agent,
+            Collector(SerialEnvs([env]), [], rng, seed=seeds.envs),
+            num_timesteps=steps,
+            num_envs=1,
+            nb_rollout_steps=config.cycle_steps,
+            nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
+            random_steps=config.random_steps,
+            overlap=False,
+        )
+        return run_training(folder, progress, checkpoints, loop, judge)
 
     return run
 

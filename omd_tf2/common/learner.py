@@ -102,6 +102,16 @@ class Learner:
     def _read_acting(self):
         return tf.nest.map_structure(lambda x: x.numpy(), self._acting(self.state))
 
+    def get_state(self) -> dict:
+        """All that coming updates depend on, but for the replay."""
+        return {"flat": self._flat.numpy(), "rng": self._rng.bit_generator.state}
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._flat.assign(state["flat"])
+        self._rng.bit_generator.state = state["rng"]
+        self.acting = self._read_acting()
+
     def save(self, path) -> None:
         """Writes the whole state, optimisers included, to one .npz, with what it fits."""
         write_arrays(path, {"state": self._flat.numpy(), "fits": np.array(self._fits)})

@@ -1,7 +1,7 @@
 """The three tabular analyses as experiments: their settings, their runs and what they write."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.compile import compiled
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.experiment import Experiment, Progress
+from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.logger import Logger
 from envs.errors import ConfigError, unknown
 from omd_tf2.tabular.evaluate import Evaluation, evaluate
@@ -130,15 +131,16 @@ class Draws:
         values = np.tile(soft_values(tf.constant(q), problem.truth.temperature), repeats)
         return initial_state(model, tf.constant(values[:, problem.num_mle :]))
 
+    def rngs(self) -> list[np.random.Generator]:
+        return [*self._start, *self._noise]
+
     def noise(self, steps: int) -> np.ndarray:
         """Standard normal, fresh for every step, `[steps, S, A, seeds]`."""
         size = (steps, *self._shape)
         return np.stack([rng.standard_normal(size) for rng in self._noise], axis=-1)
 
 
-def prepare(
-    analysis: Analysis, settings: Settings, seed: int
-) -> Callable[[Path, Progress], dict[str, str]]:
+def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
     """Draws the instances; the returned function trains them all and fills the run folder.
 
     In `tabular_ift` the noise is drawn anew for every step and seed, and once more for what is
@@ -151,13 +153,19 @@ def prepare(
     problem = make_problem(analysis, settings)
     draws = Draws(seeds, problem)
 
-    def run(folder: Path, progress: Progress) -> dict[str, str]:
-        state, logger = draws.state(), Logger(folder)
+    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
+        logger, training = Logger(folder), Training(problem, settings.train, draws)
+        parts = {"training": training, "logger": logger}
         try:
-            for step, evaluation, residuals in train(problem, settings.train, state, draws):
+            _resume(checkpoints, progress, parts)
+            for step, evaluation, residuals in training:
                 _check(step, evaluation, residuals)
                 logger.log(step, _metrics(analysis, evaluation, residuals))
                 progress.update(step, None)
+                checkpoints.after_cycle(
+                    step, lambda: {name: part.get_state() for name, part in parts.items()}
+                )
+            evaluation = training.evaluation
         finally:
             logger.close()
         rows = result_rows(analysis, settings, seeds, evaluation)
@@ -173,19 +181,59 @@ def prepare(
     return run
 
 
-def train(problem: Problem, config: TrainConfig, state: State, draws: Draws):
-    """Yields (step, Evaluation, Residuals) as NumPy about NUM_CHUNKS times; the last one counts.
+def _resume(checkpoints, progress, parts):
+    saved = checkpoints.load()
+    if saved is not None:
+        for name, part in parts.items():
+            part.set_state(saved[name])
+        progress.resume(parts["training"].step)
+
+
+class Training:
+    """Iterates over (step, Evaluation, Residuals) as NumPy about NUM_CHUNKS times; the last counts.
 
     Everything is drawn on the host; each chunk of steps is one compiled call.
     """
-    chunk = math.ceil(config.num_timesteps / NUM_CHUNKS)
-    steps_fn, evaluate_fn = (compiled(partial(f, problem)) for f in (train_steps, evaluate))
-    for start in range(0, config.num_timesteps, chunk):
-        steps = min(chunk, config.num_timesteps - start)
-        noise = tf.constant(draws.noise(chunk))
-        state, residuals = steps_fn(state, noise, tf.constant(steps))
-        evaluation = evaluate_fn(state.model, tf.constant(draws.noise(1)[0]))
-        yield start + steps, *tf.nest.map_structure(lambda x: x.numpy(), (evaluation, residuals))
+
+    def __init__(self, problem: Problem, config: TrainConfig, draws: Draws):
+        self.step, self.evaluation = 0, None  # of the latest chunk
+        self._config, self._draws, self._state = config, draws, draws.state()
+        self._train, self._evaluate = (
+            compiled(partial(f, problem)) for f in (train_steps, evaluate)
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, Evaluation, Residuals]]:
+        total, draws = self._config.num_timesteps, self._draws
+        chunk = math.ceil(total / NUM_CHUNKS)
+        while self.step < total:
+            steps, noise = min(chunk, total - self.step), tf.constant(draws.noise(chunk))
+            self._state, residuals = self._train(self._state, noise, tf.constant(steps))
+            evaluation = self._evaluate(self._state.model, tf.constant(draws.noise(1)[0]))
+            self.step += steps
+            self.evaluation, residuals = _numpy((evaluation, residuals))
+            yield self.step, self.evaluation, residuals
+
+    def get_state(self) -> dict:
+        """All that the coming chunks depend on."""
+        return {
+            "step": self.step,
+            "state": tf.nest.flatten(_numpy(self._state)),
+            "evaluation": tf.nest.flatten(self.evaluation),
+            "rngs": [rng.bit_generator.state for rng in self._draws.rngs()],
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self.step = state["step"]
+        tensors = [tf.constant(x) for x in state["state"]]
+        self._state = tf.nest.pack_sequence_as(self._state, tensors)
+        self.evaluation = Evaluation(*state["evaluation"])
+        for rng, own in zip(self._draws.rngs(), state["rngs"], strict=True):
+            rng.bit_generator.state = own
+
+
+def _numpy(structure):
+    return tf.nest.map_structure(lambda x: x.numpy(), structure)
 
 
 def _check(step: int, evaluation: Evaluation, residuals: Residuals) -> None:

@@ -5,13 +5,10 @@ import pytest
 
 from baselines_tf2.common.experiment import (
     Experiment,
-    create_folder,
     find_experiment,
     flatten,
     make_settings,
-    run_folder,
     settings_from,
-    write_config,
 )
 from envs import ConfigError
 
@@ -112,23 +109,3 @@ def test_settings_come_back_from_json():
     values["agent"]["gama"] = 1
     with pytest.raises(ConfigError, match="did you mean 'gamma'"):
         settings_from(Settings, values)
-
-
-def test_a_run_is_not_overwritten_unasked(tmp_path):
-    folder = run_folder(str(tmp_path), "toy", "mujoco", 3)
-    assert folder == tmp_path / "toy" / "mujoco" / "seed_3"
-    create_folder(folder, overwrite=False)
-    create_folder(folder, overwrite=False)  # an empty folder holds no run
-    (folder / "metrics.csv").write_text("step\n")
-    with pytest.raises(ConfigError, match="already holds a run: add --overwrite"):
-        create_folder(folder, overwrite=False)
-    assert (folder / "metrics.csv").read_text() == "step\n"
-    create_folder(folder, overwrite=True)
-    assert list(folder.iterdir()) == []
-
-
-def test_config_json_holds_settings_and_versions(tmp_path):
-    write_config(tmp_path, {"exp": "toy"}, Settings())
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["exp"] == "toy" and config["settings"]["agent"]["gamma"] == 0.99
-    assert config["versions"]["tensorflow"][0].isdigit()

@@ -51,6 +51,23 @@ def test_every_robot_of_the_grid_is_judged(run):
     assert (folder / "sweep.png").stat().st_size > 10_000
 
 
+def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(run):
+    pytest.importorskip("imageio_ffmpeg")
+    pytest.importorskip("pygame")
+    experiments, folder = run
+    grid, tables = "mass=1,2;length=1,1.5", []
+    for video in (False, True):
+        summary = evaluate_run(
+            experiments, folder, grid, episodes=2, seed=0, overwrite=True, video=video
+        )
+        tables.append(rows(folder))
+        assert ("videos" in summary) == (folder / "videos").exists() == video
+    assert tables[0] == tables[1]
+    assert {path.name for path in (folder / "videos").iterdir()} == {
+        f"mass={m},length={x}.mp4" for m in (1, 2) for x in (1, 1.5)
+    }
+
+
 def test_the_same_seed_gives_the_same_table_and_replaces_the_last(run):
     experiments, folder = run
     tables = []

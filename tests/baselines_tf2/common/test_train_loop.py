@@ -3,7 +3,7 @@ import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.common.train_loop import train_loop
+from baselines_tf2.common.train_loop import TrainLoop
 from tests.toys import Corridor
 
 
@@ -41,15 +41,14 @@ def run(agent, num_timesteps=10, num_envs=1, **options):
     epochs, cycles = [], []
     options = {"nb_rollout_steps": 3, "nb_epoch_cycles": 2, "random_steps": 0} | options
     envs = SerialEnvs([Corridor(length=4) for _ in range(num_envs)])
-    train_loop(
+    loop = TrainLoop(
         agent,
         Collector(envs, [], np.random.default_rng(0), seed=0),
         num_timesteps=num_timesteps,
         num_envs=num_envs,
-        on_cycle=lambda step, episodes: cycles.append(step),
-        on_epoch=epochs.append,
         **({"overlap": False} | options),
     )
+    loop.run(epochs.append, lambda step, episodes: cycles.append(step))
     return epochs, cycles
 
 

@@ -3,11 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.evaluate import evaluate, run_episode, summarise
-from baselines_tf2.common.experiment import make_settings, write_config
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.experiment import make_settings
+from baselines_tf2.common.files import read_table
 from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.run_folder import write_config
 from baselines_tf2.common.sweep import load_agent
 from baselines_tf2.common.training import Judge
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
@@ -133,7 +135,7 @@ def test_runs_that_could_not_learn_are_refused(overrides, message):
 
 def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
     chosen = settings("diffcritic_pendulum")
-    EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent())
+    EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
     write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
     agent = load_agent(EXPERIMENTS, tmp_path)[0]
     saved = np.load(tmp_path / "weights.npz")
@@ -146,12 +148,14 @@ def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
 
 def test_epopt_runs_even_before_anything_is_stored(tmp_path, eagerly):
     chosen = settings("ddpg_ensemble_pendulum", "agent.epopt_trajectories=50")
-    EXPERIMENTS["ddpg_ensemble_pendulum"].prepare(chosen, 0)(tmp_path, Silent())
+    EXPERIMENTS["ddpg_ensemble_pendulum"].prepare(chosen, 0)(
+        tmp_path, Silent(), Checkpoints(tmp_path)
+    )
     assert "train/critic_loss" not in read_table(tmp_path / "metrics.csv")[0]
 
 
 def test_distractors_and_noise_reach_the_agent(tmp_path, eagerly):
     chosen = settings("ddpg_pendulum", "env.distractors=4", "env.observation_noise=0.1")
-    EXPERIMENTS["ddpg_pendulum"].prepare(chosen, 0)(tmp_path, Silent())
+    EXPERIMENTS["ddpg_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
     assert np.load(tmp_path / "weights.npz")["actor/0"].shape == (7, 64)
     assert json.loads(str(np.load(tmp_path / "weights.npz")["fits"]))["critic"] == "q"

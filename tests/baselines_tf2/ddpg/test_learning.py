@@ -2,8 +2,9 @@
 
 import pytest
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import make_settings
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.files import read_table
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 
 SOLVED = -300  # a random policy returns about -1200, the best about -150
@@ -32,7 +33,7 @@ class Silent:
 )
 def test_pendulum_is_learned(tmp_path, name, overrides, seed):
     settings = make_settings(EXPERIMENTS[name], "default", None, overrides)
-    EXPERIMENTS[name].prepare(settings, seed)(tmp_path, Silent())
+    EXPERIMENTS[name].prepare(settings, seed)(tmp_path, Silent(), Checkpoints(tmp_path))
     rows = [row for row in read_table(tmp_path / "metrics.csv") if row["eval/return_mean"]]
     column = "eval/return_inside" if "eval/return_inside" in rows[0] else "eval/return_mean"
     returns = [float(row[column]) for row in rows[-5:]]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import omd_tf2.cartpole
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import make_settings
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.files import read_table
 from envs import EnvSpec, make_env
 from envs.errors import ConfigError
 from omd_tf2.cartpole.agent import Agent
@@ -38,7 +39,7 @@ def settings(name, *overrides):
 def run(name, folder, *overrides, seed=0):
     folder.mkdir(exist_ok=True)
     chosen = settings(name, *overrides)
-    return chosen, EXPERIMENTS[name].prepare(chosen, seed)(folder, Silent())
+    return chosen, EXPERIMENTS[name].prepare(chosen, seed)(folder, Silent(), Checkpoints(folder))
 
 
 def test_there_is_one_experiment_per_agent_with_the_papers_length():
@@ -144,7 +145,7 @@ def test_omd_learns_to_balance(tmp_path):
     chosen = make_settings(
         EXPERIMENTS["omd_cartpole"], "default", None, ["train.num_timesteps=20_000"]
     )
-    prepare(chosen, 0)(tmp_path, Silent())
+    prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
     returns = [float(row["eval/return_mean"]) for row in read_table(tmp_path / "metrics.csv")]
     assert len(returns) == 20
     # Untrained it is about 10, for uniform actions about 22; measured: 366.

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import find_experiment, make_settings
 from envs import ConfigError
 from omd_tf2.cartpole.sweeps import EXPERIMENTS, SWEEPS, format_table, runs
@@ -63,7 +64,9 @@ def test_an_agents_own_settings_reach_its_runs_alone():
 @pytest.mark.usefixtures("eagerly")
 def test_a_sweep_fills_its_folder(tmp_path):
     chosen, progress = settings("cartpole_widths", *TINY), Silent()
-    summary = EXPERIMENTS["cartpole_widths"].prepare(chosen, 3)(tmp_path, progress)
+    summary = EXPERIMENTS["cartpole_widths"].prepare(chosen, 3)(
+        tmp_path, progress, Checkpoints(tmp_path)
+    )
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8

@@ -6,8 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import make_settings
-from baselines_tf2.common.plots import read_table
+from baselines_tf2.common.files import read_table
 from envs.errors import ConfigError
 from omd_tf2 import halfcheetah
 from omd_tf2.halfcheetah.agent import Agent
@@ -42,7 +43,7 @@ def settings(name, *overrides, backend=None):
 
 def run(name, folder, *overrides, backend=None, seed=0):
     chosen, progress = settings(name, *overrides, backend=backend), Steps()
-    summary = EXPERIMENTS[name].prepare(chosen, seed)(folder, progress)
+    summary = EXPERIMENTS[name].prepare(chosen, seed)(folder, progress, Checkpoints(folder))
     return chosen, summary, progress.seen
 
 

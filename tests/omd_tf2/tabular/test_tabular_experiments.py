@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.experiment import make_settings
 from envs.errors import ConfigError
@@ -17,9 +18,9 @@ from omd_tf2.tabular.experiments import (
     NORM_BOUNDS,
     Draws,
     Settings,
+    Training,
     make_problem,
     result_rows,
-    train,
 )
 from omd_tf2.tabular.report import COLUMNS, mean_table
 from omd_tf2.tabular.update import Residuals
@@ -47,7 +48,9 @@ class Steps:
 def run(name, folder, *overrides, seed=0, progress=None):
     folder.mkdir(exist_ok=True)
     settings = make_settings(EXPERIMENTS[name], "default", None, [*QUICK, *overrides])
-    summary = EXPERIMENTS[name].prepare(settings, seed)(folder, progress or Steps())
+    summary = EXPERIMENTS[name].prepare(settings, seed)(
+        folder, progress or Steps(), Checkpoints(folder)
+    )
     with open(folder / "results.csv", newline="") as file:
         return summary, list(csv.DictReader(file))
 
@@ -58,7 +61,7 @@ def test_the_leaf_projection_reproduces_the_published_figure():
     settings = Settings(projection="leaf")
     problem = make_problem(analysis, settings)
     draws = Draws(range(10), problem)
-    *_, (step, evaluation, residuals) = train(problem, settings.train, draws.state(), draws)
+    *_, (step, evaluation, residuals) = Training(problem, settings.train, draws)
     assert step == 10_000
     assert max(residuals.inner, evaluation.residual) <= 1e-13 and residuals.adjoint <= 1e-10
     means = evaluation.J.reshape(2, len(BOUNDS), 10).mean(2)
@@ -143,14 +146,18 @@ def yields(monkeypatch):
     """Replaces the training by one that yields the same evaluation twice, changed as told."""
 
     def replace_training(evaluation=None, residuals=None):
-        def train(problem, config, state, draws):
-            zero = np.zeros(())
-            result = evaluate(problem, state.model, draws.noise(1)[0])
-            result = tf.nest.map_structure(lambda x: x.numpy(), result)._replace(**evaluation or {})
-            for step in (10, 20):
-                yield step, result, Residuals(zero, zero)._replace(**residuals or {})
+        class Fixed(Training):
+            def __iter__(self):
+                zero = np.zeros(())
+                draws = self._draws
+                result = evaluate(self._draws._problem, self._state.model, draws.noise(1)[0])
+                result = tf.nest.map_structure(lambda x: x.numpy(), result)
+                self.evaluation = result._replace(**evaluation or {})
+                for self.step in (10, 20):
+                    changed = Residuals(zero, zero)._replace(**residuals or {})
+                    yield self.step, self.evaluation, changed
 
-        monkeypatch.setattr(experiments, "train", train)
+        monkeypatch.setattr(experiments, "Training", Fixed)
 
     return replace_training
 

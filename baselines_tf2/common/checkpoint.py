@@ -1,0 +1,227 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped.
+
+A checkpoint is a manifest, `step_<n>.json`, that names its files and their SHA-256: `step_<n>.npz`,
+a tree of states, and the files that together hold the replay's rows. A row is written once, however
+many checkpoints share its file; a checkpoint counts only once its manifest is there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines_tf2.common.errors import Interrupted
+from baselines_tf2.common.files import (
+    read_arrays,
+    read_json,
+    remove_partial_files,
+    write_arrays,
+    write_json,
+)
+from baselines_tf2.common.replay import Replay
+from envs.errors import ConfigError
+
+EVERY, KEEP = 20_000, 2
+TREE = "tree"  # the entry of the .npz that says where each array belongs
+
+# Nested dicts and lists of arrays, numbers, texts, truth values and None.
+State = Any
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder: when they are due, how they are saved and found again.
+
+    every: steps between two; keep: how many stay. interrupted() is asked after each cycle: once
+    true the state is saved and Interrupted raised. tell(text) reaches the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: int = EVERY,
+        keep: int = KEEP,
+        interrupted: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], None] = print,
+    ):
+        for name, value in (("checkpoint_every", every), ("keep_checkpoints", keep)):
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
+        self._folder, self._every, self._keep = folder / "checkpoints", every, keep
+        self._interrupted, self.tell = interrupted, tell
+        self._last = 0  # step of the latest checkpoint, or of the start
+        self._rows: list[tuple[int, str]] = []  # of the replay's files: row after the last, name
+        self._digests: dict[str, str] = {}  # file name -> SHA-256
+        self._next_row = 0  # the replay's first row that no file holds
+
+    def of(self, folder: Path) -> "Checkpoints":
+        """The same rules for a folder of its own: a part of the run."""
+        return Checkpoints(
+            folder,
+            every=self._every,
+            keep=self._keep,
+            interrupted=self._interrupted,
+            tell=self.tell,
+        )
+
+    def exist(self) -> bool:
+        """Whether there is any, sound or not."""
+        return bool(self._manifests())
+
+    def after_cycle(
+        self, step: int, state: Callable[[], State], replay: Replay | None = None
+    ) -> None:
+        """Saves if a checkpoint is due; saves and raises Interrupted if the user stops the run."""
+        interrupted = self._interrupted()
+        if interrupted or step // self._every > self._last // self._every:
+            self.save(step, state(), replay)
+        if interrupted:
+            raise Interrupted(f"interrupted at step {step}: --resume goes on from there")
+
+    def save(self, step: int, state: State, replay: Replay | None = None) -> None:
+        """Writes a checkpoint, then removes what only older ones needed.
+
+        Raises OSError as the system does; the checkpoints before it are then untouched.
+        """
+        self._folder.mkdir(exist_ok=True)
+        name = f"step_{step:012d}"
+        if replay is not None:
+            self._save_rows(replay)
+        self._write(f"{name}.npz", pack(state))
+        files = [f"{name}.npz", *(file for _, file in self._rows)]
+        manifest = {file: self._digests[file] for file in files}
+        write_json(self._folder / f"{name}.json", {"step": step, "files": manifest})
+        self._last = step
+        self._remove_old()
+
+    def load(self, replay: Replay | None = None) -> State:
+        """The latest sound checkpoint's state, the replay filled; None where there is none.
+
+        Damaged ones are named to the user and removed. Raises ConfigError if none is sound.
+        """
+        manifests = self._manifests()
+        for path in manifests:
+            try:
+                state, rows = self._read(path)
+            except ConfigError as error:
+                self.tell(
+                    f"warning: checkpoint {path.stem} is damaged, trying the one before: {error}"
+                )
+                continue
+            for saved in rows if replay is not None else ():
+                replay.put_rows(saved)
+            for damaged in manifests[: manifests.index(path)]:
+                damaged.unlink()
+            self._remove_unused()
+            return state
+        if manifests:
+            raise ConfigError(
+                f"no checkpoint in {self._folder} is sound: start again with --overwrite"
+            )
+        return None
+
+    def remove(self) -> None:
+        """Removes all: a finished run needs none."""
+        for path in self._manifests():
+            path.unlink()
+        if self._folder.exists():
+            self._remove_unused()
+            self._folder.rmdir()
+
+    def _save_rows(self, replay):
+        if replay.next_row > self._next_row:
+            name = f"replay_{self._next_row:012d}_{replay.next_row:012d}.npz"
+            self._write(name, replay.get_rows(self._next_row))
+            self._rows.append((replay.next_row, name))
+            self._next_row = replay.next_row
+        self._rows = [(stop, name) for stop, name in self._rows if stop > replay.first_row]
+
+    def _write(self, name, arrays):
+        write_arrays(self._folder / name, arrays)
+        self._digests[name] = _digest(self._folder / name)
+
+    def _read(self, path):
+        """The state, and the replay's rows in order; ConfigError unless every file is sound."""
+        manifest = read_json(path)
+        try:
+            step, files = int(manifest["step"]), dict(manifest["files"])
+            for name, digest in files.items():
+                if _digest(self._folder / name) != digest:
+                    raise ConfigError(f"{name} is not as it was written")
+            name, *rows = files
+            state = unpack(read_arrays(self._folder / name))
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise ConfigError(f"{path.name} cannot be used: {error}") from None
+        self._last, self._digests = step, files
+        self._rows = [(int(name.removesuffix(".npz").rpartition("_")[2]), name) for name in rows]
+        # Of what was saved the last row may still change: where no simulator goes on within an
+        # episode, it becomes the episode's end.
+        self._next_row = max((stop for stop, _ in self._rows), default=1) - 1
+        return state, (read_arrays(self._folder / name) for name in rows)
+
+    def _files_of(self, path):
+        try:
+            return list(read_json(path)["files"])
+        except (ConfigError, KeyError, TypeError):  # an older one, damaged: not to be kept
+            path.unlink()
+            return []
+
+    def _manifests(self):
+        """Newest first."""
+        return sorted(self._folder.glob("step_*.json"), reverse=True)
+
+    def _remove_old(self):
+        """Manifests first: what dies in between leaves files too many, never too few."""
+        for path in self._manifests()[self._keep :]:
+            path.unlink()
+        self._remove_unused()
+
+    def _remove_unused(self):
+        remove_partial_files(self._folder)
+        used = {name for path in self._manifests() for name in self._files_of(path)}
+        for path in self._folder.glob("*.npz"):
+            if path.name not in used:
+                path.unlink()
+                self._digests.pop(path.name, None)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(tree: State) -> dict[str, np.ndarray]:
+    """Arrays for an .npz: those of the tree, and the tree itself as JSON with their names in it."""
+    arrays: dict[str, np.ndarray] = {}
+
+    def encode(node):
+        if isinstance(node, np.ndarray):
+            name = f"array_{len(arrays)}"
+            arrays[name] = node
+            return {"array": name}
+        if isinstance(node, Mapping):
+            return {"table": {name: encode(value) for name, value in node.items()}}
+        if isinstance(node, list | tuple):
+            return [encode(value) for value in node]
+        return node.item() if isinstance(node, np.generic) else node
+
+    text = json.dumps(encode(tree))
+    return arrays | {TREE: np.array(text)}
+
+
+def unpack(arrays: Mapping[str, np.ndarray]) -> State:
+    """The tree that `pack` took; its tuples come back as lists."""
+
+    def decode(node):
+        if isinstance(node, list):
+            return [decode(value) for value in node]
+        if not isinstance(node, dict):
+            return node
+        if "array" in node:
+            return arrays[node["array"]]
+        return {name: decode(value) for name, value in node["table"].items()}
+
+    return decode(json.loads(str(arrays[TREE])))

@@ -1,0 +1,144 @@
+"""The folder of a run: whose it is, what it holds, and whether its run is finished."""
+
+import dataclasses
+import fcntl
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.experiment import FAILED, Progress, RunFunction
+from baselines_tf2.common.files import read_json, remove_partial_files, write_json
+from envs.errors import ConfigError
+
+PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "gymnasium", "mujoco", "pybullet",
+    "pybullet_envs_gymnasium", "tensorflow-probability",
+)  # fmt: skip
+CONFIG, FINISHED, LOCK = "config.json", "finished.json", ".lock"  # files of a run folder
+# Of config.json: `set` and `preset` are in the settings.
+NOT_COMPARED = ("set", "preset")
+
+
+def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
+    """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
+    return Path(logdir) / name / backend / f"seed_{seed}"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other processes from running in it until this one ends.
+
+    Raises ConfigError if another one is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process is running in {folder}: wait for its end, or choose another "
+                "--seed or --logdir"
+            ) from None
+        yield
+
+
+def open_folder(
+    folder: Path, run: Mapping[str, Any], settings: Any, *, overwrite: bool, resume: bool
+) -> list[str]:
+    """Makes a locked folder ready for a run: new, or with `resume` one to go on with.
+
+    run: the flags that go into its config.json. Returns warnings. Raises ConfigError if the folder
+    holds a run and neither is said, or another run than this one.
+    """
+    if overwrite and resume:
+        raise ConfigError("--overwrite starts anew and --resume goes on: leave one out")
+    holds_run = any(path.name != LOCK for path in folder.iterdir())
+    if holds_run and resume:
+        return check_config(folder, run, settings)
+    if holds_run and not overwrite:
+        raise ConfigError(
+            f"{folder} already holds a run: add --resume to go on with it, --overwrite to replace "
+            "it, or choose another --seed or --logdir"
+        )
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    write_config(folder, run, settings)
+    return []
+
+
+def carry_out(
+    run: RunFunction, folder: Path, progress: Progress, checkpoints: Checkpoints
+) -> dict[str, str]:
+    """The summary of a run that is finished; any other one goes on, or starts, and ends.
+
+    A finished run keeps no checkpoints.
+    """
+    if (folder / FINISHED).exists():
+        return read_json(folder / FINISHED)
+    remove_partial_files(folder)
+    if not checkpoints.exist():  # what was logged before the first one will be logged again
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in (LOCK, CONFIG):
+                path.unlink()
+    summary = run(folder, progress, checkpoints)
+    if FAILED not in summary:
+        write_json(folder / FINISHED, summary)
+        checkpoints.remove()
+    return summary
+
+
+def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
+    """Writes config.json: the run's flags, all settings, and the versions of what ran them."""
+    write_json(folder / CONFIG, _config(run, settings))
+
+
+def _config(run, settings):
+    return {**run, "settings": dataclasses.asdict(settings), "versions": _versions()}
+
+
+def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[str]:
+    """Compares with config.json; returns warnings: versions that differ.
+
+    Raises ConfigError, naming each flag and setting that differs.
+    """
+    saved, now = _leaves(read_json(folder / CONFIG)), _leaves(_config(run, settings))
+    differing = [
+        f"{name.removeprefix('settings.')} was {saved.get(name)} and is {now.get(name)}"
+        for name in dict.fromkeys((*saved, *now))
+        if saved.get(name) != now.get(name) and name not in NOT_COMPARED
+    ]
+    versions = [text for text in differing if text.startswith("versions.")]
+    if len(versions) < len(differing):
+        others = [text for text in differing if text not in versions]
+        raise ConfigError(
+            f"{folder} holds another run, to be resumed as it was: {'; '.join(others)}"
+        )
+    return [f"{text}: what follows may differ in the last bits" for text in versions]
+
+
+def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of nested tables by their dotted paths, as JSON gives them back."""
+    if not isinstance(tree, Mapping):
+        return {path: list(tree) if isinstance(tree, tuple) else tree}
+    leaves = {}
+    for name, value in tree.items():
+        leaves |= _leaves(value, f"{path}.{name}" if path else name)
+    return leaves
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

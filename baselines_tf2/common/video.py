@@ -1,0 +1,151 @@
+"""Videos of whole episodes, as mp4 and without a screen: what `--video` records.
+
+Not Gymnasium's RecordVideo: it keeps an episode's pictures in memory (0.7 GB for MuJoCo's 1000
+steps), writes at the reset after, under the final name, and its moviepy holds Pillow below 12.
+Pictures go straight to the ffmpeg of imageio-ffmpeg, on which moviepy rests as well.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from envs import EnvSpec, make_env
+from envs.errors import ConfigError
+
+
+def video_env(spec: EnvSpec) -> "EpisodeRecorder":
+    """The environment of `spec` to evaluate in, which can record its episodes.
+
+    It gives the same rewards and observations as make_env(spec, training=False), to the bit, when
+    each episode has a seed. Raises ConfigError if nothing can be drawn or written here, which
+    would otherwise show at the first video, perhaps hours later.
+    """
+    _check_ffmpeg()
+    env = make_env(spec, training=False, render_mode="rgb_array")
+    env.reset(seed=0)
+    try:
+        env.render()
+    except Exception as error:  # each of the libraries that draw has its own
+        env.close()
+        message = f"--video: {spec.backend} cannot draw on this machine: {_first_line(error)}"
+        raise ConfigError(message) from error
+    return EpisodeRecorder(env)
+
+
+class EpisodeRecorder(gym.Wrapper):
+    """Records chosen episodes of an environment with render_mode "rgb_array".
+
+    A video holds a picture of the start and one of each step, at the environment's own frames per
+    second. It gets its name when its episode has ended; an episode that is left before its end
+    leaves no file. Episodes that are not recorded are not drawn.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._paths: deque[Path | None] = deque()
+        self._video: _Video | None = None
+
+    def record(self, paths: Iterable[Path | None]) -> None:
+        """Says where the coming episodes' videos go, in order; None, and no more paths: none."""
+        self._paths = deque(paths)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode. Raises OSError if its video cannot be written; step does too."""
+        self._discard()
+        answer = super().reset(seed=seed, options=options)
+        path = self._paths.popleft() if self._paths else None
+        if path:
+            self._video = _Video(path, self.metadata["render_fps"], self.render())
+        return answer
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        answer = super().step(action)
+        if self._video:
+            self._video.add(self.render())
+            _, _, terminated, truncated, _ = answer
+            if terminated or truncated:
+                self._video.finish()
+                self._video = None
+        return answer
+
+    def close(self) -> None:
+        self._discard()
+        super().close()
+
+    def _discard(self) -> None:
+        if self._video:
+            self._video.discard()
+            self._video = None
+
+
+class _Video:
+    """A video being written, in a temporary folder beside its path: gone with the interpreter."""
+
+    def __init__(self, path: Path, fps: float, first: np.ndarray) -> None:
+        from imageio_ffmpeg import write_frames
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._count = path, 0
+        self._folder = TemporaryDirectory(dir=path.parent, prefix=".video-")
+        self._partial = Path(self._folder.name) / path.name
+        height, width, _ = first.shape
+        self._writer = write_frames(
+            str(self._partial),
+            (width, height),
+            fps=fps,
+            macro_block_size=2,  # H.264 needs even sizes, not imageio's multiples of 16
+            ffmpeg_log_level="fatal",
+        )
+        self._writer.send(None)  # starts ffmpeg
+        self.add(first)
+
+    def add(self, picture: np.ndarray) -> None:
+        try:
+            self._writer.send(np.ascontiguousarray(picture))  # MuJoCo's are views, upside down
+        except OSError as error:
+            self.discard()
+            raise self._failure() from error
+        self._count += 1
+
+    def finish(self) -> None:
+        from imageio_ffmpeg import count_frames_and_secs
+
+        self._writer.close()
+        try:  # on a full disk ffmpeg may leave a stump, and its writer does not say so
+            written, _ = count_frames_and_secs(str(self._partial))
+        except RuntimeError:
+            written = 0
+        if written == self._count:
+            os.replace(self._partial, self._path)
+        self._folder.cleanup()
+        if written != self._count:
+            raise self._failure()
+
+    def discard(self) -> None:
+        self._writer.close()
+        self._folder.cleanup()
+
+    def _failure(self) -> OSError:
+        return OSError(f"ffmpeg could not write {self._path}; is the disk full?")
+
+
+def _check_ffmpeg() -> None:
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        message = f"--video needs ffmpeg ({_first_line(error)}): pip install imageio-ffmpeg"
+        raise ConfigError(message) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

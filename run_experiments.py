@@ -28,7 +28,7 @@ from baselines_tf2.common.checkpoint import EVERY, KEEP, Checkpoints
 from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.common.experiment import FAILED, find_experiment, make_settings
 from baselines_tf2.common.report import write_report
-from baselines_tf2.common.run_folder import FINISHED, carry_out, locked, open_folder, run_folder
+from baselines_tf2.common.run_folder import carry_out, is_finished, locked, open_folder, run_folder
 from baselines_tf2.common.sweep import evaluate_run, load_agent
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
@@ -69,6 +69,7 @@ flags.DEFINE_string(
     "preset", "default", "default, what learns best here, or original, the source's settings."
 )
 flags.DEFINE_multi_string("set", [], "Override a setting, as in --set=agent.gamma=0.98.")
+flags.DEFINE_bool("video", False, "Record an episode of each evaluation, or of each robot.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
 flags.DEFINE_bool("resume", False, "Go on with the run that the folder holds; start it if none.")
 flags.DEFINE_integer("checkpoint_every", EVERY, "Steps between checkpoints.")
@@ -104,22 +105,27 @@ class StopRequest:
 class Bar:
     """A tqdm bar of steps, steps per second, time left and return."""
 
-    def __init__(self, total: int):
-        self.step = self.start = 0
+    def __init__(self):
+        self.done = 0  # steps of this process
+        self._step, self._bar = 0, None
+
+    def start(self, total: int) -> None:
         self._bar = tqdm(total=total, unit="step", unit_scale=True, disable=None, mininterval=0.5)
 
     def update(self, step: int, episode_return: float | None) -> None:
         if episode_return is not None:
             self._bar.set_postfix({"return": f"{episode_return:.1f}"}, refresh=False)
-        self._bar.update(step - self.step)
-        self.step = step
+        self._bar.update(step - self._step)
+        self.done += step - self._step
+        self._step = step
 
     def resume(self, step: int) -> None:
-        self._bar.initial = self._bar.n = self.step = self.start = step
+        self._bar.initial = self._bar.n = self._step = step
         self._bar.refresh()
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -143,8 +149,6 @@ def main(argv: list[str]) -> None:
             _print_summary(write_report(FLAGS.runs, Path(FLAGS.out)))
         elif FLAGS.mode == "evaluate":
             _evaluate()
-        elif FLAGS.exp is None:
-            raise ConfigError("name an experiment with --exp=...; --list shows them")
         else:
             _run()
     except (ConfigError, TrainingError) as error:
@@ -182,23 +186,34 @@ def _evaluate() -> None:
         episodes=FLAGS.episodes,
         seed=FLAGS.seed,
         overwrite=FLAGS.overwrite,
+        video=FLAGS.video,
     )
     _print_summary(summary)
 
 
 def _run() -> None:
-    if not FLAGS.logdir:
-        raise ConfigError("--logdir is empty: name a folder for the runs")
-    experiment = find_experiment(EXPERIMENTS, FLAGS.exp)
-    overrides = list(FLAGS.set)
-    if FLAGS.num_timesteps is not None:
-        overrides.append(f"train.num_timesteps={FLAGS.num_timesteps}")
-    settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, overrides)
+    bar = Bar()
+    try:
+        start = time.perf_counter()
+        summary = run_once(bar)
+    finally:
+        bar.close()
+    seconds = time.perf_counter() - start
+    if bar.done:
+        print(f"\n{bar.done:,} steps in {seconds:.0f} s, {bar.done / seconds:,.0f} per second")
+    _print_summary(summary)
+    if FAILED in summary:
+        sys.exit("error: not every run of the sweep came to its end; results.csv says which")
+
+
+def run_once(progress) -> dict[str, str]:
+    """Does the run that the flags describe; returns its summary, {name: text}.
+
+    progress: what `Progress` asks for, and start(total). Raises ConfigError, TrainingError,
+    Interrupted and OSError.
+    """
+    experiment, settings, folder = _chosen()
     tf.config.run_functions_eagerly(FLAGS.eager)
-    backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
-    folder = run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)
-    flag_values = {"exp": experiment.name, "backend": backend, "seed": FLAGS.seed}
-    flag_values |= {"preset": FLAGS.preset, "eager": FLAGS.eager, "set": overrides}
     checkpoints = Checkpoints(
         folder,
         every=FLAGS.checkpoint_every,
@@ -206,30 +221,42 @@ def _run() -> None:
         interrupted=StopRequest(),
         tell=lambda text: tqdm.write(text, file=sys.stderr),
     )
-    run = experiment.prepare(settings, FLAGS.seed)
+    run = experiment.prepare(settings, FLAGS.seed, **_video(experiment))
+    flag_values = {"exp": experiment.name, "backend": folder.parent.name, "seed": FLAGS.seed}
+    flag_values |= {"preset": FLAGS.preset, "eager": FLAGS.eager, "set": FLAGS.set}
     with locked(folder):
         warnings = open_folder(
             folder, flag_values, settings, overwrite=FLAGS.overwrite, resume=FLAGS.resume
         )
         for text in warnings:
             checkpoints.tell(f"warning: {text}")
-        if (folder / FINISHED).exists():
-            print(f"{folder} is finished")
-        _train(run, folder, checkpoints, experiment.num_timesteps(settings))
+        if is_finished(folder):
+            checkpoints.tell(f"{folder} is finished: nothing is left to do")
+        progress.start(experiment.num_timesteps(settings))
+        return carry_out(run, folder, progress, checkpoints)
 
 
-def _train(run, folder: Path, checkpoints: Checkpoints, num_timesteps: int) -> None:
-    start, bar = time.perf_counter(), Bar(num_timesteps)
-    try:
-        summary = carry_out(run, folder, bar, checkpoints)
-    finally:
-        bar.close()
-    seconds, steps = time.perf_counter() - start, bar.step - bar.start
-    if steps:
-        print(f"\n{steps:,} steps in {seconds:.0f} s, {steps / seconds:,.0f} per second")
-    _print_summary(summary)
-    if FAILED in summary:
-        sys.exit("error: not every run of the sweep came to its end; results.csv says which")
+def _chosen() -> tuple:
+    """The experiment, settings and folder that the flags name."""
+    if FLAGS.exp is None:
+        raise ConfigError("name an experiment with --exp=...; --list shows them")
+    if not FLAGS.logdir:
+        raise ConfigError("--logdir is empty: name a folder for the runs")
+    experiment = find_experiment(EXPERIMENTS, FLAGS.exp)
+    overrides = list(FLAGS.set)
+    if FLAGS.num_timesteps is not None:
+        overrides.append(f"train.num_timesteps={FLAGS.num_timesteps}")
+    settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, overrides)
+    backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
+    return experiment, settings, run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)
+
+
+def _video(experiment) -> dict[str, bool]:
+    if not FLAGS.video:
+        return {}
+    if experiment.load is None:
+        raise ConfigError(f"--video: {experiment.name} evaluates no agent that could be seen")
+    return {"video": True}
 
 
 def _print_summary(summary: dict[str, str]) -> None:

@@ -28,7 +28,15 @@ setup(
     extras_require={
         "and-cuda": ["tensorflow[and-cuda]>=2.20,<3"],
         "report": ["rliable==1.2.0", "pandas<3"],
-        "test": ["pytest>=8", "ruff>=0.15", "rliable==1.2.0", "pandas<3"],
+        "video": ["gymnasium[classic-control]>=1.2", "imageio-ffmpeg>=0.6"],
+        "test": [
+            "pytest>=8",
+            "ruff>=0.15",
+            "rliable==1.2.0",
+            "pandas<3",
+            "gymnasium[classic-control]>=1.2",
+            "imageio-ffmpeg>=0.6",
+        ],
         "benchmarks": ["stable-baselines3>=2.4", "sbx-rl>=0.20"],
     },
 )

@@ -42,7 +42,7 @@ class Experiment:
     source: str
     backends: Sequence[str]  # the first is the default
     settings: Callable[[str, str], Any]
-    prepare: Callable[[Any, int], RunFunction]
+    prepare: Callable[..., RunFunction]  # (settings, seed); video=True records evaluations
     num_timesteps: Callable[[Any], int]
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 

@@ -74,6 +74,11 @@ def open_folder(
     return []
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the run in it came to its end."""
+    return (folder / FINISHED).exists()
+
+
 def carry_out(
     run: RunFunction, folder: Path, progress: Progress, checkpoints: Checkpoints
 ) -> dict[str, str]:
@@ -81,7 +86,7 @@ def carry_out(
 
     A finished run keeps no checkpoints.
     """
-    if (folder / FINISHED).exists():
+    if is_finished(folder):
         return read_json(folder / FINISHED)
     remove_partial_files(folder)
     if not checkpoints.exist():  # what was logged before the first one will be logged again

@@ -14,8 +14,9 @@ from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.plots import plot_run
-from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.rollout import Episode, Policy
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
+from baselines_tf2.common.video import video_env
 from envs import ConfigError, Ensemble, EnvSpec, make_env, mass_grid, mass_parameter
 
 RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
@@ -110,7 +111,8 @@ def run_training(
 
     def on_row(step, metrics):
         if judge.due(step):
-            episodes = judge.episodes(agent.policy())
+            video = folder / "videos" / f"step_{step:09d}.mp4"
+            episodes = judge.episodes(agent.policy(), video)
             logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
             metrics = metrics | judge.summary(episodes) | agent.diagnostics()
         logger.log(step, metrics)
@@ -152,13 +154,17 @@ def _resume(checkpoints, progress, loop, parts):
 
 
 class Judge:
-    """Evaluates on whole episodes; a mass ensemble on a grid of masses inside and outside it."""
+    """Evaluates on whole episodes; a mass ensemble on a grid of masses inside and outside it.
 
-    def __init__(self, spec: EnvSpec, config: TrainConfig, seed: int):
+    With `video` one episode of each evaluation is recorded, on the middle robot of the grid.
+    """
+
+    def __init__(self, spec: EnvSpec, config: TrainConfig, seed: int, *, video: bool = False):
         self._interval = config.eval_interval
         self._total = config.num_timesteps
         self._last, self._rng = 0, np.random.default_rng(seed)
-        self._env = make_env(spec, training=False)
+        self._video = video
+        self._env = video_env(spec) if video else make_env(spec, training=False)
         self._summary = {}
         ensemble = Ensemble.parse(spec.ensemble)
         self._mass, robots = mass_parameter(spec.task), [None]
@@ -166,6 +172,7 @@ class Judge:
         if self._mass in ensemble:
             self.training_range = (ensemble[self._mass].low, ensemble[self._mass].high)
             robots = [{self._mass: mass} for mass in mass_grid(ensemble[self._mass])]
+        self._middle = len(robots) // 2
         self._robots = robots * config.eval_episodes
 
     def due(self, step: int) -> bool:
@@ -184,7 +191,10 @@ class Judge:
         self._last, self._rng.bit_generator.state = state["last"], state["rng"]
         self._summary = state["summary"]
 
-    def episodes(self, policy) -> list[Episode]:
+    def episodes(self, policy: Policy, video: Path | None = None) -> list[Episode]:
+        """One episode on each robot, as often as asked for; video: where one is recorded, if any."""
+        if self._video:
+            self._env.record([None] * self._middle + [video])
         return evaluate(policy, self._env, self._rng, self._robots)
 
     def summary(self, episodes: list[Episode]) -> dict[str, float]:

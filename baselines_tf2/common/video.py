@@ -143,7 +143,7 @@ def _check_ffmpeg() -> None:
 
         get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        message = f"--video needs ffmpeg ({_first_line(error)}): pip install imageio-ffmpeg"
+        message = f"--video needs ffmpeg ({_first_line(error)}): pip install '.[video]'"
         raise ConfigError(message) from error
 
 

@@ -80,14 +80,14 @@ def _training(task: str, kind: str) -> TrainConfig:
     return TrainConfig(eval_episodes=episodes)
 
 
-def prepare(settings: Settings, seed: int) -> RunFunction:
+def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunction:
     """Builds environments and agent; the returned function trains and fills the run folder."""
     seeds = spawn_seeds(seed)
     config, pairing = settings.agent, settings.agent.pairing
     made = [make_env(settings.env, training=True) for _ in range(config.num_envs)]
     envs = SerialEnvs(made, twins=pairing == "coupled")
     agent = make_agent(envs, config, seeds.agent)
-    judge = Judge(settings.env, settings.train, seeds.evaluation)
+    judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
     steps = settings.train.num_timesteps
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:

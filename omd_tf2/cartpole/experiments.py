@@ -50,9 +50,8 @@ def make_agent(config: CartPoleConfig, env: gym.Env, seed: int) -> Agent:
     return Agent(config, observation_dim(env.observation_space), num_actions, seed=seed)
 
 
-def prepare(settings: Settings, seed: int) -> Callable:
-    """Builds environment and agent; the returned function trains and fills the run folder."""
-    return experiment.prepare(settings, seed, make_agent)
+prepare = partial(experiment.prepare, make_agent=make_agent)
+load = partial(experiment.load, make_agent=make_agent)
 
 
 def _settings(agent: str) -> Callable[[str, str], Settings]:
@@ -74,7 +73,7 @@ EXPERIMENTS = {
         settings=_settings(agent),
         prepare=prepare,
         num_timesteps=lambda settings: settings.train.num_timesteps,
-        load=partial(experiment.load, make_agent=make_agent),
+        load=load,
     )
     for agent, description in DESCRIPTIONS.items()
 }

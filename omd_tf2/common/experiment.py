@@ -38,7 +38,11 @@ def check_steps(settings: Any) -> None:
 
 
 def prepare(
-    settings: Any, seed: int, make_agent: Callable[[Any, gym.Env, int], Any]
+    settings: Any,
+    seed: int,
+    make_agent: Callable[[Any, gym.Env, int], Any],
+    *,
+    video: bool = False,
 ) -> RunFunction:
     """Builds environment and agent; the returned function trains and fills the run folder.
 
@@ -49,7 +53,7 @@ def prepare(
     config, steps = settings.agent, settings.train.num_timesteps
     env = make_env(settings.env, training=True)
     agent = make_agent(config, env, seeds.agent)
-    judge = Judge(settings.env, settings.train, seeds.evaluation)
+    judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         rng = np.random.default_rng(seeds.exploration)

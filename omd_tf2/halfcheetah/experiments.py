@@ -39,9 +39,8 @@ def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> Agent:
     return Agent(config, observation_dim(env.observation_space), action_dim, seed=seed)
 
 
-def prepare(settings: Settings, seed: int) -> Callable:
-    """Builds environment and agent; the returned function trains and fills the run folder."""
-    return experiment.prepare(settings, seed, make_agent)
+prepare = partial(experiment.prepare, make_agent=make_agent)
+load = partial(experiment.load, make_agent=make_agent)
 
 
 def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:
@@ -61,7 +60,7 @@ EXPERIMENTS = {
         settings=_settings(task, agent),
         prepare=prepare,
         num_timesteps=lambda settings: settings.train.num_timesteps,
-        load=partial(experiment.load, make_agent=make_agent),
+        load=load,
     )
     for task in TASKS
     for agent, description in DESCRIPTIONS.items()

@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 from tqdm import tqdm
@@ -14,6 +16,8 @@ from tqdm import tqdm
 from envs import ConfigError, unknown
 from envs.display import silent_streams
 
+if __name__ == "__main__":  # Ctrl-C while TensorFlow loads ends the process without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # One thread an operation: TensorFlow's pool would fight with the thread that steps.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -26,9 +30,20 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from baselines_tf2.common.checkpoint import EVERY, KEEP, Checkpoints
 from baselines_tf2.common.errors import Interrupted, TrainingError
-from baselines_tf2.common.experiment import FAILED, find_experiment, make_settings
+from baselines_tf2.common.experiment import FAILED, Experiment, find_experiment, make_settings
+from baselines_tf2.common.launch import Task, launch
+from baselines_tf2.common.plan import Variant, parse_seeds, variants
 from baselines_tf2.common.report import write_report
-from baselines_tf2.common.run_folder import carry_out, is_finished, locked, open_folder, run_folder
+from baselines_tf2.common.run_folder import (
+    CONFIG,
+    carry_out,
+    check_config,
+    finished_summary,
+    is_finished,
+    locked,
+    open_folder,
+    run_folder,
+)
 from baselines_tf2.common.sweep import evaluate_run, load_agent
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
@@ -44,6 +59,8 @@ EXPERIMENTS = (
     | sweeps.EXPERIMENTS
     | halfcheetah.EXPERIMENTS
 )
+
+SWEEP_FLAGS = ("seeds", "ray_address", "cpus_per_run", "gpus_per_run")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
@@ -68,7 +85,13 @@ flags.DEFINE_bool("eager", False, "Run every update uncompiled, to step through 
 flags.DEFINE_string(
     "preset", "default", "default, what learns best here, or original, the source's settings."
 )
-flags.DEFINE_multi_string("set", [], "Override a setting, as in --set=agent.gamma=0.98.")
+flags.DEFINE_multi_string(
+    "set", [], "Override a setting, as in --set=agent.gamma=0.98; one given again is swept."
+)
+flags.DEFINE_string("seeds", None, "A sweep on Ray over seeds, as in 0-9 or 0,3,5-7.")
+flags.DEFINE_string("ray_address", None, "Sweep on this Ray cluster, host:port; default: here.")
+flags.DEFINE_float("cpus_per_run", 1.0, "Of a sweep: CPUs that each run takes.")
+flags.DEFINE_float("gpus_per_run", 0.0, "Of a sweep: GPUs that each run takes; 0.5: two share one.")
 flags.DEFINE_bool("video", False, "Record an episode of each evaluation, or of each robot.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
 flags.DEFINE_bool("resume", False, "Go on with the run that the folder holds; start it if none.")
@@ -137,7 +160,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGTERM ends a run as Ctrl-C does
+        signal.signal(number, signal.default_int_handler)
     try:
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
@@ -150,7 +174,12 @@ def main(argv: list[str]) -> None:
         elif FLAGS.mode == "evaluate":
             _evaluate()
         else:
-            _run()
+            combinations = variants(FLAGS.set)
+            asked = any(FLAGS[name].present for name in SWEEP_FLAGS)
+            if asked or len(combinations) > 1:
+                _sweep(combinations)
+            else:
+                _run()
     except (ConfigError, TrainingError) as error:
         sys.exit(f"error: {error}")
     except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -212,43 +241,111 @@ def run_once(progress) -> dict[str, str]:
     progress: what `Progress` asks for, and start(total). Raises ConfigError, TrainingError,
     Interrupted and OSError.
     """
-    experiment, settings, folder = _chosen()
+    chosen = _choose(FLAGS.set, FLAGS.logdir, FLAGS.seed)
     tf.config.run_functions_eagerly(FLAGS.eager)
     checkpoints = Checkpoints(
-        folder,
+        chosen.folder,
         every=FLAGS.checkpoint_every,
         keep=FLAGS.keep_checkpoints,
         interrupted=StopRequest(),
         tell=lambda text: tqdm.write(text, file=sys.stderr),
     )
-    run = experiment.prepare(settings, FLAGS.seed, **_video(experiment))
-    flag_values = {"exp": experiment.name, "backend": folder.parent.name, "seed": FLAGS.seed}
-    flag_values |= {"preset": FLAGS.preset, "eager": FLAGS.eager, "set": FLAGS.set}
-    with locked(folder):
-        warnings = open_folder(
-            folder, flag_values, settings, overwrite=FLAGS.overwrite, resume=FLAGS.resume
-        )
+    run = chosen.experiment.prepare(chosen.settings, FLAGS.seed, **_video(chosen.experiment))
+    with locked(chosen.folder):
+        warnings = open_folder(*chosen[1:], overwrite=FLAGS.overwrite, resume=FLAGS.resume)
         for text in warnings:
             checkpoints.tell(f"warning: {text}")
-        if is_finished(folder):
-            checkpoints.tell(f"{folder} is finished: nothing is left to do")
-        progress.start(experiment.num_timesteps(settings))
-        return carry_out(run, folder, progress, checkpoints)
+        if is_finished(chosen.folder):
+            checkpoints.tell(f"{chosen.folder} is finished: nothing is left to do")
+        progress.start(chosen.experiment.num_timesteps(chosen.settings))
+        return carry_out(run, chosen.folder, progress, checkpoints)
 
 
-def _chosen() -> tuple:
-    """The experiment, settings and folder that the flags name."""
+class Chosen(NamedTuple):
+    """A run that the flags name."""
+
+    experiment: Experiment
+    folder: Path
+    flags: dict  # for its config.json
+    settings: Any
+
+
+def _choose(overrides: Sequence[str], logdir: str, seed: int) -> Chosen:
     if FLAGS.exp is None:
         raise ConfigError("name an experiment with --exp=...; --list shows them")
-    if not FLAGS.logdir:
+    if not logdir:
         raise ConfigError("--logdir is empty: name a folder for the runs")
     experiment = find_experiment(EXPERIMENTS, FLAGS.exp)
-    overrides = list(FLAGS.set)
+    everything = list(overrides)
     if FLAGS.num_timesteps is not None:
-        overrides.append(f"train.num_timesteps={FLAGS.num_timesteps}")
-    settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, overrides)
+        everything.append(f"train.num_timesteps={FLAGS.num_timesteps}")
+    settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, everything)
     backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
-    return experiment, settings, run_folder(FLAGS.logdir, experiment.name, backend, FLAGS.seed)
+    values = {"exp": experiment.name, "backend": backend, "seed": seed, "preset": FLAGS.preset}
+    values |= {"eager": FLAGS.eager, "set": everything}
+    return Chosen(experiment, run_folder(logdir, experiment.name, backend, seed), values, settings)
+
+
+def _sweep(combinations: Sequence[Variant]) -> None:
+    """Every combination with every seed, each a Ray task that resumes what it finds."""
+    if FLAGS.seeds and FLAGS["seed"].present:
+        raise ConfigError("give --seed or --seeds, not both")
+    seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds else [FLAGS.seed]
+    folders, tasks = {}, []
+    for variant in combinations:
+        logdir = str((Path(FLAGS.logdir) / variant.name).resolve()) if FLAGS.logdir else ""
+        for seed in seeds:
+            chosen = _choose(variant.overrides, logdir, seed)
+            _video(chosen.experiment)
+            name = f"{variant.name} seed {seed}".strip()
+            folders[name] = chosen.folder
+            if not _already_finished(chosen):
+                tasks.append(Task(name, _arguments(variant, logdir, seed)))
+    if len(tasks) < len(folders):
+        print(f"{len(folders) - len(tasks)} of {len(folders)} runs are finished already")
+    failed = {}
+    if tasks:
+        failed = launch(
+            tasks,
+            "run_experiments:work",
+            address=FLAGS.ray_address,
+            cpus=FLAGS.cpus_per_run,
+            gpus=FLAGS.gpus_per_run,
+        )
+    for name, folder in folders.items():
+        if name not in failed:
+            print(f"{name}: {next(iter(finished_summary(folder).values()))}  {folder}")
+    if failed:
+        lines = [f"  {name}: {text}" for name, text in failed.items()]
+        sys.exit("\n".join([f"error: {len(failed)} of {len(folders)} runs failed:", *lines]))
+
+
+def _already_finished(chosen: Chosen) -> bool:
+    """ConfigError if the folder holds another run; an unwanted one is removed."""
+    folder = chosen.folder
+    if FLAGS.overwrite:
+        with locked(folder):
+            open_folder(*chosen[1:], overwrite=True, resume=FLAGS.resume)
+    elif (folder / CONFIG).exists():
+        check_config(*chosen[1:])
+    return is_finished(folder)
+
+
+def _arguments(variant: Variant, logdir: str, seed: int) -> tuple[str, ...]:
+    """The command line of one run."""
+    same = ("exp", "backend", "num_timesteps", "preset", "eager", "video")
+    same += ("checkpoint_every", "keep_checkpoints")
+    given = [FLAGS[name].serialize() for name in same if FLAGS[name].present]
+    sets = [f"--set={text}" for text in variant.overrides]
+    return (*given, f"--logdir={logdir}", f"--seed={seed}", "--resume", *sets)
+
+
+def work(arguments: Sequence[str], progress) -> None:
+    """A worker's share of a sweep: the run of this command line."""
+    FLAGS(["run_experiments.py", *arguments])
+    logging.set_verbosity(logging.WARNING)
+    if FAILED in run_once(progress):
+        raise TrainingError("not every part of it came to its end; its results.csv says which")
 
 
 def _video(experiment) -> dict[str, bool]:

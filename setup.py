@@ -28,6 +28,7 @@ setup(
     extras_require={
         "and-cuda": ["tensorflow[and-cuda]>=2.20,<3"],
         "report": ["rliable==1.2.0", "pandas<3"],
+        "sweep": ["ray>=2.60"],
         "video": ["gymnasium[classic-control]>=1.2", "imageio-ffmpeg>=0.6"],
         "test": [
             "pytest>=8",
@@ -36,6 +37,7 @@ setup(
             "pandas<3",
             "gymnasium[classic-control]>=1.2",
             "imageio-ffmpeg>=0.6",
+            "ray>=2.60",
         ],
         "benchmarks": ["stable-baselines3>=2.4", "sbx-rl>=0.20"],
     },

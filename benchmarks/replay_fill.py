@@ -39,7 +39,7 @@ def fill_rates(fill: int) -> Row:
     import numpy as np
 
     from baselines_tf2.common.rollout import SerialEnvs
-    from baselines_tf2.ddpg.learn import make_agent, spawn_seeds, train
+    from baselines_tf2.ddpg.learn import make_agent, make_loop, spawn_seeds
     from envs import make_env
 
     overrides = [*FLAGS.set, f"agent.replay_size={fill}"]
@@ -51,14 +51,8 @@ def fill_rates(fill: int) -> Row:
     rng = np.random.default_rng(0)
     for chunk in range(fill // (ROWS * config.num_envs)):
         agent.store(_transitions(rng, envs, chunk * ROWS))
-    train(
-        agent,
-        envs,
-        num_timesteps=settings.train.num_timesteps,
-        seeds=seeds,
-        on_epoch=lambda step, metrics: None,
-        on_cycle=clock.update,
-    )
+    loop = make_loop(agent, envs, num_timesteps=settings.train.num_timesteps, seeds=seeds)
+    loop.run(lambda epoch: None, clock.update)
     agent.diagnostics()
     sampled = _sampling_rate(rng, agent)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

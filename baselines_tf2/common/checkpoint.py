@@ -147,7 +147,9 @@ class Checkpoints:
         """The state, and the replay's rows in order; ConfigError unless every file is sound."""
         manifest = read_json(path)
         try:
-            step, files = int(manifest["step"]), dict(manifest["files"])
+            step, files = int(path.stem.removeprefix("step_")), dict(manifest["files"])
+            if manifest["step"] != step:
+                raise ConfigError(f"it says that its step is {manifest['step']}")
             for name, digest in files.items():
                 if _digest(self._folder / name) != digest:
                     raise ConfigError(f"{name} is not as it was written")

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.rollout import Episode, Policy, actions_of
+from baselines_tf2.common.rollout import Episode, Policy, actions_of, blame, env_name
+from baselines_tf2.common.video import EpisodeRecorder
 
 
 def run_episode(
@@ -14,20 +15,35 @@ def run_episode(
 ) -> Episode:
     """Runs one episode; `physics` fixes the robot in an environment of `envs`.
 
-    Raises TrainingError if its return is not finite.
+    Raises TrainingError if its return is not finite, or the environment raises.
     """
     actions = actions_of(env.action_space)
     options = {"physics": physics} if physics else None
-    obs, info = env.reset(seed=seed, options=options)
+    try:
+        obs, info = env.reset(seed=seed, options=options)
+    except Exception as error:
+        _blame(env, "reset", error)
+        raise
     total, length, over = 0.0, 0, False
     while not over:
-        obs, reward, terminal, truncation, _ = env.step(actions.to_env(policy(obs[None]))[0])
+        action = actions.to_env(policy(obs[None]))[0]
+        try:
+            obs, reward, terminal, truncation, _ = env.step(action)
+        except Exception as error:
+            _blame(env, "step", error)
+            raise
         total += reward
         length += 1
         over = terminal or truncation
     if not np.isfinite(total):
         raise TrainingError(f"an evaluation episode of {length} steps returned {total}")
     return Episode(float(total), length, info.get("physics", {}))
+
+
+def _blame(env, call, error):
+    """A video that cannot be written is no fault of the environment's."""
+    if not (isinstance(error, OSError) and isinstance(env, EpisodeRecorder)):
+        blame(env_name(env), call, error, " in an evaluation episode")
 
 
 def evaluate(

@@ -46,18 +46,23 @@ class CsvTable:
 
     def set_state(self, state: dict) -> None:
         """Takes the file back to what it was at `get_state`; ConfigError if it has less."""
-        rows = read_table(self.path)[: state["count"]]
-        if len(rows) < state["count"]:
+        columns, count = list(state["columns"]), state["count"]
+        if not columns:
+            self.path.unlink(missing_ok=True)
+            self._columns, self._count = [], 0
+            return
+        try:
+            rows = read_table(self.path)[:count]
+            kept = [{name: row[name] for name in columns} for row in rows]
+        except (KeyError, UnicodeDecodeError, csv.Error):
+            raise ConfigError(f"{self.path} is damaged: start again with --overwrite") from None
+        if len(kept) < count:
             raise ConfigError(
-                f"{self.path} has lost rows, {len(rows)} of {state['count']} are left: start again "
-                "with --overwrite"
+                f"{self.path} has lost rows, {len(kept)} of {count} are left: start again with "
+                "--overwrite"
             )
-        self.path.unlink(missing_ok=True)
-        self._columns, self._count = [], 0
-        if state["columns"]:
-            self._columns, self._count = list(state["columns"]), len(rows)
-            kept = [{name: row[name] for name in self._columns} for row in rows]
-            self._write([self._header(), *kept])
+        self._columns, self._count = columns, count
+        self._write([self._header(), *kept])  # in one go: a kill or a full disk loses no row
 
     def _widen(self, new):
         old = []

@@ -1,6 +1,9 @@
 """Stepping environments with an exploring policy."""
 
+import traceback
+from bdb import BdbQuit
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import gymnasium as gym
@@ -37,9 +40,32 @@ class Step(NamedTuple):
     any_end: bool  # whether any of the 2 N flags is set
 
 
+STOPS = " at step {}: training stops, and what was logged is kept"
+
+
+def blame(env: str, call: str, error: Exception, where: str) -> None:
+    """Raises a TrainingError for what an environment raised: one line, with `error` as its cause.
+
+    Does nothing for what means something to the driver or to a debugger: raise it as it is then.
+    """
+    if isinstance(error, ConfigError | TrainingError | MemoryError | BdbQuit):
+        return
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    raise TrainingError(f"{env}'s {call} raised {text} ({place}){where}") from error
+
+
+def env_name(env: gym.Env | gym.vector.VectorEnv) -> str:
+    """What to call it in messages."""
+    spec = env.unwrapped.spec  # not the wrappers', which copy it each time
+    return spec.id if spec else type(env.unwrapped).__name__
+
+
 class Envs(Protocol):
     """N environments that are reset when told to, never by themselves."""
 
+    name: str
     num_envs: int
     observation_space: gym.Space
     action_space: gym.Space
@@ -61,6 +87,7 @@ class SerialEnvs:
 
     def __init__(self, envs: Sequence[gym.Env], *, twins: bool = False):
         self._envs, self.num_envs, self._twins = list(envs), len(envs), twins
+        self.name = env_name(envs[0])
         self.observation_space = envs[0].observation_space
         self.action_space = envs[0].action_space
         self._obs = np.zeros((self.num_envs, observation_dim(self.observation_space)))
@@ -116,7 +143,7 @@ class VectorEnvs:
                 "the vector environment resets itself: make it with "
                 "vector_kwargs={'autoreset_mode': gymnasium.vector.AutoresetMode.DISABLED}"
             )
-        self._env, self.num_envs = env, env.num_envs
+        self._env, self.num_envs, self.name = env, env.num_envs, env_name(env)
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
 
@@ -251,7 +278,8 @@ class Collector:
         new_policy: gives the policy to act with; None draws uniform actions instead. With
         `refresh` it is asked at each call, without only where an episode has ended, so that a
         perturbed policy lasts an episode. Returns the transitions and the finished episodes.
-        Raises TrainingError at an observation or a reward that is not finite.
+        Raises TrainingError at an observation or a reward that is not finite, and if the
+        environment raises.
         """
         if new_policy is not None and (refresh or self._policy is None):
             self._policy = new_policy()
@@ -260,7 +288,12 @@ class Collector:
         episodes = []
         for t in range(num_steps):
             out.obs0[t] = self._obs
-            step = self._envs.step(self._act(out.actions[t], uniform=new_policy is None))
+            actions = self._act(out.actions[t], uniform=new_policy is None)
+            try:
+                step = self._envs.step(actions)
+            except Exception as error:
+                blame(self._envs.name, "step", error, STOPS.format(self._steps + t * self._num))
+                raise
             self._obs, out.obs1[t], out.rewards[t] = step.obs1, step.obs1, step.rewards
             self._returns += step.rewards
             if self._render:
@@ -360,7 +393,12 @@ class Collector:
         return finished
 
     def _reset(self, ended, seed=None):
-        self._obs, self._physics = self._envs.reset(ended, seed)
+        try:
+            self._obs, self._physics = self._envs.reset(ended, seed)
+        except Exception as error:
+            step = self._steps + self._counted * self._num
+            blame(self._envs.name, "reset", error, STOPS.format(step))
+            raise
         for n in np.flatnonzero(ended):  # equal parameters are the same robot
             robot = tuple(self._physics[n].values())
             self._members[n] = self._ids.setdefault(robot, len(self._ids))
@@ -372,6 +410,5 @@ class Collector:
                 bad = np.argwhere(~np.isfinite(values))[0]
                 step = self._steps + int(bad[0]) * self._num + int(bad[1])
                 raise TrainingError(
-                    f"the environment's {name} is {values[tuple(bad)]} at step {step}: "
-                    "training stops, and what was logged is kept"
+                    f"the environment's {name} is {values[tuple(bad)]}{STOPS.format(step)}"
                 )

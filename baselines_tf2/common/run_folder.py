@@ -57,6 +57,7 @@ def open_folder(
     """
     if overwrite and resume:
         raise ConfigError("--overwrite starts anew and --resume goes on: leave one out")
+    remove_partial_files(folder)
     holds_run = any(path.name != LOCK for path in folder.iterdir())
     if holds_run and resume:
         return check_config(folder, run, settings)
@@ -65,6 +66,7 @@ def open_folder(
             f"{folder} already holds a run: add --resume to go on with it, --overwrite to replace "
             "it, or choose another --seed or --logdir"
         )
+    (folder / FINISHED).unlink(missing_ok=True)  # first: what is left by a kill is not finished
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -79,6 +81,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / FINISHED).exists()
 
 
+def finished_summary(folder: Path) -> dict[str, str]:
+    """What a finished run said in the end."""
+    return read_json(folder / FINISHED)
+
+
 def carry_out(
     run: RunFunction, folder: Path, progress: Progress, checkpoints: Checkpoints
 ) -> dict[str, str]:
@@ -87,7 +94,8 @@ def carry_out(
     A finished run keeps no checkpoints.
     """
     if is_finished(folder):
-        return read_json(folder / FINISHED)
+        checkpoints.remove()  # those of a run that was killed when it had just finished
+        return finished_summary(folder)
     remove_partial_files(folder)
     if not checkpoints.exist():  # what was logged before the first one will be logged again
         for path in folder.iterdir():
@@ -114,7 +122,10 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
 
     Raises ConfigError, naming each flag and setting that differs.
     """
-    saved, now = _leaves(read_json(folder / CONFIG)), _leaves(_config(run, settings))
+    try:
+        saved, now = _leaves(read_json(folder / CONFIG)), _leaves(_config(run, settings))
+    except ConfigError as error:
+        raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
     differing = [
         f"{name.removeprefix('settings.')} was {saved.get(name)} and is {now.get(name)}"
         for name in dict.fromkeys((*saved, *now))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.errors import check_types
+from baselines_tf2.common.errors import TrainingError, check_types
 from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
@@ -35,6 +36,15 @@ class TrainConfig:
         for name, value in vars(self).items():
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
+
+
+def check_random_steps(num_timesteps: int, random_steps: int) -> None:
+    """ConfigError if the random steps leave nothing to train on."""
+    if random_steps >= num_timesteps:
+        raise ConfigError(
+            f"agent.random_steps={random_steps} leaves nothing to train on in {num_timesteps} "
+            f"steps: add --set=agent.random_steps={num_timesteps // 10}, or train for longer"
+        )
 
 
 class Seeds(NamedTuple):
@@ -112,7 +122,7 @@ def run_training(
     def on_row(step, metrics):
         if judge.due(step):
             video = folder / "videos" / f"step_{step:09d}.mp4"
-            episodes = judge.episodes(agent.policy(), video)
+            episodes = _judged(judge, agent, video, step)
             logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
             metrics = metrics | judge.summary(episodes) | agent.diagnostics()
         logger.log(step, metrics)
@@ -128,17 +138,25 @@ def run_training(
         progress.update(step, np.mean(returns) if returns else None)
         checkpoints.after_cycle(step, state, agent.replay)
 
-    try:
-        _resume(checkpoints, progress, loop, parts)
-        loop.run(rows.epoch, on_cycle)
-    finally:  # a run that was stopped leaves what it had
-        logger.close()
-        agent.save(folder / "weights.npz")
-        plot_run(folder, judge.training_range)
+    with closing(logger):
+        _resume(checkpoints, progress, loop, parts)  # if that fails the folder's weights stay
+        try:
+            loop.run(rows.epoch, on_cycle)
+        finally:  # a run that was stopped leaves what it had
+            agent.save(folder / "weights.npz")
+            plot_run(folder, judge.training_range)
     return judge.verdict() | {
         "curves": f"{folder}/curves.png, and tensorboard --logdir {folder}",
         "numbers": f"{folder}/metrics.csv, eval.csv, config.json, weights.npz",
     }
+
+
+def _judged(judge, agent, video, step):
+    try:
+        return judge.episodes(agent.policy(), video)
+    except TrainingError as error:
+        message = f"{error} at step {step}: training stops, and what was logged is kept"
+        raise TrainingError(message) from error.__cause__
 
 
 def _resume(checkpoints, progress, loop, parts):

@@ -8,7 +8,13 @@ from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
-from baselines_tf2.common.training import Judge, TrainConfig, run_training, spawn_seeds
+from baselines_tf2.common.training import (
+    Judge,
+    TrainConfig,
+    check_random_steps,
+    run_training,
+    spawn_seeds,
+)
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.learn import make_agent, make_loop
@@ -31,12 +37,7 @@ class Settings:
     train: TrainConfig
 
     def __post_init__(self):
-        steps, random_steps = self.train.num_timesteps, self.agent.random_steps
-        if random_steps >= steps:
-            raise ConfigError(
-                f"agent.random_steps={random_steps} leaves nothing to train on in {steps} steps: "
-                f"add --set=agent.random_steps={steps // 10}, or train for longer"
-            )
+        check_random_steps(self.train.num_timesteps, self.agent.random_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble:
             raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
 

@@ -11,7 +11,7 @@ from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Progress, RunFunction
 from baselines_tf2.common.rollout import Collector, SerialEnvs
 from baselines_tf2.common.train_loop import TrainLoop
-from baselines_tf2.common.training import Judge, run_training, spawn_seeds
+from baselines_tf2.common.training import Judge, check_random_steps, run_training, spawn_seeds
 from envs import ConfigError, make_env
 
 LOG_INTERVAL = 1_000  # environment steps per row of the log
@@ -19,12 +19,7 @@ LOG_INTERVAL = 1_000  # environment steps per row of the log
 
 def check_steps(settings: Any) -> None:
     """ConfigError if the settings leave nothing to train on, or cycles do not fill the log's rows."""
-    steps, random_steps = settings.train.num_timesteps, settings.agent.random_steps
-    if random_steps >= steps:
-        raise ConfigError(
-            f"agent.random_steps={random_steps} leaves nothing to train on in {steps} steps: "
-            f"add --set=agent.random_steps={steps // 10}, or train for longer"
-        )
+    check_random_steps(settings.train.num_timesteps, settings.agent.random_steps)
     if settings.agent.replay_size < settings.agent.cycle_steps:
         raise ConfigError(
             f"agent.replay_size={settings.agent.replay_size} does not hold one cycle of "

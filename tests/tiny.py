@@ -1,0 +1,125 @@
+"""Runs of every experiment in a second: short episodes, tiny networks, many rows of the log."""
+
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest import mock
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.experiment import make_settings
+from baselines_tf2.common.files import read_arrays, read_table
+from baselines_tf2.ddpg import agent as ddpg_agent
+from omd_tf2.common import experiment as omd_experiment
+from run_experiments import EXPERIMENTS
+
+NEVER = 10**9  # steps between checkpoints
+EPISODE = 13  # [steps] of the robots and the pendulum; no multiple of a cycle
+
+DDPG = (
+    "train.num_timesteps=80", "train.eval_interval=40", "train.eval_episodes=1",
+    "agent.random_steps=20", "agent.batch_size=8", "agent.nb_rollout_steps=5",
+    "agent.nb_train_steps=1", "agent.nb_epoch_cycles=4", "agent.replay_size=50",
+    *(f"agent.{name}_network.{size}" for name in ("actor", "critic")
+      for size in ("num_layers=1", "num_hidden=8")),
+)  # fmt: skip
+OMD = (
+    "train.num_timesteps=40", "train.eval_interval=20", "train.eval_episodes=1",
+    "agent.random_steps=32", "agent.batch_size=4", "agent.hidden_dim=4", "agent.replay_size=30",
+    "agent.cycle_steps=2", "agent.inner_steps=2",
+)  # fmt: skip
+TABULAR = ("num_seeds=2", "train.num_timesteps=40")
+SWEEP = (
+    "agents=mle,vep", "values=2", "num_seeds=1", "train.num_timesteps=20",
+    "train.eval_interval=10", "train.eval_episodes=1",
+    *(f"{agent}.{name}" for agent in ("mle", "vep")
+      for name in ("random_steps=14", "batch_size=4", "hidden_dim=4", "cycle_steps=2",
+                   "inner_steps=1")),
+)  # fmt: skip
+
+
+def family(name):
+    """What an experiment's runs have in common with others': ddpg, tabular, sweep, ..."""
+    if name.startswith(("ddpg", "diffcritic")):
+        return "ddpg"
+    if name.startswith("tabular"):
+        return "tabular"
+    if name in ("cartpole_widths", "cartpole_distractors"):
+        return "sweep"
+    return "cartpole" if name.endswith("cartpole") else "robots"
+
+
+def make(name, *overrides, backend=None):
+    """The experiment's default settings but for its size, and for what is overridden."""
+    kind = family(name)
+    tiny = {"ddpg": DDPG, "tabular": TABULAR, "sweep": SWEEP}.get(kind, OMD)
+    if kind in ("cartpole", "robots") and name != "qlearning_cartpole":
+        tiny += ("agent.model_hidden_dim=4",)
+    chosen = {text.partition("=")[0]: text for text in (*tiny, *overrides)}
+    return make_settings(EXPERIMENTS[name], "default", backend, list(chosen.values()))
+
+
+class Progress:
+    """Sees the steps; can die at one of the cycles, as a killed process does."""
+
+    def __init__(self, die_at=None):
+        self.steps, self.resumed, self._die_at = [], [], die_at
+
+    def update(self, step, episode_return):
+        self.steps.append(step)
+        if len(self.steps) == self._die_at:
+            raise KeyboardInterrupt
+
+    def resume(self, step):
+        self.resumed.append(step)
+
+
+@contextmanager
+def tiny_world(eager):
+    """Episodes and epochs of few steps; `eager` spares the compiler's seconds."""
+    with ExitStack() as stack:
+        patches = [(omd_experiment, "LOG_INTERVAL", 10)]
+        patches += [(ddpg_agent, name, 2) for name in ("DIAGNOSTIC_ROBOTS", "DIAGNOSTIC_BATCHES")]
+        robots = (spec for name, spec in gym.registry.items() if name.startswith("robots/"))
+        patches += [(spec, "max_episode_steps", EPISODE) for spec in robots]
+        for patch in patches:
+            stack.enter_context(mock.patch.object(*patch))
+        tf.config.run_functions_eagerly(eager)
+        stack.callback(tf.config.run_functions_eagerly, False)
+        yield
+
+
+def run(name, folder, settings, *, seed=0, eager=True, checkpoints=None, progress=None):
+    """One process's share of a run; returns the summary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if checkpoints is None:
+        checkpoints = Checkpoints(folder, every=NEVER)
+    with tiny_world(eager):
+        prepared = EXPERIMENTS[name].prepare(settings, seed)
+        return prepared(folder, progress or Progress(), checkpoints)
+
+
+def result(folder: Path):
+    """All numbers of a run but the clock's: {file: rows or arrays}."""
+    found = {}
+    for path in sorted(folder.rglob("*.csv")):
+        rows = read_table(path)
+        found[str(path.relative_to(folder))] = [
+            [(name, x) for name, x in row.items() if not name.startswith("time/")] for row in rows
+        ]
+    for path in sorted(folder.rglob("weights.npz")):
+        found[str(path.relative_to(folder))] = read_arrays(path)
+    return found
+
+
+def assert_same_result(got, expected):
+    assert list(got) == list(expected)
+    for name, content in expected.items():
+        if isinstance(content, dict):
+            assert list(got[name]) == list(content)
+            for part, array in content.items():
+                np.testing.assert_array_equal(got[name][part], array, f"{name}: {part}")
+        else:
+            assert got[name] == content, name

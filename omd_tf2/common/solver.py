@@ -39,11 +39,11 @@ class SolverConfig:
                 raise ConfigError(
                     f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out"
                 )
-            if self.name == "identity" and self.on_failure != "stop":
-                raise ConfigError("on_failure does nothing for the identity, which cannot fail")
             self.build(lambda: LeastSquares(None, None, None, None, None))
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if self.name == "identity" and self.on_failure != "stop":
+            raise ConfigError("on_failure does nothing for the identity, which cannot fail")
 
     def check(self, metrics: Mapping[str, float]) -> None:
         """Raises TrainingError if a solve failed and the run is to stop there.

@@ -87,7 +87,7 @@ def test_an_option_that_an_agent_would_not_heed_is_refused(agent, name):
 
 
 @pytest.mark.parametrize(
-    "solver", [SolverConfig("cg"), SolverConfig(on_failure="identity")], ids=str
+    "solver", [SolverConfig("cg"), SolverConfig("cg", on_failure="use")], ids=str
 )
 @pytest.mark.parametrize("agent", [agent for agent in AGENTS if agent != "omd"])
 def test_a_solver_without_anything_to_solve_is_refused(agent, solver):

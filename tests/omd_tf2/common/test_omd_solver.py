@@ -169,6 +169,7 @@ def test_every_solver_takes_its_own_options_and_no_others(name):
         ),
         ({"on_failure": "ignore"}, "unknown on_failure: 'ignore'; choose from use, identity, stop"),
         ({"on_failure": "identiy"}, "did you mean 'identity'"),
+        ({"on_failure": "use"}, "on_failure does nothing for the identity"),
         ({"on_failure": None}, "on_failure must be of type str, not None"),
     ],
 )

@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+if __name__ == "__main__":  # Ctrl-C while libraries load ends the process without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# One thread an operation: pools would fight with the thread that steps, and with another number
+# of threads sums round to other bits.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
 from absl import app, flags, logging
 from tqdm import tqdm
 
 from envs import ConfigError, unknown
 from envs.display import silent_streams
 
-if __name__ == "__main__":  # Ctrl-C while TensorFlow loads ends the process without a traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# One thread an operation: TensorFlow's pool would fight with the thread that steps.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no log level
     import tensorflow as tf
 

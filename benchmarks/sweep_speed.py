@@ -1,0 +1,58 @@
+"""What a sweep of several runs makes of the machine's cores, against one run alone.
+
+`run_experiments.py --seeds=...` with one seed and with `--runs` seeds take turns. A run's speed is
+the median of `time/steps_per_second` over the rows of its table from `--warmup` steps on; a
+sweep's is the sum of its runs'. Starting Ray and the workers is not in it.
+"""
+
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from _timing import RATE, in_turns, print_header, print_medians, print_ratios, require
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("exp", "omd_cartpole", "What to run.")
+flags.DEFINE_multi_string("set", [], "A setting of the experiment, as in agent.overlap=false.")
+flags.DEFINE_integer("runs", 2, "Runs at a time, a core each.", 2)
+DRIVER = Path(__file__).parents[1] / "run_experiments.py"
+
+
+def sweep_rate(runs: int) -> dict[str, float]:
+    """Worker: steps per second of a sweep over so many seeds."""
+    from baselines_tf2.common.files import read_table
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(DRIVER), f"--exp={FLAGS.exp}", f"--logdir={folder}"]
+        command += [f"--seeds=0-{runs - 1}", f"--num_timesteps={FLAGS.warmup + FLAGS.steps}"]
+        command += ["--set=train.eval_interval=1000000000", "--set=train.eval_episodes=1"]
+        subprocess.run([*command, *(f"--set={text}" for text in FLAGS.set)], check=True)
+        tables = [read_table(path) for path in sorted(Path(folder).rglob("metrics.csv"))]
+    return {RATE: sum(_rate(rows) for rows in tables)}
+
+
+def _rate(rows):
+    timed = [row for row in rows if int(row["step"]) > FLAGS.warmup]
+    return median(float(row["time/steps_per_second"]) for row in timed)
+
+
+def main(_) -> None:
+    require({"ray": "Ray (extra sweep)"})
+    changes = "".join(f", {text}" for text in FLAGS.set)
+    print_header(f"{FLAGS.exp}{changes}", ["ray", "tensorflow", "gymnasium", "numpy"])
+    alone, together = "one run", f"{FLAGS.runs} runs"
+    results = in_turns({alone: partial(sweep_rate, 1), together: partial(sweep_rate, FLAGS.runs)})
+    print_medians(results)
+    print_ratios(results, [(together, alone)])
+
+
+if __name__ == "__main__":
+    flags.FLAGS.set_default("cores", 2)
+    flags.FLAGS.set_default("warmup", 3_000)
+    flags.FLAGS.set_default("steps", 10_000)
+    flags.FLAGS.set_default("rounds", 3)
+    app.run(main)

@@ -190,7 +190,7 @@ def main(argv: list[str]) -> None:
     except Interrupted as error:
         sys.exit(f"error: {error}")
     except (KeyboardInterrupt, bdb.BdbQuit):
-        sys.exit("error: interrupted; tables, weights and curves up to here are kept")
+        sys.exit("error: interrupted; what was logged is kept, --resume goes on from a checkpoint")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         cure = "choose another --logdir or --out"

@@ -74,7 +74,14 @@ def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]
     if render_mode == "human" and not has_screen():  # the simulators would end the interpreter
         raise ConfigError("render_mode 'human' needs a screen, and there is none: use 'rgb_array'")
     module = _load(spec.backend)
-    env = module.make_original(ORIGINALS[spec.task, spec.backend], render_mode)
+    original = ORIGINALS[spec.task, spec.backend]
+    try:
+        env = module.make_original(original, render_mode)
+    except ConfigError:
+        raise
+    except Exception as error:  # a driver, a library or a file that is missing or does not fit
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{original} cannot be made: {type(error).__name__}: {reason}") from error
     return env, getattr(module, BACKENDS[spec.backend][1])(env)
 
 

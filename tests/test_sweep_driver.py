@@ -70,7 +70,7 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(tmp_path):
         status, out, err = finish(sweep)
         assert status == 0, out + err
         assert "seed 1: retried, its worker or node died" in out
-        assert re.search(r"^seed 0: -?\d+.* mean of 1 episodes", out, re.M)
+        assert re.search(r"^seed 0: -?\d+.* mean of 1 episodes", out, re.MULTILINE)
         again = finish(start(*flags))
     assert_same_result(result(folder(tmp_path, 1)), result(folder(tmp_path / "alone", 1)))
     assert again[0] == 0 and "2 of 2 runs are finished already" in again[1]
@@ -85,7 +85,7 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(tmp_path):
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_line(tmp_path, flags, message):
-    status, out, err = finish(start(f"--logdir={tmp_path}", *flags))
+    status, _, err = finish(start(f"--logdir={tmp_path}", *flags))
     assert status == 1
     assert message in err and len(err.splitlines()) == 1, err
     assert not list(tmp_path.rglob("config.json"))

@@ -27,10 +27,10 @@ DDPG = (
 )  # fmt: skip
 OMD = (
     "train.num_timesteps=40", "train.eval_interval=20", "train.eval_episodes=1",
-    "agent.random_steps=32", "agent.batch_size=4", "agent.hidden_dim=4", "agent.replay_size=30",
+    "agent.random_steps=36", "agent.batch_size=4", "agent.hidden_dim=4", "agent.replay_size=30",
     "agent.cycle_steps=2", "agent.inner_steps=2",
 )  # fmt: skip
-TABULAR = ("num_seeds=2", "train.num_timesteps=40")
+TABULAR = ("num_seeds=1", "train.num_timesteps=10")
 SWEEP = (
     "agents=mle,vep", "values=2", "num_seeds=1", "train.num_timesteps=20",
     "train.eval_interval=10", "train.eval_episodes=1",

@@ -8,6 +8,7 @@ many checkpoints share its file; a checkpoint counts only once its manifest is t
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ class Checkpoints:
             path.unlink()
         if self._folder.exists():
             self._remove_unused()
-            self._folder.rmdir()
+            with suppress(OSError):  # a file in it that is not ours
+                self._folder.rmdir()
 
     def _save_rows(self, replay):
         if replay.next_row > self._next_row:

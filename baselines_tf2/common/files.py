@@ -16,7 +16,8 @@ from envs.errors import ConfigError
 def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]) -> None:
     """Calls write(file) on a temporary file beside `path`, which it then becomes.
 
-    Raises OSError as the system does; the old file, if there was one, is then untouched.
+    Once it returns, a power cut loses nothing either. Raises OSError as the system does, the file
+    named; the old file, if there was one, is then untouched.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -26,8 +27,22 @@ def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno and not error.filename:  # a write knows no name
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the new name of a file on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -7,7 +7,10 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -15,6 +18,19 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from baselines_tf2.common.files import read_table, write_atomically
 from envs.errors import ConfigError
+
+
+def write_whole(file: IO[bytes], data: bytes) -> None:
+    """Adds to an unbuffered file at its end, in one write: all of it or, with an OSError, nothing."""
+    size = file.tell()
+    try:
+        if file.write(data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        file.truncate(size)
+        file.seek(size)
+        error.filename = file.name
+        raise
 
 
 class CsvTable:
@@ -28,13 +44,7 @@ class CsvTable:
         if new:
             self._widen(list(dict.fromkeys(new)))
         with open(self.path, "ab", buffering=0) as file:
-            size, line = file.tell(), self._text(rows).encode()
-            try:
-                if file.write(line) < len(line):  # in one write: no line is ever half there
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            except OSError:
-                file.truncate(size)
-                raise
+            write_whole(file, self._text(rows).encode())
         self._count += len(rows)
 
     def get_state(self) -> dict:
@@ -54,7 +64,9 @@ class CsvTable:
         try:
             rows = read_table(self.path)[:count]
             kept = [{name: row[name] for name in columns} for row in rows]
-        except (KeyError, UnicodeDecodeError, csv.Error):
+            if any(cell is None for row in kept for cell in row.values()):
+                raise ValueError("a row was cut")
+        except (KeyError, ValueError, csv.Error):
             raise ConfigError(f"{self.path} is damaged: start again with --overwrite") from None
         if len(kept) < count:
             raise ConfigError(
@@ -98,7 +110,7 @@ class Events:
     def __init__(self, folder: Path):
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("wb", buffering=0)
-        self._records = RecordWriter(self._file)
+        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
         self.add(file_version="brain.Event:2")
 
     def add(self, **fields) -> None:

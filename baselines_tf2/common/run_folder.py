@@ -97,15 +97,22 @@ def carry_out(
         checkpoints.remove()  # those of a run that was killed when it had just finished
         return finished_summary(folder)
     remove_partial_files(folder)
-    if not checkpoints.exist():  # what was logged before the first one will be logged again
-        for path in folder.iterdir():
-            if path.is_file() and path.name not in (LOCK, CONFIG):
-                path.unlink()
+    if not checkpoints.exist():
+        _remove_what_was_logged(folder, checkpoints)
     summary = run(folder, progress, checkpoints)
     if FAILED not in summary:
         write_json(folder / FINISHED, summary)
         checkpoints.remove()
     return summary
+
+
+def _remove_what_was_logged(folder, checkpoints):
+    """It will be logged again: the run died before its first checkpoint. Folders of parts stay."""
+    logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
+    if logged:
+        checkpoints.tell(f"{folder} has no checkpoint of its own: it starts from the beginning")
+    for path in logged:
+        path.unlink()
 
 
 def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:

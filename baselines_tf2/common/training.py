@@ -102,7 +102,8 @@ class EpochRows:
             metrics["rollout/episode_steps"] = summary["length_mean"]
         metrics |= epoch.metrics
         if self._agent.can_train():
-            metrics |= self._agent.statistics(epoch.latest)
+            with np.errstate(invalid="ignore", over="ignore"):  # diverged: the next update says so
+                metrics |= self._agent.statistics(epoch.latest)
         metrics["time/steps_per_second"] = (epoch.step - self._step) / (now - self._last)
         metrics["time/elapsed"] = now - self._start
         self._on_epoch(epoch.step, metrics)

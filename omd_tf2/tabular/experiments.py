@@ -186,7 +186,9 @@ def _resume(checkpoints, progress, parts):
     if saved is not None:
         for name, part in parts.items():
             part.set_state(saved[name])
-        progress.resume(parts["training"].step)
+        step = parts["training"].step
+        progress.resume(step)
+        checkpoints.tell(f"going on from step {step:,}")
 
 
 class Training:
@@ -225,7 +227,8 @@ class Training:
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
         self.step = state["step"]
-        tensors = [tf.constant(x) for x in state["state"]]
+        like = tf.nest.flatten(self._state)
+        tensors = [tf.constant(x, y.dtype) for x, y in zip(state["state"], like, strict=True)]
         self._state = tf.nest.pack_sequence_as(self._state, tensors)
         self.evaluation = Evaluation(*state["evaluation"])
         for rng, own in zip(self._draws.rngs(), state["rngs"], strict=True):

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baselines_tf2.common.threads import set_threads
+
 if __name__ == "__main__":  # Ctrl-C while libraries load ends the process without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# One thread an operation: pools would fight with the thread that steps, and with another number
-# of threads sums round to other bits.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+set_threads()
 
 from absl import app, flags, logging
 from tqdm import tqdm
@@ -31,7 +30,7 @@ with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no l
 # Three digits are too few for the linear solvers.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-from baselines_tf2.common.checkpoint import EVERY, KEEP, Checkpoints
+from baselines_tf2.common.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
 from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.common.experiment import FAILED, Experiment, find_experiment, make_settings
 from baselines_tf2.common.launch import Task, launch
@@ -63,6 +62,7 @@ EXPERIMENTS = (
     | halfcheetah.EXPERIMENTS
 )
 
+PATIENCE = 60.0  # [s] that a sweep's run waits for its dead predecessor to leave the folder
 SWEEP_FLAGS = ("seeds", "ray_address", "cpus_per_run", "gpus_per_run")
 
 FLAGS = flags.FLAGS
@@ -98,8 +98,10 @@ flags.DEFINE_float("gpus_per_run", 0.0, "Of a sweep: GPUs that each run takes; 0
 flags.DEFINE_bool("video", False, "Record an episode of each evaluation, or of each robot.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
 flags.DEFINE_bool("resume", False, "Go on with the run that the folder holds; start it if none.")
-flags.DEFINE_integer("checkpoint_every", EVERY, "Steps between checkpoints.")
-flags.DEFINE_integer("keep_checkpoints", KEEP, "How many checkpoints to keep until the end.")
+flags.DEFINE_integer("checkpoint_every", DEFAULT_EVERY, "Steps between checkpoints.")
+flags.DEFINE_integer(
+    "keep_checkpoints", DEFAULT_KEEP, "How many checkpoints to keep until the end."
+)
 
 
 def load_run(folder: str | Path):
@@ -148,6 +150,9 @@ class Bar:
     def resume(self, step: int) -> None:
         self._bar.initial = self._bar.n = self._step = step
         self._bar.refresh()
+
+    def tell(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -238,11 +243,11 @@ def _run() -> None:
         sys.exit("error: not every run of the sweep came to its end; results.csv says which")
 
 
-def run_once(progress) -> dict[str, str]:
+def run_once(progress, patience: float = 0.0) -> dict[str, str]:
     """Does the run that the flags describe; returns its summary, {name: text}.
 
-    progress: what `Progress` asks for, and start(total). Raises ConfigError, TrainingError,
-    Interrupted and OSError.
+    progress: what `Progress` asks for, start(total) and tell(text). patience: seconds to wait for
+    another process to leave the folder. Raises ConfigError, TrainingError, Interrupted and OSError.
     """
     chosen = _choose(FLAGS.set, FLAGS.logdir, FLAGS.seed)
     tf.config.run_functions_eagerly(FLAGS.eager)
@@ -251,17 +256,20 @@ def run_once(progress) -> dict[str, str]:
         every=FLAGS.checkpoint_every,
         keep=FLAGS.keep_checkpoints,
         interrupted=StopRequest(),
-        tell=lambda text: tqdm.write(text, file=sys.stderr),
+        tell=progress.tell,
     )
     run = chosen.experiment.prepare(chosen.settings, FLAGS.seed, **_video(chosen.experiment))
-    with locked(chosen.folder):
-        warnings = open_folder(*chosen[1:], overwrite=FLAGS.overwrite, resume=FLAGS.resume)
+    folder, flag_values = chosen.folder, chosen.flags
+    with locked(folder, patience=patience):
+        warnings = open_folder(
+            folder, flag_values, chosen.settings, overwrite=FLAGS.overwrite, resume=FLAGS.resume
+        )
         for text in warnings:
             checkpoints.tell(f"warning: {text}")
-        if is_finished(chosen.folder):
-            checkpoints.tell(f"{chosen.folder} is finished: nothing is left to do")
+        if is_finished(folder):
+            checkpoints.tell(f"{folder} is finished: nothing is left to do")
         progress.start(chosen.experiment.num_timesteps(chosen.settings))
-        return carry_out(run, chosen.folder, progress, checkpoints)
+        return carry_out(run, folder, progress, checkpoints)
 
 
 class Chosen(NamedTuple):
@@ -293,45 +301,62 @@ def _sweep(combinations: Sequence[Variant]) -> None:
     """Every combination with every seed, each a Ray task that resumes what it finds."""
     if FLAGS.seeds and FLAGS["seed"].present:
         raise ConfigError("give --seed or --seeds, not both")
-    seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds else [FLAGS.seed]
-    folders, tasks = {}, []
+    if FLAGS.overwrite and FLAGS.resume:
+        raise ConfigError("a sweep resumes unasked: --overwrite starts anew, leave --resume out")
+    runs, tasks = {}, []
     for variant in combinations:
         logdir = str((Path(FLAGS.logdir) / variant.name).resolve()) if FLAGS.logdir else ""
-        for seed in seeds:
+        for seed in parse_seeds(FLAGS.seeds) if FLAGS.seeds else [FLAGS.seed]:
             chosen = _choose(variant.overrides, logdir, seed)
             _video(chosen.experiment)
+            if chosen.folder in (run.folder for run in runs.values()):
+                raise ConfigError(f"two runs would share {chosen.folder}: sweep them one by one")
             name = f"{variant.name} seed {seed}".strip()
-            folders[name] = chosen.folder
+            runs[name] = chosen
             if not _already_finished(chosen):
                 tasks.append(Task(name, _arguments(variant, logdir, seed)))
-    if len(tasks) < len(folders):
-        print(f"{len(folders) - len(tasks)} of {len(folders)} runs are finished already")
-    failed = {}
-    if tasks:
-        failed = launch(
-            tasks,
-            "run_experiments:work",
-            address=FLAGS.ray_address,
-            cpus=FLAGS.cpus_per_run,
-            gpus=FLAGS.gpus_per_run,
-        )
-    for name, folder in folders.items():
+    if len(tasks) < len(runs):
+        print(f"{len(runs) - len(tasks)} of {len(runs)} runs are finished already")
+    _print_outcome(runs, _launch(tasks, runs) if tasks else {})
+
+
+def _launch(tasks, runs) -> dict[str, str]:
+    def empty_folders():  # once nothing that is asked for can be refused any more
+        for chosen in runs.values() if FLAGS.overwrite else ():
+            _open(chosen)
+
+    return launch(
+        tasks,
+        "run_experiments:work",
+        address=FLAGS.ray_address,
+        cpus=FLAGS.cpus_per_run,
+        gpus=FLAGS.gpus_per_run,
+        before=empty_folders,
+    )
+
+
+def _open(chosen: Chosen) -> None:
+    with locked(chosen.folder):
+        open_folder(chosen.folder, chosen.flags, chosen.settings, overwrite=True, resume=False)
+
+
+def _print_outcome(runs, failed: dict[str, str]) -> None:
+    for name, chosen in runs.items():
         if name not in failed:
-            print(f"{name}: {next(iter(finished_summary(folder).values()))}  {folder}")
+            result = next(iter(finished_summary(chosen.folder).values()))
+            print(f"{name}: {result}  {chosen.folder}")
     if failed:
         lines = [f"  {name}: {text}" for name, text in failed.items()]
-        sys.exit("\n".join([f"error: {len(failed)} of {len(folders)} runs failed:", *lines]))
+        sys.exit("\n".join([f"error: {len(failed)} of {len(runs)} runs failed:", *lines]))
 
 
 def _already_finished(chosen: Chosen) -> bool:
-    """ConfigError if the folder holds another run; an unwanted one is removed."""
-    folder = chosen.folder
+    """Whether nothing is left to do; ConfigError if the folder holds another run."""
     if FLAGS.overwrite:
-        with locked(folder):
-            open_folder(*chosen[1:], overwrite=True, resume=FLAGS.resume)
-    elif (folder / CONFIG).exists():
-        check_config(*chosen[1:])
-    return is_finished(folder)
+        return False
+    if (chosen.folder / CONFIG).exists():
+        check_config(chosen.folder, chosen.flags, chosen.settings)
+    return is_finished(chosen.folder)
 
 
 def _arguments(variant: Variant, logdir: str, seed: int) -> tuple[str, ...]:
@@ -347,7 +372,7 @@ def work(arguments: Sequence[str], progress) -> None:
     """A worker's share of a sweep: the run of this command line."""
     FLAGS(["run_experiments.py", *arguments])
     logging.set_verbosity(logging.WARNING)
-    if FAILED in run_once(progress):
+    if FAILED in run_once(progress, PATIENCE):
         raise TrainingError("not every part of it came to its end; its results.csv says which")
 
 

@@ -74,6 +74,8 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(tmp_path):
         again = finish(start(*flags))
     assert_same_result(result(folder(tmp_path, 1)), result(folder(tmp_path / "alone", 1)))
     assert again[0] == 0 and "2 of 2 runs are finished already" in again[1]
+    refused = finish(start(f"--logdir={tmp_path}", "--seeds=0-1", "--overwrite", "--set=tau=x"))
+    assert refused[0] == 1 and (folder(tmp_path, 0) / "weights.npz").exists()
 
 
 @pytest.mark.parametrize(

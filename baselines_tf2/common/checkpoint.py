@@ -25,7 +25,7 @@ from baselines_tf2.common.files import (
 from baselines_tf2.common.replay import Replay
 from envs.errors import ConfigError
 
-EVERY, KEEP = 20_000, 2
+DEFAULT_EVERY, DEFAULT_KEEP = 20_000, 2
 TREE = "tree"  # the entry of the .npz that says where each array belongs
 
 # Nested dicts and lists of arrays, numbers, texts, truth values and None.
@@ -43,8 +43,8 @@ class Checkpoints:
         self,
         folder: Path,
         *,
-        every: int = EVERY,
-        keep: int = KEEP,
+        every: int = DEFAULT_EVERY,
+        keep: int = DEFAULT_KEEP,
         interrupted: Callable[[], bool] = lambda: False,
         tell: Callable[[str], None] = print,
     ):
@@ -80,7 +80,12 @@ class Checkpoints:
         if interrupted or step // self._every > self._last // self._every:
             self.save(step, state(), replay)
         if interrupted:
-            raise Interrupted(f"interrupted at step {step}: --resume goes on from there")
+            raise Interrupted(f"interrupted at step {step:,}: --resume goes on from there")
+
+    def at_end(self, step: int, state: Callable[[], State], replay: Replay) -> None:
+        """Saves the last step, for what can still fail: weights and pictures are to be written."""
+        if self._last != step:
+            self.save(step, state(), replay)
 
     def save(self, step: int, state: State, replay: Replay | None = None) -> None:
         """Writes a checkpoint, then removes what only older ones needed.
@@ -147,8 +152,8 @@ class Checkpoints:
 
     def _read(self, path):
         """The state, and the replay's rows in order; ConfigError unless every file is sound."""
-        manifest = read_json(path)
         try:
+            manifest = json.loads(path.read_text())
             step, files = int(path.stem.removeprefix("step_")), dict(manifest["files"])
             if manifest["step"] != step:
                 raise ConfigError(f"it says that its step is {manifest['step']}")
@@ -157,7 +162,7 @@ class Checkpoints:
                     raise ConfigError(f"{name} is not as it was written")
             name, *rows = files
             state = unpack(read_arrays(self._folder / name))
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, FileNotFoundError) as error:
             raise ConfigError(f"{path.name} cannot be used: {error}") from None
         self._last, self._digests = step, files
         self._rows = [(int(name.removesuffix(".npz").rpartition("_")[2]), name) for name in rows]
@@ -165,13 +170,6 @@ class Checkpoints:
         # episode, it becomes the episode's end.
         self._next_row = max((stop for stop, _ in self._rows), default=1) - 1
         return state, (read_arrays(self._folder / name) for name in rows)
-
-    def _files_of(self, path):
-        try:
-            return list(read_json(path)["files"])
-        except (ConfigError, KeyError, TypeError):  # an older one, damaged: not to be kept
-            path.unlink()
-            return []
 
     def _manifests(self):
         """Newest first."""
@@ -185,9 +183,12 @@ class Checkpoints:
 
     def _remove_unused(self):
         remove_partial_files(self._folder)
-        used = {name for path in self._manifests() for name in self._files_of(path)}
+        try:
+            used = {name for path in self._manifests() for name in read_json(path)["files"]}
+        except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; `_remove_old` will
+            return
         for path in self._folder.glob("*.npz"):
-            if path.name not in used:
+            if path.name not in used and path.name.startswith(("step_", "replay_")):
                 path.unlink()
                 self._digests.pop(path.name, None)
 

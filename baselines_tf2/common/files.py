@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,10 +38,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Puts the new name of a file on the disk."""
+    """Puts the new name of a file on the disk, where the file system can do that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with suppress(OSError):  # some network disks cannot; the file itself is there
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

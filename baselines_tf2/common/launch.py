@@ -12,21 +12,16 @@ from typing import Any, NamedTuple
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.launch_table import Report, Row, Table
+from baselines_tf2.common.threads import set_threads, threads
 from envs.errors import ConfigError
 
-# As run_experiments.py sets them: with other thread counts sums round to other bits. Runs that
-# share a GPU must not take all of its memory.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-}
+# Runs that share a GPU must not take all of its memory. Ray sets OMP_NUM_THREADS to a task's CPUs.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 STORE_BYTES = 100 * 2**20  # nearly nothing goes through Ray's object store; it asks for 75 MB
 LOOK_SECONDS = 1.0  # between two looks at the tasks
 REPORT_SECONDS = 0.5  # between two reports of a run
 SAVE_SECONDS = 60.0  # that interrupted runs have to write their checkpoints
-MAX_LOSSES = 5  # of workers, by one task; a run that always kills its worker must end
+MAX_LOSSES = 5  # of workers without a step in between; a run that always kills its worker must end
 
 
 class Task(NamedTuple):
@@ -56,8 +51,8 @@ class Progress:
         speed = (step - self._first[0]) / max(now - self._first[1], 1e-9)
         if episode_return is None:
             episode_return = self.report.episode_return
-        self.report = Report(
-            self.report.attempt, step, self.report.total, episode_return, speed or None
+        self.report = self.report._replace(
+            step=step, episode_return=episode_return, speed=speed or None
         )
         if now - self._sent >= REPORT_SECONDS:
             self._sent = now
@@ -66,6 +61,11 @@ class Progress:
     def resume(self, step: int) -> None:
         """Says from which step the run goes on."""
         self.update(step)
+
+    def tell(self, text: str) -> None:
+        """Shows the user a line."""
+        self.report = self.report._replace(notes=(*self.report.notes, text))
+        self._send(self.report)
 
 
 class Outcome(NamedTuple):
@@ -92,7 +92,13 @@ class Board:
 
 
 def launch(
-    tasks: Sequence[Task], entry: str, *, address: str | None, cpus: float, gpus: float
+    tasks: Sequence[Task],
+    entry: str,
+    *,
+    address: str | None,
+    cpus: float,
+    gpus: float,
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Runs `entry` on each task's arguments, as many at a time as there are CPUs and GPUs.
 
@@ -100,6 +106,7 @@ def launch(
     `Progress`, in the main thread, so that it may install signal handlers. cpus, gpus: of each
     task; fractions of a GPU share it. address: "host:port" of a Ray cluster (`ray start --head`),
     of which this machine must be a node; None starts Ray on this machine, and ends it again.
+    before() is called when Ray is there and has room, before the first task.
 
     A task whose process or node dies, or is told to end (SIGTERM), is run again with the same
     arguments, `MAX_LOSSES` times: resuming is the entry's part. An exception in the entry fails
@@ -120,6 +127,7 @@ def launch(
         )
     with _session(address) as ray:
         _check_room(ray, cpus, gpus)
+        before()
         return _Sweep(ray, tasks, entry, cpus, gpus).run()
 
 
@@ -133,6 +141,7 @@ def _session(address: str | None) -> Iterator[Any]:
     except ImportError:
         message = "running several runs at once needs Ray: pip install -e '.[sweep]'"
         raise ConfigError(message) from None
+    set_threads()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         _connect(ray, address)
@@ -156,7 +165,7 @@ def _connect(ray, address: str | None) -> None:
     try:
         ray.init(
             **where,
-            runtime_env={"env_vars": ENVIRONMENT},
+            runtime_env={"env_vars": ENVIRONMENT | threads()},
             log_to_driver=False,
             logging_level="ERROR",
         )
@@ -241,9 +250,14 @@ class _Sweep:
             row = self._rows[key]
             late = report.attempt != row.losses or row.state in ("failed", "finished")
             if not late:
-                row.report = report
+                self._take(row, report)
                 if row.state != "running":
                     self._table.change(row, "running")
+
+    def _take(self, row: Row, report: Report) -> None:
+        for text in report.notes[row.notes_shown :]:
+            self._table.note(row, text)
+        row.report, row.notes_shown = report, len(report.notes)
 
     def _settle(self, key: int, reference) -> None:
         row, errors = self._rows[key], self._ray.exceptions
@@ -256,7 +270,7 @@ class _Sweep:
         except errors.RayError:
             self._lose(key, "its worker or node died")
         else:
-            row.report = outcome.report
+            self._take(row, outcome.report)
             if outcome.interrupted:
                 self._lose(key, "its worker was told to end")
             elif outcome.error is not None:
@@ -271,7 +285,11 @@ class _Sweep:
     def _lose(self, key: int, reason: str) -> None:
         row = self._rows[key]
         row.losses += 1
-        if row.losses > MAX_LOSSES:
+        row.notes_shown = 0
+        step = row.report.step or 0
+        row.idle_losses = 1 if step > row.furthest else row.idle_losses + 1
+        row.furthest = max(row.furthest, step)
+        if row.idle_losses > MAX_LOSSES:
             self._fail(row, f"{reason}, after {MAX_LOSSES} other losses")
         else:
             self._table.change(row, "retried", reason)

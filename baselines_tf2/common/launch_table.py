@@ -19,6 +19,7 @@ class Report(NamedTuple):
     total: int | None = None
     episode_return: float | None = None
     speed: float | None = None  # [steps/s]
+    notes: tuple[str, ...] = ()  # all that the user is to be told
 
 
 NOTHING_YET = Report(0)
@@ -33,6 +34,9 @@ class Row:
     losses: int = 0  # of the processes it ran in
     report: Report = NOTHING_YET
     error: str = ""
+    notes_shown: int = 0
+    idle_losses: int = 0  # since a loss before which the run had come further than ever
+    furthest: int = 0  # step
 
 
 class Table:
@@ -48,6 +52,13 @@ class Table:
         if not self._live:
             detail = why or (_facts(row.report) if state in ("running", "finished") else "")
             print(f"{row.name}: {state}" + (f", {detail}" if detail else ""), flush=True)
+
+    def note(self, row: Row, text: str) -> None:
+        """Shows a line for good; a table is drawn anew below it."""
+        if self._live and self._height:
+            print(f"\x1b[{self._height}A\r\x1b[J", end="")
+            self._height = 0
+        print(f"{row.name}: {text}", flush=True)
 
     def draw(self) -> None:
         """Draws the table over the last one."""
@@ -85,7 +96,7 @@ def render(rows: Sequence[Row], seconds: float, columns: int, height: int) -> li
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    _, step, total, episode_return, speed = row.report
+    _, step, total, episode_return, speed, _ = row.report
     steps = "" if step is None else f"{step:,}"
     left = ""
     if row.state == "running" and None not in (step, total, speed):

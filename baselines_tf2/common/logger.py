@@ -49,10 +49,14 @@ class CsvTable:
 
     def get_state(self) -> dict:
         """How far the table is. What it has so far is on disk afterwards, power cut or not."""
+        self.sync()
+        return {"columns": self._columns, "count": self._count}
+
+    def sync(self) -> None:
+        """Puts every row on the disk."""
         if self._columns:
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
-        return {"columns": self._columns, "count": self._count}
 
     def set_state(self, state: dict) -> None:
         """Takes the file back to what it was at `get_state`; ConfigError if it has less."""
@@ -108,17 +112,23 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
+        self._folder, self._file, self._records = folder, None, None
+
+    def _open(self):
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (folder / name).open("wb", buffering=0)
+        self._file = (self._folder / name).open("wb", buffering=0)
         self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
         self.add(file_version="brain.Event:2")
 
     def add(self, **fields) -> None:
-        """Writes one event, of now."""
+        """Writes one event, of now, into a file that the first one opens."""
+        if self._file is None:
+            self._open()
         self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class Logger:
@@ -155,4 +165,7 @@ class Logger:
         self._events.add(step=step, session_log=restart)
 
     def close(self) -> None:
+        """Puts every row on the disk."""
+        self._metrics.sync()
+        self._evaluations.sync()
         self._events.close()

@@ -1,5 +1,6 @@
 """Which runs a sweep consists of: seeds, and every combination of settings given more than once."""
 
+import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from envs.errors import ConfigError
 
 MAX_SEED = 2**31 - 1
+MAX_NAME = 150  # characters of a folder; file systems take 255
 
 
 class Variant(NamedTuple):
@@ -52,4 +54,8 @@ def variants(overrides: Sequence[str]) -> list[Variant]:
 
 
 def _folder_name(overrides: Sequence[str]) -> str:
-    return re.sub(r"[^\w.=,+-]", "_", ",".join(overrides))
+    text = ",".join(overrides)
+    name = re.sub(r"[^\w.=,+-]", "_", text)
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

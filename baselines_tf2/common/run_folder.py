@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -13,13 +14,15 @@ from typing import Any
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import FAILED, Progress, RunFunction
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
+from baselines_tf2.common.threads import threads
 from envs.errors import ConfigError
 
 PACKAGES = (
     "tensorflow", "keras", "numpy", "scipy", "gymnasium", "mujoco", "pybullet",
     "pybullet_envs_gymnasium", "tensorflow-probability",
 )  # fmt: skip
-CONFIG, FINISHED, LOCK = "config.json", "finished.json", ".lock"  # files of a run folder
+# Files of a run folder.
+CONFIG, FINISHED, LOCK, WEIGHTS = "config.json", "finished.json", ".lock", "weights.npz"
 # Of config.json: `set` and `preset` are in the settings.
 NOT_COMPARED = ("set", "preset")
 
@@ -30,21 +33,30 @@ def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Makes the folder, and keeps other processes from running in it until this one ends.
 
-    Raises ConfigError if another one is.
+    Raises ConfigError if another one still is after `patience` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + patience
     with open(folder / LOCK, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"another process is running in {folder}: wait for its end, or choose another "
-                "--seed or --logdir"
-            ) from None
+        while not _lock(file):
+            if time.monotonic() >= end:
+                raise ConfigError(
+                    f"another process is running in {folder}: wait for its end, or choose another "
+                    "--seed or --logdir"
+                )
+            time.sleep(0.5)
         yield
+
+
+def _lock(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_folder(
@@ -82,8 +94,11 @@ def is_finished(folder: Path) -> bool:
 
 
 def finished_summary(folder: Path) -> dict[str, str]:
-    """What a finished run said in the end."""
-    return read_json(folder / FINISHED)
+    """What a finished run said in the end; ConfigError if that is damaged."""
+    summary = read_json(folder / FINISHED)
+    if not isinstance(summary, dict) or not summary:
+        raise ConfigError(f"{folder / FINISHED} is damaged: start again with --overwrite")
+    return summary
 
 
 def carry_out(
@@ -94,9 +109,12 @@ def carry_out(
     A finished run keeps no checkpoints.
     """
     if is_finished(folder):
+        summary = finished_summary(folder)
         checkpoints.remove()  # those of a run that was killed when it had just finished
-        return finished_summary(folder)
+        return summary
     remove_partial_files(folder)
+    for left in folder.glob("videos/.video-*"):
+        shutil.rmtree(left)
     if not checkpoints.exist():
         _remove_what_was_logged(folder, checkpoints)
     summary = run(folder, progress, checkpoints)
@@ -108,15 +126,20 @@ def carry_out(
 
 def _remove_what_was_logged(folder, checkpoints):
     """It will be logged again: the run died before its first checkpoint. Folders of parts stay."""
+    if (folder / WEIGHTS).exists():
+        raise ConfigError(
+            f"{folder} holds weights and no checkpoint to go on from: keep it as it is, or start "
+            "again with --overwrite"
+        )
     logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
-    if logged:
-        checkpoints.tell(f"{folder} has no checkpoint of its own: it starts from the beginning")
+    if logged and not any(folder.glob(f"*/**/{CONFIG}")):
+        checkpoints.tell(f"{folder} has no checkpoint yet: it starts from the beginning")
     for path in logged:
         path.unlink()
 
 
 def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
-    """Writes config.json: the run's flags, all settings, and the versions of what ran them."""
+    """Writes config.json: the run's flags, all settings, the versions and threads that ran them."""
     write_json(folder / CONFIG, _config(run, settings))
 
 
@@ -125,7 +148,7 @@ def _config(run, settings):
 
 
 def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[str]:
-    """Compares with config.json; returns warnings: versions that differ.
+    """Compares with config.json; returns warnings: versions and threads that differ.
 
     Raises ConfigError, naming each flag and setting that differs.
     """
@@ -133,18 +156,20 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
         saved, now = _leaves(read_json(folder / CONFIG)), _leaves(_config(run, settings))
     except ConfigError as error:
         raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
-    differing = [
-        f"{name.removeprefix('settings.')} was {saved.get(name)} and is {now.get(name)}"
-        for name in dict.fromkeys((*saved, *now))
-        if saved.get(name) != now.get(name) and name not in NOT_COMPARED
-    ]
-    versions = [text for text in differing if text.startswith("versions.")]
-    if len(versions) < len(differing):
-        others = [text for text in differing if text not in versions]
+    warnings, errors = [], []
+    for name in dict.fromkeys((*saved, *now)):
+        if saved.get(name) == now.get(name) or name in NOT_COMPARED:
+            continue
+        text = f"{name.removeprefix('settings.')} was {saved.get(name)} and is {now.get(name)}"
+        if name.startswith("versions."):
+            warnings.append(f"{text}: what follows may differ in the last bits")
+        else:
+            errors.append(text)
+    if errors:
         raise ConfigError(
-            f"{folder} holds another run, to be resumed as it was: {'; '.join(others)}"
+            f"{folder} holds another run, to be resumed as it was: {'; '.join(errors)}"
         )
-    return [f"{text}: what follows may differ in the last bits" for text in versions]
+    return warnings
 
 
 def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
@@ -159,6 +184,7 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "platform": platform.platform()}
+    versions |= threads()
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -16,6 +16,7 @@ from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.plots import plot_run
 from baselines_tf2.common.rollout import Episode, Policy
+from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from baselines_tf2.common.video import video_env
 from envs import ConfigError, Ensemble, EnvSpec, make_env, mass_grid, mass_parameter
@@ -74,19 +75,20 @@ class EpochRows:
 
     def get_state(self) -> dict:
         """What coming rows continue from."""
-        elapsed = time.perf_counter() - self._start
+        now = time.perf_counter()
         return {
             "returns": self._returns,
             "episodes": self._episodes,
             "step": self._step,
-            "elapsed": elapsed,
+            "elapsed": now - self._start,
+            "since_last": now - self._last,
         }
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
         self._returns, self._episodes = state["returns"], state["episodes"]
-        self._step, self._last = state["step"], time.perf_counter()
-        self._start = self._last - state["elapsed"]
+        self._step, now = state["step"], time.perf_counter()
+        self._start, self._last = now - state["elapsed"], now - state["since_last"]
 
     def epoch(self, epoch: Epoch) -> None:
         now = time.perf_counter()
@@ -143,8 +145,9 @@ def run_training(
         _resume(checkpoints, progress, loop, parts)  # if that fails the folder's weights stay
         try:
             loop.run(rows.epoch, on_cycle)
+            checkpoints.at_end(loop.step, state, agent.replay)
         finally:  # a run that was stopped leaves what it had
-            agent.save(folder / "weights.npz")
+            agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_range)
     return judge.verdict() | {
         "curves": f"{folder}/curves.png, and tensorboard --logdir {folder}",
@@ -164,8 +167,10 @@ def _resume(checkpoints, progress, loop, parts):
     saved = checkpoints.load(loop.agent.replay)
     if saved is None:
         return
-    # The replay before the loop, which may cut its episodes.
-    exact = {name: parts[name].set_state(saved[name]) for name in reversed(parts)}["loop"]
+    for name, part in parts.items():
+        if part is not loop:
+            part.set_state(saved[name])
+    exact = loop.set_state(saved["loop"])  # the last: it may cut the replay's episodes
     progress.resume(loop.step)
     checkpoints.tell(f"going on from step {loop.step:,}")
     if not exact:

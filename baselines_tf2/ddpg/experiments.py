@@ -8,6 +8,7 @@ from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
+from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.training import (
     Judge,
     TrainConfig,
@@ -104,7 +105,7 @@ def load(settings: Settings, folder: Path) -> Agent:
     action_dim = len(action_scale(env.action_space))
     agent = Agent(settings.agent, observation_dim(env.observation_space), action_dim)
     env.close()
-    agent.load(folder / "weights.npz")
+    agent.load(folder / WEIGHTS)
     return agent
 
 

@@ -18,7 +18,7 @@ from baselines_tf2.common.experiment import (
 )
 from baselines_tf2.common.files import read_table, write_atomically
 from baselines_tf2.common.logger import CsvTable
-from baselines_tf2.common.run_folder import carry_out, write_config
+from baselines_tf2.common.run_folder import CONFIG, carry_out, check_config, write_config
 from baselines_tf2.common.training import TrainConfig
 from envs import ConfigError, EnvSpec, backends_of, unknown
 from omd_tf2.cartpole import experiments
@@ -129,11 +129,16 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
                 own = folder / agent / str(value) / f"seed_{s}"
                 own.mkdir(parents=True, exist_ok=True)
                 flags = {"exp": f"{agent}_cartpole", "backend": chosen.env.backend, "seed": s}
-                write_config(own, flags, chosen)
+                if (own / CONFIG).exists():
+                    for text in check_config(own, flags, chosen):
+                        checkpoints.tell(f"warning: {own.relative_to(folder)}: {text}")
+                else:
+                    write_config(own, flags, chosen)
                 part = _Part(progress, i * settings.train.num_timesteps)
                 row = {"agent": agent, "value": value, "seed": s}
                 try:
                     carry_out(experiments.prepare(chosen, s), own, part, checkpoints.of(own))
+                    part.resume(settings.train.num_timesteps)  # also if it was finished before
                     rows.append(row | _returns(own) | {"error": ""})
                     table.append(rows[-1:])
                 except TrainingError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Progress, RunFunction
 from baselines_tf2.common.rollout import Collector, SerialEnvs
+from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.train_loop import TrainLoop
 from baselines_tf2.common.training import Judge, check_random_steps, run_training, spawn_seeds
 from envs import ConfigError, make_env
@@ -72,5 +73,5 @@ def load(settings: Any, folder: Path, make_agent: Callable[[Any, gym.Env, int], 
     env = make_env(settings.env, training=False)
     agent = make_agent(settings.agent, env, 0)
     env.close()
-    agent.load(folder / "weights.npz")
+    agent.load(folder / WEIGHTS)
     return agent

@@ -108,11 +108,16 @@ def test_the_tasks_of_a_dead_node_are_run_on_another(address, tmp_path):
         wait_for(tmp_path / "first")
         wait_for(tmp_path / "second")
         kill_node(node)
+        (tmp_path / "killed").touch()
 
+    tasks = [
+        Task(name, (str(tmp_path / name), str(tmp_path / "killed"), 4.0))  # a worker dies later
+        for name in ("first", "second")
+    ]
     with second_node(address) as node:
         thread = threading.Thread(target=kill_when_both_run)
         thread.start()
-        assert run(meeting(tmp_path, 2), "meet", address) == {}
+        assert run(tasks, "meet", address) == {}
         thread.join()
     once, twice = sorted(starts(tmp_path), key=len)
     assert len(once) == 1 and len(twice) == 2

@@ -18,6 +18,7 @@ import pytest
 RAY = Path(sys.executable).with_name("ray")
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),  # one for all: a process reads it once
     "RAY_USAGE_STATS_ENABLED": "0",
     # Nodes on one machine do not lag: one that is silent for two seconds is dead.
     "RAY_health_check_period_ms": "500",
@@ -27,10 +28,10 @@ SETTINGS = {
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """Starts a node with one CPU and gives the address; the cluster's token is its own."""
+    """Starts a node with one CPU and gives the address; the tests' token is their own."""
     folder, port = tempfile.mkdtemp(dir="/tmp"), _free_port()  # a short path: it holds sockets
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (SETTINGS | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}).items():
+        for name, value in (SETTINGS).items():
             patch.setenv(name, value)
         head = _start_node(
             "--head",

@@ -126,6 +126,8 @@ def test_the_tasks_of_a_dead_node_are_run_on_another(address, tmp_path):
 
 def test_ctrl_c_lets_the_runs_save(address, tmp_path):
     path = tmp_path / "saved"
+    # Shells start what is in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def press():
         wait_for(path)
@@ -137,6 +139,7 @@ def test_ctrl_c_lets_the_runs_save(address, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tasks, "save_when_told", address)
     thread.join()
+    signal.signal(signal.SIGINT, before)
     assert path.read_text() == "saved at stop" and not (tmp_path / "never").exists()
 
 

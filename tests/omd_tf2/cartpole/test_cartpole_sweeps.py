@@ -26,6 +26,9 @@ class Silent:
     def update(self, step, episode_return):
         self.steps.append(step)
 
+    def resume(self, step):
+        pass
+
 
 def settings(name, *overrides):
     return make_settings(find_experiment(EXPERIMENTS, name), "default", None, overrides)

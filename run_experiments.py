@@ -306,7 +306,7 @@ def _sweep(combinations: Sequence[Variant]) -> None:
     runs, tasks = {}, []
     for variant in combinations:
         logdir = str((Path(FLAGS.logdir) / variant.name).resolve()) if FLAGS.logdir else ""
-        for seed in parse_seeds(FLAGS.seeds) if FLAGS.seeds else [FLAGS.seed]:
+        for seed in parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]:
             chosen = _choose(variant.overrides, logdir, seed)
             _video(chosen.experiment)
             if chosen.folder in (run.folder for run in runs.values()):

@@ -188,12 +188,10 @@ def main(argv: list[str]) -> None:
                 _sweep(combinations)
             else:
                 _run()
-    except (ConfigError, TrainingError) as error:
+    except (ConfigError, TrainingError, Interrupted) as error:
         sys.exit(f"error: {error}")
     except (MemoryError, tf.errors.ResourceExhaustedError):
         sys.exit("error: not enough memory: make agent.replay_size or the networks smaller")
-    except Interrupted as error:
-        sys.exit(f"error: {error}")
     except (KeyboardInterrupt, bdb.BdbQuit):
         sys.exit("error: interrupted; what was logged is kept, --resume goes on from a checkpoint")
     except OSError as error:

@@ -40,6 +40,7 @@ class Step(NamedTuple):
     any_end: bool  # whether any of the 2 N flags is set
 
 
+# What every error that stops a run ends with.
 STOPS = " at step {}: training stops, and what was logged is kept"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Replay, Transitions
-from baselines_tf2.common.rollout import Collector, Episode, Policy
+from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
 
 
 class Agent(Protocol):
@@ -166,8 +166,7 @@ def _train(agent: Agent, step: int) -> dict[str, float]:
     try:
         return agent.train()
     except TrainingError as error:
-        message = f"{error} at step {step}: training stops, and what was logged is kept"
-        raise TrainingError(message) from None
+        raise TrainingError(f"{error}{STOPS.format(step)}") from None
 
 
 def _means(metrics: list[dict[str, float]]) -> dict[str, float]:

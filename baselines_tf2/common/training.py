@@ -15,7 +15,7 @@ from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.plots import plot_run
-from baselines_tf2.common.rollout import Episode, Policy
+from baselines_tf2.common.rollout import STOPS, Episode, Policy
 from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from baselines_tf2.common.video import video_env
@@ -159,8 +159,7 @@ def _judged(judge, agent, video, step):
     try:
         return judge.episodes(agent.policy(), video)
     except TrainingError as error:
-        message = f"{error} at step {step}: training stops, and what was logged is kept"
-        raise TrainingError(message) from error.__cause__
+        raise TrainingError(f"{error}{STOPS.format(step)}") from error.__cause__
 
 
 def _resume(checkpoints, progress, loop, parts):

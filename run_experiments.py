@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,28 +33,38 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from baselines_tf2.common.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
 from baselines_tf2.common.errors import Interrupted, TrainingError
-from baselines_tf2.common.experiment import FAILED, Experiment, find_experiment, make_settings
+from baselines_tf2.common.experiment import (
+    FAILED,
+    Experiment,
+    find_experiment,
+    make_settings,
+    whole_number,
+)
 from baselines_tf2.common.launch import Task, launch
-from baselines_tf2.common.plan import Variant, parse_seeds, variants
+from baselines_tf2.common.plan import (
+    PlannedRun,
+    Variant,
+    check_apart,
+    left_to_do,
+    parse_seeds,
+    variants,
+)
 from baselines_tf2.common.report import write_report
 from baselines_tf2.common.run_folder import (
-    CONFIG,
     carry_out,
-    check_config,
     finished_summary,
     is_finished,
     locked,
     open_folder,
     run_folder,
 )
-from baselines_tf2.common.sweep import evaluate_run, load_agent
+from baselines_tf2.common.sweep import evaluate_run, load_agent, unfinished
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
 
-MODES = ("train", "evaluate", "report")
 EXPERIMENTS = (
     ddpg.EXPERIMENTS
     | tabular.EXPERIMENTS
@@ -63,14 +74,38 @@ EXPERIMENTS = (
 )
 
 PATIENCE = 60.0  # [s] that a sweep's run waits for its dead predecessor to leave the folder
+# Of one run, and what a sweep hands on to each of its runs.
+RUN_FLAGS = (
+    "exp", "backend", "num_timesteps", "preset", "eager", "video",
+    "checkpoint_every", "keep_checkpoints",
+)  # fmt: skip
 SWEEP_FLAGS = ("seeds", "ray_address", "cpus_per_run", "gpus_per_run")
+# What each mode reads; any other flag beside it is a mistake.
+FLAGS_OF = {
+    "train": (*RUN_FLAGS, *SWEEP_FLAGS, "set", "seed", "logdir", "overwrite", "resume"),
+    "evaluate": ("run", "grid", "episodes", "seed", "video", "overwrite"),
+    "report": ("runs", "out"),
+}
+
+
+class _Count(flags.ArgumentParser):
+    """A whole number, also as 2e4."""
+
+    flag_type = staticmethod(lambda: "whole number")
+
+    def parse(self, argument: str | int) -> int:
+        try:
+            return whole_number(str(argument))
+        except (ValueError, OverflowError):
+            raise ValueError("it must be a whole number") from None
+
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
 flags.DEFINE_string(
     "mode", "train", "train; evaluate a finished --run; or report, a page on the runs of --runs."
 )
-flags.DEFINE_string("run", None, "For --mode=evaluate: the finished run's folder.")
+flags.DEFINE_string("run", None, "For --mode=evaluate: the run's folder.")
 flags.DEFINE_string(
     "grid", "", "For --mode=evaluate: torso_mass=3,6,9;friction=0.5,1; default: nine masses."
 )
@@ -96,20 +131,33 @@ flags.DEFINE_string("ray_address", None, "Sweep on this Ray cluster, host:port; 
 flags.DEFINE_float("cpus_per_run", 1.0, "Of a sweep: CPUs that each run takes.")
 flags.DEFINE_float("gpus_per_run", 0.0, "Of a sweep: GPUs that each run takes; 0.5: two share one.")
 flags.DEFINE_bool("video", False, "Record an episode of each evaluation, or of each robot.")
-flags.DEFINE_bool("overwrite", False, "Replace the run that the folder holds.")
-flags.DEFINE_bool("resume", False, "Go on with the run that the folder holds; start it if none.")
-flags.DEFINE_integer("checkpoint_every", DEFAULT_EVERY, "Steps between checkpoints.")
+flags.DEFINE_bool("overwrite", False, "Replace the run, or the evaluation, that the folder holds.")
+flags.DEFINE_bool(
+    "resume",
+    False,
+    "Go on with the run that the folder holds; start it if none. A sweep does so unasked.",
+)
+flags.DEFINE(
+    _Count(),
+    "checkpoint_every",
+    DEFAULT_EVERY,
+    "Steps between checkpoints, as in 5000 or 5e3.",
+    serializer=flags.ArgumentSerializer(),
+)
 flags.DEFINE_integer(
     "keep_checkpoints", DEFAULT_KEEP, "How many checkpoints to keep until the end."
 )
 
 
 def load_run(folder: str | Path):
-    """The trained agent of a finished run, any experiment's; `agent.predict(obs)` acts.
+    """The trained agent of a run, any experiment's; `agent.predict(obs)` acts.
 
-    Raises ConfigError if a file of the run is missing or damaged.
+    Warns if the run is not finished. Raises ConfigError if a file of it is missing or damaged.
     """
-    return load_agent(EXPERIMENTS, Path(folder))[0]
+    agent, _ = load_agent(EXPERIMENTS, Path(folder))
+    if text := unfinished(Path(folder)):
+        warnings.warn(text, stacklevel=2)
+    return agent
 
 
 class StopRequest:
@@ -173,8 +221,9 @@ def main(argv: list[str]) -> None:
     try:
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
-        if FLAGS.mode not in MODES:
-            raise unknown("mode", FLAGS.mode, MODES)
+        if FLAGS.mode not in FLAGS_OF:
+            raise unknown("mode", FLAGS.mode, FLAGS_OF)
+        _check_flags()
         if FLAGS.list:
             _print_table()
         elif FLAGS.mode == "report":
@@ -193,7 +242,7 @@ def main(argv: list[str]) -> None:
     except (MemoryError, tf.errors.ResourceExhaustedError):
         sys.exit("error: not enough memory: make agent.replay_size or the networks smaller")
     except (KeyboardInterrupt, bdb.BdbQuit):
-        sys.exit("error: interrupted; what was logged is kept, --resume goes on from a checkpoint")
+        sys.exit("error: interrupted")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         cure = "choose another --logdir or --out"
@@ -202,7 +251,18 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error.strerror or error}{where}: {cure}")
 
 
+def _check_flags() -> None:
+    """ConfigError if a flag was given that the mode does not read."""
+    mode, read = ("--list", ()) if FLAGS.list else (f"--mode={FLAGS.mode}", FLAGS_OF[FLAGS.mode])
+    for other, names in FLAGS_OF.items():
+        for name in names:
+            if FLAGS[name].present and name not in read:
+                where = "" if FLAGS.list else f"; it is for --mode={other}"
+                raise ConfigError(f"--{name} does nothing with {mode}{where}: leave it out")
+
+
 def _print_table() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--list | head` is no mistake
     rows = [(x.name, x.description, " ".join(x.backends), x.source) for x in EXPERIMENTS.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -259,15 +319,26 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
     run = chosen.experiment.prepare(chosen.settings, FLAGS.seed, **_video(chosen.experiment))
     folder, flag_values = chosen.folder, chosen.flags
     with locked(folder, patience=patience):
-        warnings = open_folder(
+        differing = open_folder(
             folder, flag_values, chosen.settings, overwrite=FLAGS.overwrite, resume=FLAGS.resume
         )
-        for text in warnings:
+        for text in differing:
             checkpoints.tell(f"warning: {text}")
         if is_finished(folder):
             checkpoints.tell(f"{folder} is finished: nothing is left to do")
         progress.start(chosen.experiment.num_timesteps(chosen.settings))
-        return carry_out(run, folder, progress, checkpoints)
+        try:
+            return carry_out(run, folder, progress, checkpoints) | {"folder": str(folder)}
+        except (KeyboardInterrupt, bdb.BdbQuit) as stop:
+            raise stop if isinstance(stop, Interrupted) else _stopped_at_once(checkpoints) from None
+
+
+def _stopped_at_once(checkpoints: Checkpoints) -> Interrupted:
+    if checkpoints.exist():
+        return Interrupted("interrupted: --resume goes on from the latest checkpoint")
+    return Interrupted(
+        "interrupted before the first checkpoint: what was logged is kept, --overwrite starts anew"
+    )
 
 
 class Chosen(NamedTuple):
@@ -301,69 +372,60 @@ def _sweep(combinations: Sequence[Variant]) -> None:
         raise ConfigError("give --seed or --seeds, not both")
     if FLAGS.overwrite and FLAGS.resume:
         raise ConfigError("a sweep resumes unasked: --overwrite starts anew, leave --resume out")
-    runs, tasks = {}, []
-    for variant in combinations:
-        logdir = str((Path(FLAGS.logdir) / variant.name).resolve()) if FLAGS.logdir else ""
-        for seed in parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]:
-            chosen = _choose(variant.overrides, logdir, seed)
-            _video(chosen.experiment)
-            if chosen.folder in (run.folder for run in runs.values()):
-                raise ConfigError(f"two runs would share {chosen.folder}: sweep them one by one")
-            name = f"{variant.name} seed {seed}".strip()
-            runs[name] = chosen
-            if not _already_finished(chosen):
-                tasks.append(Task(name, _arguments(variant, logdir, seed)))
-    if len(tasks) < len(runs):
-        print(f"{len(runs) - len(tasks)} of {len(runs)} runs are finished already")
-    _print_outcome(runs, _launch(tasks, runs) if tasks else {})
+    seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]
+    runs = [_plan(variant, seed) for variant in combinations for seed in seeds]
+    check_apart(runs)
+    left, failed = (runs, {}) if FLAGS.overwrite else left_to_do(runs)
+    if finished := len(runs) - len(left) - len(failed):
+        print(f"finished before: {finished} of {len(runs)}")
+    _print_outcome(runs, failed | _launch(left))
 
 
-def _launch(tasks, runs) -> dict[str, str]:
-    def empty_folders():  # once nothing that is asked for can be refused any more
-        for chosen in runs.values() if FLAGS.overwrite else ():
-            _open(chosen)
-
-    return launch(
-        tasks,
-        "run_experiments:work",
-        address=FLAGS.ray_address,
-        cpus=FLAGS.cpus_per_run,
-        gpus=FLAGS.gpus_per_run,
-        before=empty_folders,
-    )
-
-
-def _open(chosen: Chosen) -> None:
-    with locked(chosen.folder):
-        open_folder(chosen.folder, chosen.flags, chosen.settings, overwrite=True, resume=False)
-
-
-def _print_outcome(runs, failed: dict[str, str]) -> None:
-    for name, chosen in runs.items():
-        if name not in failed:
-            result = next(iter(finished_summary(chosen.folder).values()))
-            print(f"{name}: {result}  {chosen.folder}")
-    if failed:
-        lines = [f"  {name}: {text}" for name, text in failed.items()]
-        sys.exit("\n".join([f"error: {len(failed)} of {len(runs)} runs failed:", *lines]))
-
-
-def _already_finished(chosen: Chosen) -> bool:
-    """Whether nothing is left to do; ConfigError if the folder holds another run."""
-    if FLAGS.overwrite:
-        return False
-    if (chosen.folder / CONFIG).exists():
-        check_config(chosen.folder, chosen.flags, chosen.settings)
-    return is_finished(chosen.folder)
-
-
-def _arguments(variant: Variant, logdir: str, seed: int) -> tuple[str, ...]:
-    """The command line of one run."""
-    same = ("exp", "backend", "num_timesteps", "preset", "eager", "video")
-    same += ("checkpoint_every", "keep_checkpoints")
-    given = [FLAGS[name].serialize() for name in same if FLAGS[name].present]
+def _plan(variant: Variant, seed: int) -> PlannedRun:
+    logdir = str((Path(FLAGS.logdir) / variant.name).resolve()) if FLAGS.logdir else ""
+    chosen = _choose(variant.overrides, logdir, seed)
+    _video(chosen.experiment)
+    given = [FLAGS[name].serialize() for name in RUN_FLAGS if FLAGS[name].present]
     sets = [f"--set={text}" for text in variant.overrides]
-    return (*given, f"--logdir={logdir}", f"--seed={seed}", "--resume", *sets)
+    arguments = (*given, f"--logdir={logdir}", f"--seed={seed}", "--resume", *sets)
+    name = f"{variant.name} seed {seed}".strip()
+    return PlannedRun(name, chosen.folder, chosen.flags, chosen.settings, arguments)
+
+
+def _launch(runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """Does the runs; returns the errors of those that failed."""
+
+    def empty_folders():  # once nothing that is asked for can be refused any more
+        for run in runs if FLAGS.overwrite else ():
+            with locked(run.folder):
+                open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
+
+    if not runs:
+        return {}
+    try:
+        return launch(
+            [Task(run.name, run.arguments) for run in runs],
+            "run_experiments:work",
+            address=FLAGS.ray_address,
+            cpus=FLAGS.cpus_per_run,
+            gpus=FLAGS.gpus_per_run,
+            before=empty_folders,
+        )
+    except KeyboardInterrupt:
+        same = "the same command, without --overwrite," if FLAGS.overwrite else "the same command"
+        raise Interrupted(f"interrupted: {same} goes on with the sweep") from None
+
+
+def _print_outcome(runs: Sequence[PlannedRun], failed: dict[str, str]) -> None:
+    for run in runs:
+        if run.name not in failed:
+            result = next(iter(finished_summary(run.folder).values()))
+            print(f"{run.name}: {result}  {run.folder}")
+    lines = [
+        f"  {run.name}: {failed[run.name]}  {run.folder}" for run in runs if run.name in failed
+    ]
+    if lines:
+        sys.exit("\n".join([f"error: {len(lines)} of {len(runs)} runs failed:", *lines]))
 
 
 def work(arguments: Sequence[str], progress) -> None:

@@ -183,6 +183,41 @@ def test_a_mistake_is_one_clear_line(tmp_path, monkeypatch, capsys, flags, messa
 
 
 @pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--exp=ddpg_ant", "--grid=mass=1"], "--grid does nothing with --mode=train; it is for "),
+        (["--exp=ddpg_ant", "--out=x"], "--out does nothing with --mode=train; it is for "),
+        (["--mode=evaluate", "--run=x", "--set=a=1"], "--set does nothing with --mode=evaluate"),
+        (["--mode=evaluate", "--run=x", "--resume"], "--resume does nothing with --mode=evaluate"),
+        (["--mode=report", "--runs=x", "--seeds=0"], "--seeds does nothing with --mode=report"),
+        (["--list", "--exp=ddpg_ant"], "--exp does nothing with --list: leave it out"),
+    ],
+)
+def test_a_flag_of_another_mode_is_refused(tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in mistake(capsys, *flags)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_flag_belongs_to_a_mode():
+    defined = run_experiments.FLAGS.flags_by_module_dict()["run_experiments"]
+    read = set().union(*run_experiments.FLAGS_OF.values())
+    assert {flag.name for flag in defined} == read | {"mode", "list"}
+
+
+def test_evaluating_what_is_no_run(tmp_path, capsys):
+    text = mistake(capsys, "--mode=evaluate", f"--run={tmp_path / 'no'}")
+    assert text.startswith(f"error: there is no run in {tmp_path / 'no'}: name the folder")
+
+
+def test_another_solver_runs_where_its_failures_do_not_stop(capsys):
+    chosen = run_experiments.make_settings(
+        run_experiments.EXPERIMENTS["omd_cartpole"], "default", None, ["agent.solver.name=minres"]
+    )
+    assert (chosen.agent.solver.name, chosen.agent.solver.on_failure) == ("minres", "identity")
+
+
+@pytest.mark.parametrize(
     "flags, blocked",
     [
         (["--exp=ddpg_cheetah"], "mujoco"),
@@ -225,11 +260,28 @@ def test_nothing_finite_is_left_of_a_run_that_diverges(tmp_path):
     assert [row["step"] for row in rows] == ["100", "200"]  # what was logged is kept
 
 
-@pytest.mark.parametrize("flag", ["--seed=-1", "--sed=1", "--eager=maybe"])
+@pytest.mark.parametrize(
+    "flag", ["--seed=-1", "--sed=1", "--eager=maybe", "--checkpoint_every=1.5"]
+)
 def test_a_flag_that_cannot_be_read_is_one_line_too(capsys, flag):
     with pytest.raises(SystemExit) as exit_:
         run_experiments._parse_flags(["run_experiments.py", flag])
     assert exit_.value.code.startswith("error: ") and "\n" not in exit_.value.code
+
+
+def test_a_count_may_be_written_with_an_exponent():
+    run_experiments.FLAGS(["run_experiments.py", "--checkpoint_every=2e3"])
+    assert run_experiments.FLAGS.checkpoint_every == 2000
+    assert run_experiments.FLAGS["checkpoint_every"].serialize() == "--checkpoint_every=2000"
+    run_experiments.FLAGS["checkpoint_every"].unparse()
+
+
+def test_who_reads_a_part_of_the_list_sees_no_error():
+    command = f"{sys.executable} run_experiments.py --list | head -n 1"
+    result = subprocess.run(
+        command, shell=True, check=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout.startswith("ddpg_cheetah") and result.stderr == ""
 
 
 def test_the_list_names_every_experiment():

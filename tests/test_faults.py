@@ -484,9 +484,22 @@ def test_a_second_signal_stops_at_once(driver, tmp_path, reference):
     run.signal(signal.SIGINT)
     run.until(lambda: "once more stops at once" in run.err())
     run.signal(signal.SIGTERM)
-    assert "interrupted" in run.outcome().error
+    assert "interrupted: --resume goes on from the latest checkpoint" in run.outcome().error
     driver.run(tmp_path / "runs", "--resume").succeeded()
     assert_same(run_of(tmp_path / "runs"), reference)
+
+
+def test_two_signals_before_the_first_checkpoint_promise_none(driver, tmp_path):
+    sign = tmp_path / "hangs"
+    run = driver.start(
+        tmp_path, "--checkpoint_every=1e3", fault=partial(environment_hangs, 730, sign)
+    )
+    run.until(sign.exists)
+    run.signal(signal.SIGINT)
+    run.until(lambda: "once more stops at once" in run.err())
+    run.signal(signal.SIGINT)
+    assert "interrupted before the first checkpoint" in run.outcome().error
+    assert "--overwrite" in driver.run(tmp_path, "--resume").error
 
 
 def test_a_signal_while_tensorflow_loads_shows_no_traceback(driver, tmp_path):
@@ -741,5 +754,7 @@ def test_a_learner_that_diverges_does_so_again_and_keeps_its_log(driver, tmp_pat
     assert outcomes[1].err == f"going on from step {left[-1]}\n{outcomes[0].error}\n"
     assert (table(folder / "metrics.csv"), steps(folder)) == (rows, left)
     assert not (folder / "finished.json").exists()
+    failed = json.loads((folder / "failed.json").read_text())["error"]
+    assert outcomes[0].error == f"error: {failed}"
     config = json.loads((folder / "config.json").read_text())
     assert config["settings"]["agent"]["critic_lr"] == 1e30

@@ -73,7 +73,7 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(tmp_path):
         assert re.search(r"^seed 0: -?\d+.* mean of 1 episodes", out, re.MULTILINE)
         again = finish(start(*flags))
     assert_same_result(result(folder(tmp_path, 1)), result(folder(tmp_path / "alone", 1)))
-    assert again[0] == 0 and "2 of 2 runs are finished already" in again[1]
+    assert again[0] == 0 and "finished before: 2 of 2" in again[1]
     refused = finish(start(f"--logdir={tmp_path}", "--seeds=0-1", "--overwrite", "--set=tau=x"))
     assert refused[0] == 1 and (folder(tmp_path, 0) / "weights.npz").exists()
 

@@ -25,7 +25,7 @@ from baselines_tf2.common.files import (
 from baselines_tf2.common.replay import Replay
 from envs.errors import ConfigError
 
-DEFAULT_EVERY, DEFAULT_KEEP = 20_000, 2
+DEFAULT_EVERY, DEFAULT_KEEP = 10_000, 2
 TREE = "tree"  # the entry of the .npz that says where each array belongs
 
 # Nested dicts and lists of arrays, numbers, texts, truth values and None.

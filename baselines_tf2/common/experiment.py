@@ -94,11 +94,12 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
 def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
     """All changes at once: settings are valid only together.
 
-    A group whose kind says `RESET_BY` a field drops all else the experiment set in it when that
-    field is changed: another solver does not inherit the first one's options.
+    A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
+    changed: another solver does not inherit the first one's options.
     """
-    if f"{prefix}{getattr(settings, 'RESET_BY', '')}" in changes:
-        settings = type(settings)()
+    reset_by = f"{prefix}{getattr(settings, 'RESET_BY', '')}"
+    if reset_by in changes:
+        settings = settings.reset(changes[reset_by])
     new = {}
     for field in dataclasses.fields(settings):
         path, value = prefix + field.name, getattr(settings, field.name)
@@ -140,18 +141,20 @@ def _parse(path: str, text: str, kind: Any) -> Any:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         if kind is int:
-            return int(text) if text.lstrip("+-").isdigit() else _whole(float(text))
+            return whole_number(text)
         return kind(text)
     except (ValueError, KeyError, OverflowError):
         expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
 
 
-def _whole(number: float) -> int:
-    """Lets 1e6 be written for a million."""
-    if number != int(number):
-        raise ValueError
-    return int(number)
+def whole_number(text: str) -> int:
+    """Reads 1000000 or 1e6; ValueError or OverflowError for what is no whole number."""
+    if text.lstrip("+-").isdigit():
+        return int(text)
+    if float(text) != int(float(text)):
+        raise ValueError(f"'{text}' is not a whole number")
+    return int(float(text))
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:

@@ -120,10 +120,11 @@ def launch(
     the running entries too, waits `SAVE_SECONDS` for them to end, and is raised again. Raises
     ConfigError if Ray is missing, the cluster cannot be joined, or no node has room for a task.
     """
-    if not cpus > 0 or not gpus >= 0 or (gpus > 1 and gpus % 1):
+    if not cpus > 0:
+        raise ConfigError(f"cpus_per_run must be above 0, not {cpus:g}")
+    if not gpus >= 0 or (gpus > 1 and gpus % 1):
         raise ConfigError(
-            f"a run needs more than 0 CPUs, not {cpus:g}, and 0, a part of one, or whole GPUs, "
-            f"not {gpus:g}"
+            f"gpus_per_run must be 0, a part of one GPU, or a whole number, not {gpus:g}"
         )
     with _session(address) as ray:
         _check_room(ray, cpus, gpus)

@@ -83,7 +83,7 @@ def render(rows: Sequence[Row], seconds: float, columns: int, height: int) -> li
     if len(rows) > room:
         urgent = sorted(range(len(rows)), key=lambda i: (STATES.index(rows[i].state), i))
         shown = [rows[i] for i in sorted(urgent[: room - 1])]
-    cells = [("run", "state", "steps", "return", "steps/s", "left"), *map(_cells, shown)]
+    cells = [("run", "state", "steps", "episode return", "steps/s", "left"), *map(_cells, shown)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [f"{title}; {_clock(seconds)}"]
     for (name, state, *numbers), error in zip(cells, ["", *(r.error for r in shown)], strict=True):
@@ -101,9 +101,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     left = ""
     if row.state == "running" and None not in (step, total, speed):
         left = _clock(max(total - step, 0) / speed)
+    # What a process does before its first step: load libraries, compile.
+    starting = row.state == "running" and step is None
     return (
         row.name,
-        row.state,
+        "starting" if starting else row.state,
         f"{steps}/{total:,}" if total else steps,
         "" if episode_return is None else f"{episode_return:.1f}",
         f"{speed:,.0f}" if speed else "",
@@ -114,7 +116,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _facts(report: Report) -> str:
     parts = [] if report.step is None else [f"{report.step:,} steps"]
     if report.episode_return is not None:
-        parts.append(f"return {report.episode_return:.1f}")
+        parts.append(f"latest episode's return {report.episode_return:.1f}")
     return ", ".join(parts)
 
 

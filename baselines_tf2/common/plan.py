@@ -1,11 +1,19 @@
-"""Which runs a sweep consists of: seeds, and every combination of settings given more than once."""
+"""Which runs a sweep consists of, and which of them are left to do."""
 
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from baselines_tf2.common.run_folder import (
+    CONFIG,
+    check_config,
+    failure,
+    finished_summary,
+    is_finished,
+)
 from envs.errors import ConfigError
 
 MAX_SEED = 2**31 - 1
@@ -59,3 +67,46 @@ def _folder_name(overrides: Sequence[str]) -> str:
     if len(name) <= MAX_NAME:
         return name
     return f"{name[:MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class PlannedRun(NamedTuple):
+    """One run of a sweep."""
+
+    name: str  # what tells it from the others
+    folder: Path
+    flags: Mapping[str, Any]  # for its config.json, as the settings
+    settings: Any
+    arguments: tuple[str, ...]  # of its own command line
+
+
+def check_apart(runs: Sequence[PlannedRun]) -> None:
+    """ConfigError if two runs would have the same folder."""
+    folders = set()
+    for run in runs:
+        if run.folder in folders:
+            raise ConfigError(f"two runs would share {run.folder}: sweep them one by one")
+        folders.add(run.folder)
+
+
+def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, str]]:
+    """The runs that are not finished, and {name: error} of those that nothing can be done for.
+
+    That is: of those that failed at their latest start, which they would do again, and those whose
+    result is damaged. Raises ConfigError if a folder holds another run.
+    """
+    left, failed = [], {}
+    for run in runs:
+        if (run.folder / CONFIG).exists():
+            check_config(run.folder, run.flags, run.settings)
+        if (error := failure(run.folder)) is not None:
+            failed[run.name] = (
+                f"failed before: {error} (alone, --resume or --overwrite tries again)"
+            )
+        elif is_finished(run.folder):
+            try:
+                finished_summary(run.folder)
+            except ConfigError as error:
+                failed[run.name] = str(error)
+        else:
+            left.append(run)
+    return left, failed

@@ -28,7 +28,7 @@ class Layout:
     """Where each field of a Batch lies in a packed row, so that one gather moves a whole batch."""
 
     def __init__(self, obs_dim: int, action_dim: int):
-        after = obs_dim + action_dim
+        self.obs_dim, after = obs_dim, obs_dim + action_dim
         self.obs0 = slice(0, obs_dim)
         self.actions = slice(obs_dim, after)
         self.rewards = after

@@ -243,6 +243,14 @@ def observation_dim(space: gym.Space) -> int:
     return space.shape[0]
 
 
+def as_observations(obs: np.ndarray, obs_dim: int) -> np.ndarray:
+    """An array [..., obs_dim] of what a caller gave; ConfigError if it is none."""
+    obs = np.asarray(obs)
+    if obs.shape[-1:] != (obs_dim,):
+        raise ConfigError(f"observations must be of shape [..., {obs_dim}], not {list(obs.shape)}")
+    return obs
+
+
 class Collector:
     """Collects transitions, keeping the running episodes between calls.
 

@@ -6,12 +6,13 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.experiment import FAILED, Progress, RunFunction
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
@@ -23,8 +24,12 @@ PACKAGES = (
 )  # fmt: skip
 # Files of a run folder.
 CONFIG, FINISHED, LOCK, WEIGHTS = "config.json", "finished.json", ".lock", "weights.npz"
+FAILURE, VIDEOS = "failed.json", "videos"
+# What --mode=evaluate leaves in it; of weights that change when the run goes on.
+SWEEP_TABLE, SWEEP_FIGURE, SWEEP_VIDEOS = "sweep.csv", "sweep.png", "sweep_videos"
 # Of config.json: `set` and `preset` are in the settings.
 NOT_COMPARED = ("set", "preset")
+MAX_SHOWN = 4  # differences that a message lists
 
 
 def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
@@ -95,10 +100,33 @@ def is_finished(folder: Path) -> bool:
 
 def finished_summary(folder: Path) -> dict[str, str]:
     """What a finished run said in the end; ConfigError if that is damaged."""
-    summary = read_json(folder / FINISHED)
+    try:
+        summary = read_json(folder / FINISHED)
+    except ConfigError:
+        summary = None
     if not isinstance(summary, dict) or not summary:
-        raise ConfigError(f"{folder / FINISHED} is damaged: start again with --overwrite")
+        raise ConfigError(
+            f"{folder / FINISHED} is damaged: the run's tables and weights may be used as they "
+            "are; --overwrite does it again"
+        )
     return summary
+
+
+def failure(folder: Path) -> str | None:
+    """What stopped the run at its latest start, other than the user or the machine."""
+    if not (folder / FAILURE).exists():
+        return None
+    try:
+        return str(read_json(folder / FAILURE)["error"])
+    except (ConfigError, KeyError, TypeError):
+        return f"{FAILURE} does not say why"
+
+
+def remove_evaluation(folder: Path) -> None:
+    """Removes what `--mode=evaluate` left."""
+    for name in (SWEEP_TABLE, SWEEP_FIGURE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / SWEEP_VIDEOS, ignore_errors=True)
 
 
 def carry_out(
@@ -106,18 +134,25 @@ def carry_out(
 ) -> dict[str, str]:
     """The summary of a run that is finished; any other one goes on, or starts, and ends.
 
-    A finished run keeps no checkpoints.
+    A finished run keeps no checkpoints. Of one that fails `failure` tells why.
     """
     if is_finished(folder):
         summary = finished_summary(folder)
         checkpoints.remove()  # those of a run that was killed when it had just finished
         return summary
     remove_partial_files(folder)
-    for left in folder.glob("videos/.video-*"):
+    for left in folder.glob(f"{VIDEOS}/.video-*"):
         shutil.rmtree(left)
     if not checkpoints.exist():
         _remove_what_was_logged(folder, checkpoints)
-    summary = run(folder, progress, checkpoints)
+    remove_evaluation(folder)
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        summary = run(folder, progress, checkpoints)
+    except TrainingError as error:
+        with suppress(OSError):  # what stopped the run matters more
+            write_json(folder / FAILURE, {"error": str(error)})
+        raise
     if FAILED not in summary:
         write_json(folder / FINISHED, summary)
         checkpoints.remove()
@@ -166,8 +201,12 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
         else:
             errors.append(text)
     if errors:
+        shown = "; ".join(errors[:MAX_SHOWN])
+        if len(errors) > MAX_SHOWN:
+            shown += f"; and {len(errors) - MAX_SHOWN} more"
         raise ConfigError(
-            f"{folder} holds another run, to be resumed as it was: {'; '.join(errors)}"
+            f"{folder} holds another run, to be resumed as it was: {shown}; give it the same flags, "
+            "or choose another --seed or --logdir"
         )
     return warnings
 

@@ -1,4 +1,4 @@
-"""Judging a finished run over a grid of physical parameters: `--mode=evaluate`."""
+"""Judging a run over a grid of physical parameters: `--mode=evaluate`."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,17 @@ from matplotlib.figure import Figure
 
 from baselines_tf2.common.evaluate import evaluate
 from baselines_tf2.common.experiment import Experiment, find_experiment, settings_from
-from baselines_tf2.common.files import read_json, write_atomically
+from baselines_tf2.common.files import read_arrays, read_json, write_atomically
 from baselines_tf2.common.logger import CsvTable
 from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.run_folder import (
+    CONFIG,
+    SWEEP_FIGURE,
+    SWEEP_TABLE,
+    SWEEP_VIDEOS,
+    WEIGHTS,
+    is_finished,
+)
 from baselines_tf2.common.video import video_env
 from envs import Ensemble, default_ensemble, make_env, mass_grid, mass_parameter
 from envs.errors import ConfigError
@@ -21,11 +29,16 @@ Robot = dict[str, float]
 
 
 def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
-    """A finished run's agent and settings.
+    """A run's agent and settings.
 
     Raises ConfigError if the folder holds no run, a damaged one, or one without an agent.
     """
-    config = read_json(folder / "config.json")
+    if not (folder / CONFIG).exists():
+        raise ConfigError(
+            f"there is no run in {folder}: name the folder of its {CONFIG}, as in "
+            "runs/<exp>/<backend>/seed_<n>"
+        )
+    config = read_json(folder / CONFIG)
     try:
         experiment = find_experiment(experiments, config["exp"])
         kind = type(experiment.settings("default", config["backend"]))
@@ -36,7 +49,29 @@ def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
         raise ConfigError(f"{folder}/config.json: {error}") from None
     if experiment.load is None:
         raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
+    _check_weights(folder)
     return experiment.load(settings, folder), settings
+
+
+def _check_weights(folder: Path) -> None:
+    """ConfigError if there are none yet, or the run left some that are not finite."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise ConfigError(
+            f"{path} is not there yet: its run writes it in the end, and --resume goes on with it"
+        )
+    for name, array in read_arrays(path).items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigError(
+                f"{path} holds numbers that are not finite ({name}): its run diverged"
+            )
+
+
+def unfinished(folder: Path) -> str | None:
+    """What to know of weights whose run did not come to its end; None if it did."""
+    if is_finished(folder):
+        return None
+    return f"{folder} is not finished: its weights are those of its latest stop; --resume ends it"
 
 
 def parse_grid(text: str) -> Grid:
@@ -77,39 +112,46 @@ def evaluate_run(
     """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
 
     grid: as `parse_grid` reads it; "" takes nine masses. episodes: for each combination. video:
-    records the first episode of each, in the run's folder `videos`. Returns {what: text} for the
+    records the first episode of each, in the run's folder `sweep_videos`. Returns {what: text} for the
     terminal. Raises ConfigError as `load_agent` and `video_env` do, and for parameters that the
     robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
-    if (folder / "sweep.csv").exists() and not overwrite:
-        raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace sweep.csv")
+    if (folder / SWEEP_TABLE).exists() and not overwrite:
+        raise ConfigError(
+            f"{folder} was evaluated already: add --overwrite to replace {SWEEP_TABLE}"
+        )
     agent, settings = load_agent(experiments, folder)
     values = parse_grid(grid) or default_grid(settings)
     robots = [
         dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())
     ]
+    videos = folder / SWEEP_VIDEOS
+    paths = [videos / _video_name(robot) for robot in robots] if video else []
     if video:
         env = video_env(settings.env)
-        paths = [folder / "videos" / _video_name(robot) for robot in robots]
         env.record(path if i == 0 else None for path in paths for i in range(episodes))
     else:
         env = make_env(settings.env, training=False)
     repeated = [robot for robot in robots for _ in range(episodes)]
     done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
     env.close()
-    _write(folder / "sweep.csv", repeated, done)
-    plot_sweep(folder / "sweep.png", values, repeated, done)
+    for old in set(videos.glob("*")) - set(paths):
+        old.unlink()
+    _write(folder / SWEEP_TABLE, repeated, done)
+    plot_sweep(folder / SWEEP_FIGURE, values, repeated, done)
     returns = [episode.episode_return for episode in done]
     low, middle, high = np.percentile(returns, (10, 50, 90))
     summary = {
         "return": f"{np.mean(returns):.1f} mean of {len(done)} episodes on {len(robots)} robots "
         f"(percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f})",
-        "numbers": f"{folder}/sweep.csv",
-        "figure": f"{folder}/sweep.png",
+        "numbers": SWEEP_TABLE,
+        "figure": SWEEP_FIGURE,
     }
-    return summary | ({"videos": f"{folder}/videos"} if video else {})
+    summary |= {"videos": SWEEP_VIDEOS} if video else {}
+    warning = unfinished(folder)
+    return summary | {"folder": str(folder)} | ({"warning": warning} if warning else {})
 
 
 def _video_name(robot: Robot) -> str:

@@ -16,7 +16,7 @@ from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.plots import plot_run
 from baselines_tf2.common.rollout import STOPS, Episode, Policy
-from baselines_tf2.common.run_folder import WEIGHTS
+from baselines_tf2.common.run_folder import VIDEOS, WEIGHTS
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from baselines_tf2.common.video import video_env
 from envs import ConfigError, Ensemble, EnvSpec, make_env, mass_grid, mass_parameter
@@ -124,7 +124,7 @@ def run_training(
 
     def on_row(step, metrics):
         if judge.due(step):
-            video = folder / "videos" / f"step_{step:09d}.mp4"
+            video = folder / VIDEOS / f"step_{step:09d}.mp4"
             episodes = _judged(judge, agent, video, step)
             logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
             metrics = metrics | judge.summary(episodes) | agent.diagnostics()
@@ -149,10 +149,11 @@ def run_training(
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_range)
-    return judge.verdict() | {
-        "curves": f"{folder}/curves.png, and tensorboard --logdir {folder}",
-        "numbers": f"{folder}/metrics.csv, eval.csv, config.json, weights.npz",
+    summary = judge.verdict() | {
+        "curves": "curves.png, and TensorBoard's events",
+        "numbers": "metrics.csv, eval.csv, config.json, weights.npz",
     }
+    return summary | ({"videos": VIDEOS} if (folder / VIDEOS).exists() else {})
 
 
 def _judged(judge, agent, video, step):

@@ -13,7 +13,7 @@ from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.networks import describe, numpy_forward, perturbable
 from baselines_tf2.common.noise import action_distance, parse_noise, perturb
 from baselines_tf2.common.replay import Layout, Replay, Transitions
-from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.rollout import Policy, as_observations
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.diagnostics import actor_gradient_snr, target_diagnostics
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
@@ -122,8 +122,11 @@ class Agent:
         return lambda: self._policy_of(perturbed())
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
-        """Actions in [-1, 1] for observations [..., O], without exploration."""
-        return self.policy()(np.asarray(obs))
+        """Actions in [-1, 1] for observations [..., O], without exploration.
+
+        Raises ConfigError for observations of another length.
+        """
+        return self.policy()(as_observations(obs, self._layout.obs_dim))
 
     def step(self, obs: np.ndarray) -> tuple:
         """Baselines' call: (actions, q, None, None), q the critic's value of those actions.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from baselines_tf2.common.replay import Replay
-from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.rollout import Policy, as_observations
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.update import init_state, metric_names, update
 from omd_tf2.common.agent import LearnerAgent
@@ -84,8 +84,12 @@ class Agent(LearnerAgent):
         return sum(numpy_mlp(critic, obs) for critic in critics) / len(critics)
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
-        """The best actions' indices, [...], for observations [..., O]."""
-        return self._values(self._learner.acting, np.asarray(obs)).argmax(-1)
+        """The best actions' indices, [...], for observations [..., O].
+
+        Raises ConfigError for observations of another length.
+        """
+        obs = as_observations(obs, self.replay.layout.obs_dim)
+        return self._values(self._learner.acting, obs).argmax(-1)
 
     def _update(self, state, rows, noise):
         size, unpack = self.config.batch_size, self._learner.replay.layout.unpack

@@ -148,8 +148,8 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
             plot(folder / "sweep.png", sweep, rows)
         summary = {
             "returns": format_table(sweep, rows, settings.num_seeds),
-            "figure": f"{folder}/sweep.png",
-            "numbers": f"{folder}/results.csv",
+            "figure": "sweep.png",
+            "numbers": "results.csv",
         }
         return summary | ({FAILED: "\n".join(failed)} if failed else {})
 

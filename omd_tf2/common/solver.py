@@ -45,6 +45,10 @@ class SolverConfig:
         if self.name == "identity" and self.on_failure != "stop":
             raise ConfigError("on_failure does nothing for the identity, which cannot fail")
 
+    def reset(self, name: str) -> "SolverConfig":
+        """What another solver starts from: no option set, but what becomes of failures as here."""
+        return SolverConfig(name, on_failure="stop" if name == "identity" else self.on_failure)
+
     def check(self, metrics: Mapping[str, float]) -> None:
         """Raises TrainingError if a solve failed and the run is to stop there.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from baselines_tf2.common.replay import Replay
-from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.rollout import Policy, as_observations
 from omd_tf2.common.agent import LearnerAgent
 from omd_tf2.common.functional import numpy_mlp
 from omd_tf2.common.learner import Learner
@@ -66,8 +66,11 @@ class Agent(LearnerAgent):
         return lambda: sample
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
-        """Actions in [-1, 1] for observations [..., O], without exploration."""
-        return self.policy()(np.asarray(obs))
+        """Actions in [-1, 1] for observations [..., O], without exploration.
+
+        Raises ConfigError for observations of another length.
+        """
+        return self.policy()(as_observations(obs, self.replay.layout.obs_dim))
 
     def _update(self, state, rows, noise):
         real = from_replay(self._learner.replay.layout.unpack(rows))

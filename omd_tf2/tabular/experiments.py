@@ -174,8 +174,8 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
         return {
             "means": "over seeds, with half the width of the 95% interval\n"
             + mean_table(analysis.name, rows),
-            "figure": f"{folder}/{analysis.name}.png",
-            "numbers": f"{folder}/results.csv, metrics.csv",
+            "figure": f"{analysis.name}.png",
+            "numbers": "results.csv, metrics.csv",
         }
 
     return run

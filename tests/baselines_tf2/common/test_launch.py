@@ -42,9 +42,9 @@ def test_a_failed_task_is_named_and_fails_no_other(address, tmp_path, capsys):
     assert results(tmp_path) == [[20, 190], [20, 190]]
     lines = capsys.readouterr().out.splitlines()
     assert "bad: failed, ValueError: no luck with a" in lines
-    assert {f"{name}: finished, 20 steps, return 190.0" for name in ("first", "second")} < set(
-        lines
-    )
+    assert {
+        f"{name}: finished, 20 steps, latest episode's return 190.0" for name in ("first", "second")
+    } < set(lines)
 
 
 def test_a_running_task_is_seen_as_such(address, tmp_path, monkeypatch, capsys):

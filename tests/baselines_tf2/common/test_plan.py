@@ -1,6 +1,17 @@
+import json
+from dataclasses import dataclass
+
 import pytest
 
-from baselines_tf2.common.plan import Variant, parse_seeds, variants
+from baselines_tf2.common.plan import (
+    PlannedRun,
+    Variant,
+    check_apart,
+    left_to_do,
+    parse_seeds,
+    variants,
+)
+from baselines_tf2.common.run_folder import write_config
 from envs.errors import ConfigError
 
 
@@ -33,3 +44,35 @@ def test_settings_given_more_than_once_are_combined():
 def test_a_value_given_twice_is_refused():
     with pytest.raises(ConfigError, match="'a=1' is given twice: leave one out"):
         variants(["a=1", "a=2", "a=1"])
+
+
+@dataclass(frozen=True)
+class Settings:
+    gamma: float = 0.9
+
+
+def planned(folder, name, settings=Settings()):
+    return PlannedRun(name, folder / name, {"exp": "toy"}, settings, ())
+
+
+def test_what_is_left_to_do(tmp_path):
+    runs = [planned(tmp_path, name) for name in ("new", "stopped", "done", "diverged", "damaged")]
+    for run in runs[1:]:
+        run.folder.mkdir()
+        write_config(run.folder, run.flags, run.settings)
+    (runs[2].folder / "finished.json").write_text(json.dumps({"return": "1"}))
+    (runs[3].folder / "failed.json").write_text(json.dumps({"error": "loss is nan"}))
+    (runs[4].folder / "finished.json").write_text("{")
+    left, failed = left_to_do(runs)
+    assert [run.name for run in left] == ["new", "stopped"]
+    assert list(failed) == ["diverged", "damaged"]
+    assert failed["diverged"].startswith("failed before: loss is nan")
+    assert "finished.json is damaged" in failed["damaged"]
+    with pytest.raises(ConfigError, match="gamma was 0.9 and is 0.8"):
+        left_to_do([planned(tmp_path, "diverged", Settings(0.8))])
+
+
+def test_runs_that_would_share_a_folder(tmp_path):
+    check_apart([planned(tmp_path, "a"), planned(tmp_path, "b")])
+    with pytest.raises(ConfigError, match="two runs would share"):
+        check_apart([planned(tmp_path, "a"), planned(tmp_path, "a")])

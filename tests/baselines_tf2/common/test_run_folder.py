@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.experiment import FAILED
 from baselines_tf2.common.run_folder import (
     FINISHED,
     carry_out,
     check_config,
+    failure,
+    finished_summary,
     locked,
     open_folder,
     run_folder,
@@ -159,3 +162,41 @@ def test_without_a_checkpoint_tables_start_anew(tmp_path):
 
     carry_out(run, tmp_path, None, Checkpoints(tmp_path))
     assert left == ["config.json", "omd"]
+
+
+def test_only_a_few_differences_are_listed(tmp_path):
+    open_it(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="; and 1 more; give it the same flags") as error:
+        open_it(tmp_path, Settings(), resume=True)
+    assert str(error.value).count(" was None and is ") == 4
+
+
+def test_a_failure_is_kept_until_the_run_goes_on(tmp_path):
+    def run(folder, progress, checkpoints):
+        assert failure(folder) is None
+        raise TrainingError("loss is nan at step 7")
+
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="at step 7"):
+            carry_out(run, tmp_path, None, Checkpoints(tmp_path))
+        assert failure(tmp_path) == "loss is nan at step 7"
+    carry_out(lambda *_: {"return": "1"}, tmp_path, None, Checkpoints(tmp_path))
+    assert failure(tmp_path) is None
+    (tmp_path / "failed.json").write_text("[")
+    assert "does not say why" in failure(tmp_path)
+
+
+def test_an_evaluation_does_not_outlive_its_weights(tmp_path):
+    (tmp_path / "sweep_videos").mkdir()
+    for name in ("sweep.csv", "sweep.png", "sweep_videos/mass=1.mp4"):
+        (tmp_path / name).touch()
+    carry_out(lambda *_: {"return": "1"}, tmp_path, None, Checkpoints(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {FINISHED}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_damaged_result_names_its_cure(tmp_path, text):
+    (tmp_path / FINISHED).write_text(text)
+    with pytest.raises(ConfigError, match="finished.json is damaged: .* --overwrite"):
+        finished_summary(tmp_path)

@@ -23,12 +23,18 @@ def fake(settings, folder):
     return Still()
 
 
+def rows_at(folder, name):
+    return sorted(path.name for path in (folder / name).iterdir())
+
+
 @pytest.fixture
 def run(tmp_path):
     real = EXPERIMENTS["ddpg_ensemble_pendulum"]
     settings = real.settings("default", "classic")
     config = {"exp": real.name, "backend": "classic", "seed": 0, "settings": asdict(settings)}
     (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "finished.json").write_text('{"return": "1"}')
+    np.savez(tmp_path / "weights.npz", actor=np.zeros(3), count=np.array(1))
     fields = {f: getattr(real, f) for f in real.__dataclass_fields__}
     return {real.name: Experiment(**(fields | {"load": fake}))}, tmp_path
 
@@ -61,11 +67,32 @@ def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(ru
             experiments, folder, grid, episodes=2, seed=0, overwrite=True, video=video
         )
         tables.append(rows(folder))
-        assert ("videos" in summary) == (folder / "videos").exists() == video
+        assert ("videos" in summary) == (folder / "sweep_videos").exists() == video
     assert tables[0] == tables[1]
-    assert {path.name for path in (folder / "videos").iterdir()} == {
-        f"mass={m},length={x}.mp4" for m in (1, 2) for x in (1, 1.5)
-    }
+    assert rows_at(folder, "sweep_videos") == [
+        f"mass={m},length={x}.mp4" for m in (1, 2) for x in (1.5, 1)
+    ]
+    for video, left in ((True, ["mass=1.mp4"]), (False, [])):  # videos are of the table's robots
+        evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0, overwrite=True, video=video)
+        assert rows_at(folder, "sweep_videos") == left
+
+
+def test_an_unfinished_runs_weights_are_judged_with_a_warning(run):
+    experiments, folder = run
+    assert "warning" not in evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
+    (folder / "finished.json").unlink()
+    summary = evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0, overwrite=True)
+    assert "is not finished: its weights are those of its latest stop" in summary["warning"]
+
+
+def test_weights_that_are_not_there_or_not_finite(run):
+    experiments, folder = run
+    np.savez(folder / "weights.npz", actor=np.array([0, np.nan]))
+    with pytest.raises(ConfigError, match=r"not finite \(actor\): its run diverged"):
+        evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
+    (folder / "weights.npz").unlink()
+    with pytest.raises(ConfigError, match="is not there yet: .* --resume goes on"):
+        evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
 
 
 def test_the_same_seed_gives_the_same_table_and_replaces_the_last(run):
@@ -123,7 +150,7 @@ def test_bad_input_leaves_no_table(run, grid, episodes, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "there is no file"),
+        (None, "there is no run in .*/seed_<n>"),
         ("{", "cannot be read as JSON"),
         ("{}", "is no run's"),
         ("[]", "is no run's"),

@@ -189,3 +189,8 @@ def test_weights_of_another_agent_are_refused(tmp_path, options):
     make().save(tmp_path / "w.npz")
     with pytest.raises(ConfigError, match="saved by an agent with other settings"):
         make(**options).load(tmp_path / "w.npz")
+
+
+def test_observations_of_another_length_are_named():
+    with pytest.raises(ConfigError, match=rf"of shape \[..., {O}\], not \[2, 9\]"):
+        make().predict(np.zeros((2, 9)))

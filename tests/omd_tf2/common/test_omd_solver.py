@@ -177,3 +177,9 @@ def test_settings_that_cannot_work_are_refused_in_one_line(options, message):
     with pytest.raises(ConfigError, match=message) as error:
         SolverConfig(**options)
     assert "\n" not in str(error.value)
+
+
+def test_another_solver_starts_from_its_own_options():
+    chosen = SolverConfig("gauss_newton", ridge=10.0, on_failure="use")
+    assert chosen.reset("minres") == SolverConfig("minres", on_failure="use")
+    assert chosen.reset("identity") == SolverConfig("identity")  # which cannot fail

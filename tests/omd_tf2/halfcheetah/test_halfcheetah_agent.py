@@ -236,3 +236,8 @@ def test_settings_that_cannot_work_are_refused_in_one_line(options, message):
     with pytest.raises(ConfigError, match=message) as error:
         HalfCheetahConfig(**options)
     assert "\n" not in str(error.value)
+
+
+def test_observations_of_another_length_are_named():
+    with pytest.raises(ConfigError, match=rf"of shape \[..., {O}\], not \[2, 9\]"):
+        make().predict(np.zeros((2, 9)))

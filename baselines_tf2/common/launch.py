@@ -13,10 +13,17 @@ from typing import Any, NamedTuple
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.launch_table import Report, Row, Table
 from baselines_tf2.common.threads import set_threads, threads
+from envs.display import silent_streams
 from envs.errors import ConfigError
 
 # Runs that share a GPU must not take all of its memory. Ray sets OMP_NUM_THREADS to a task's CPUs.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+RAY_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # it is 15; a run here should not differ
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what a lost worker means the table says
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # no line of a raylet's among the table's
+}
 STORE_BYTES = 100 * 2**20  # nearly nothing goes through Ray's object store; it asks for 75 MB
 LOOK_SECONDS = 1.0  # between two looks at the tasks
 REPORT_SECONDS = 0.5  # between two reports of a run
@@ -135,8 +142,8 @@ def launch(
 @contextmanager
 def _session(address: str | None) -> Iterator[Any]:
     """The module ray, connected; the handler of SIGTERM, which Ray replaces, is kept."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # it is 15; a run here should not differ
+    for name, value in RAY_VARIABLES.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
@@ -164,12 +171,13 @@ def _connect(ray, address: str | None) -> None:
         _check_reachable(address)
         where = {"address": address}
     try:
-        ray.init(
-            **where,
-            runtime_env={"env_vars": ENVIRONMENT | threads()},
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        with silent_streams():
+            ray.init(
+                **where,
+                runtime_env={"env_vars": ENVIRONMENT | threads()},
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         hint = ""
         if "AuthenticationError" in str(error.__cause__):

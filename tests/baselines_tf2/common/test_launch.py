@@ -166,7 +166,8 @@ def test_a_request_that_no_node_can_serve(address):
 
 @pytest.mark.parametrize(("cpus", "gpus"), [(0, 0), (-1, 0), (float("nan"), 0), (1, -1), (1, 1.5)])
 def test_requests_that_make_no_sense(cpus, gpus):
-    with pytest.raises(ConfigError, match="a run needs more than 0 CPUs"):
+    wrong = "gpus_per_run must be 0, a part of one" if cpus == 1 else "cpus_per_run must be above 0"
+    with pytest.raises(ConfigError, match=wrong):
         launch([], "a:b", address=None, cpus=cpus, gpus=gpus)
 
 
@@ -182,14 +183,16 @@ def test_the_table_by_hand():
         Row("seed_1", "running", report=Report(0, 400, 1000, None, 5.0)),
         Row("seed_2", "failed", error="ValueError: no luck"),
         Row("seed_3"),
+        Row("seed_4", "running"),
     ]
     assert render(rows, 61, columns=80, height=24) == [
-        "4 runs: 1 running, 1 failed, 1 waiting, 1 finished; 0:01:01",
-        "run     state           steps  return  steps/s     left",
-        "seed_0  finished  1,000/1,000    12.3       50",
-        "seed_1  running     400/1,000                5  0:02:00",
+        "5 runs: 2 running, 1 failed, 1 waiting, 1 finished; 0:01:01",
+        "run     state           steps  episode return  steps/s     left",
+        "seed_0  finished  1,000/1,000            12.3       50",
+        "seed_1  running     400/1,000                        5  0:02:00",
         "seed_2  failed    ValueError: no luck",
         "seed_3  waiting",
+        "seed_4  starting",
     ]
 
 

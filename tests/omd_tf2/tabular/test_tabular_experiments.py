@@ -86,7 +86,7 @@ def test_a_run_writes_its_numbers_figure_and_table(name, finished):
     assert {row["seed"] for row in rows} == {"7", "8"}
     assert progress.seen[-1] == 30 and len(progress.seen) == 15
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert summary["figure"] == f"{folder}/{name}.png"
+    assert summary["figure"] == f"{name}.png"
     assert f"{folder}/results.csv" in summary["numbers"]
     assert len(summary["means"].splitlines()) == 2 + len(levels)
     assert all(np.isfinite([float(row["J"]), float(row["q_error"])]).all() for row in rows)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,14 @@ TREE = "tree"  # the entry of the .npz that says where each array belongs
 
 # Nested dicts and lists of arrays, numbers, texts, truth values and None.
 State = Any
+
+
+class Part(Protocol):
+    """Something with a state of its own."""
+
+    def get_state(self) -> State: ...
+
+    def set_state(self, state: State) -> Any: ...
 
 
 class Checkpoints:
@@ -53,7 +61,7 @@ class Checkpoints:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
         self._folder, self._every, self._keep = folder / "checkpoints", every, keep
         self._interrupted, self.tell = interrupted, tell
-        self._last = 0  # step of the latest checkpoint, or of the start
+        self.step = 0  # of the latest checkpoint, or of the start
         self._rows: list[tuple[int, str]] = []  # of the replay's files: row after the last, name
         self._digests: dict[str, str] = {}  # file name -> SHA-256
         self._next_row = 0  # the replay's first row that no file holds
@@ -77,14 +85,14 @@ class Checkpoints:
     ) -> None:
         """Saves if a checkpoint is due; saves and raises Interrupted if the user stops the run."""
         interrupted = self._interrupted()
-        if interrupted or step // self._every > self._last // self._every:
+        if interrupted or step // self._every > self.step // self._every:
             self.save(step, state(), replay)
         if interrupted:
             raise Interrupted(f"interrupted at step {step:,}: --resume goes on from there")
 
     def at_end(self, step: int, state: Callable[[], State], replay: Replay) -> None:
         """Saves the last step, for what can still fail: weights and pictures are to be written."""
-        if self._last != step:
+        if self.step != step:
             self.save(step, state(), replay)
 
     def save(self, step: int, state: State, replay: Replay | None = None) -> None:
@@ -100,7 +108,7 @@ class Checkpoints:
         files = [f"{name}.npz", *(file for _, file in self._rows)]
         manifest = {file: self._digests[file] for file in files}
         write_json(self._folder / f"{name}.json", {"step": step, "files": manifest})
-        self._last = step
+        self.step = step
         self._remove_old()
 
     def load(self, replay: Replay | None = None) -> State:
@@ -128,6 +136,19 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} is sound: start again with --overwrite"
             )
         return None
+
+    def resume(self, parts: Mapping[str, Part], replay: Replay | None = None) -> dict | None:
+        """Puts each part, in this order, back to where the latest checkpoint has it, and says so.
+
+        Returns what their set_state returned, by name; None, and nothing is done, where there is no
+        checkpoint. Raises ConfigError as `load` and the parts do.
+        """
+        saved = self.load(replay)
+        if saved is None:
+            return None
+        returned = {name: part.set_state(saved[name]) for name, part in parts.items()}
+        self.tell(f"going on from step {self.step:,}")
+        return returned
 
     def remove(self) -> None:
         """Removes all: a finished run needs none."""
@@ -164,7 +185,7 @@ class Checkpoints:
             state = unpack(read_arrays(self._folder / name))
         except (KeyError, TypeError, ValueError, AttributeError, FileNotFoundError) as error:
             raise ConfigError(f"{path.name} cannot be used: {error}") from None
-        self._last, self._digests = step, files
+        self.step, self._digests = step, files
         self._rows = [(int(name.removesuffix(".npz").rpartition("_")[2]), name) for name in rows]
         # Of what was saved the last row may still change: where no simulator goes on within an
         # episode, it becomes the episode's end.
@@ -191,6 +212,11 @@ class Checkpoints:
             if path.name not in used and path.name.startswith(("step_", "replay_")):
                 path.unlink()
                 self._digests.pop(path.name, None)
+
+
+def state_of(parts: Mapping[str, Part]) -> State:
+    """All parts' states by name, as `Checkpoints.resume` puts them back."""
+    return {name: part.get_state() for name, part in parts.items()}
 
 
 def _digest(path: Path) -> str:

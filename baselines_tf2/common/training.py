@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.checkpoint import Checkpoints, state_of
 from baselines_tf2.common.errors import TrainingError, check_types
 from baselines_tf2.common.evaluate import evaluate, summarise
 from baselines_tf2.common.experiment import Progress
@@ -131,10 +131,11 @@ def run_training(
         logger.log(step, metrics)
 
     rows = EpochRows(agent, on_row)
-    parts = {"loop": loop, "rows": rows, "judge": judge, "logger": logger, "replay": agent.replay}
+    # The loop last: put back, it may cut the replay's episodes.
+    parts = {"rows": rows, "judge": judge, "logger": logger, "replay": agent.replay, "loop": loop}
 
     def state():
-        return {name: part.get_state() for name, part in parts.items()}
+        return state_of(parts)
 
     def on_cycle(step, episodes):
         returns = [episode.episode_return for episode in episodes]
@@ -142,7 +143,7 @@ def run_training(
         checkpoints.after_cycle(step, state, agent.replay)
 
     with closing(logger):
-        _resume(checkpoints, progress, loop, parts)  # if that fails the folder's weights stay
+        _resume(checkpoints, progress, parts)  # if that fails the folder's weights stay
         try:
             loop.run(rows.epoch, on_cycle)
             checkpoints.at_end(loop.step, state, agent.replay)
@@ -163,17 +164,12 @@ def _judged(judge, agent, video, step):
         raise TrainingError(f"{error}{STOPS.format(step)}") from error.__cause__
 
 
-def _resume(checkpoints, progress, loop, parts):
-    saved = checkpoints.load(loop.agent.replay)
-    if saved is None:
+def _resume(checkpoints, progress, parts):
+    returned = checkpoints.resume(parts, parts["replay"])
+    if returned is None:
         return
-    for name, part in parts.items():
-        if part is not loop:
-            part.set_state(saved[name])
-    exact = loop.set_state(saved["loop"])  # the last: it may cut the replay's episodes
-    progress.resume(loop.step)
-    checkpoints.tell(f"going on from step {loop.step:,}")
-    if not exact:
+    progress.resume(checkpoints.step)
+    if not returned["loop"]:
         checkpoints.tell("this simulator cannot go on within an episode: the next one begins")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from baselines_tf2.common.checkpoint import Checkpoints
+from baselines_tf2.common.checkpoint import Checkpoints, state_of
 from baselines_tf2.common.compile import compiled
 from baselines_tf2.common.errors import TrainingError, check_types
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
@@ -157,14 +157,13 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
         logger, training = Logger(folder), Training(problem, settings.train, draws)
         parts = {"training": training, "logger": logger}
         try:
-            _resume(checkpoints, progress, parts)
+            if checkpoints.resume(parts):
+                progress.resume(checkpoints.step)
             for step, evaluation, residuals in training:
                 _check(step, evaluation, residuals)
                 logger.log(step, _metrics(analysis, evaluation, residuals))
                 progress.update(step, None)
-                checkpoints.after_cycle(
-                    step, lambda: {name: part.get_state() for name, part in parts.items()}
-                )
+                checkpoints.after_cycle(step, lambda: state_of(parts))
             evaluation = training.evaluation
         finally:
             logger.close()
@@ -179,16 +178,6 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
         }
 
     return run
-
-
-def _resume(checkpoints, progress, parts):
-    saved = checkpoints.load()
-    if saved is not None:
-        for name, part in parts.items():
-            part.set_state(saved[name])
-        step = parts["training"].step
-        progress.resume(step)
-        checkpoints.tell(f"going on from step {step:,}")
 
 
 class Training:

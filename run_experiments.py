@@ -91,7 +91,8 @@ FLAGS_OF = {
 class _Count(flags.ArgumentParser):
     """A whole number, also as 2e4."""
 
-    flag_type = staticmethod(lambda: "whole number")
+    def flag_type(self) -> str:
+        return "whole number"
 
     def parse(self, argument: str | int) -> int:
         try:
@@ -329,8 +330,10 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
         progress.start(chosen.experiment.num_timesteps(chosen.settings))
         try:
             return carry_out(run, folder, progress, checkpoints) | {"folder": str(folder)}
-        except (KeyboardInterrupt, bdb.BdbQuit) as stop:
-            raise stop if isinstance(stop, Interrupted) else _stopped_at_once(checkpoints) from None
+        except Interrupted:
+            raise
+        except (KeyboardInterrupt, bdb.BdbQuit):
+            raise _stopped_at_once(checkpoints) from None
 
 
 def _stopped_at_once(checkpoints: Checkpoints) -> Interrupted:

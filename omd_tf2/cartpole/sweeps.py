@@ -12,13 +12,14 @@ from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError, check_types
 from baselines_tf2.common.experiment import (
     FAILED,
+    PRESETS,
     Experiment,
     Progress,
     RunFunction,
 )
 from baselines_tf2.common.files import read_table, write_atomically
 from baselines_tf2.common.logger import CsvTable
-from baselines_tf2.common.run_folder import CONFIG, carry_out, check_config, write_config
+from baselines_tf2.common.run_folder import CONFIG, carry_out, check_config, failure, write_config
 from baselines_tf2.common.training import TrainConfig
 from envs import ConfigError, EnvSpec, backends_of, unknown
 from omd_tf2.cartpole import experiments
@@ -55,6 +56,10 @@ class Settings:
         for name in AGENTS:
             if getattr(self, name).agent != name:
                 raise ConfigError(f"{name}.agent is not to be changed: choose by agents=...")
+            if name not in self.agent_names() and getattr(self, name) not in _presets(name):
+                raise ConfigError(
+                    f"settings of {name} do nothing here: leave them out, or add it to agents=..."
+                )
 
     def agent_names(self) -> list[str]:
         return self.agents.split(",")
@@ -68,6 +73,12 @@ class Settings:
 
     def num_runs(self) -> int:
         return len(self.agent_names()) * len(self.numbers()) * self.num_seeds
+
+
+def _presets(agent: str) -> list[CartPoleConfig]:
+    """An agent's own settings in each preset."""
+    experiment = experiments.EXPERIMENTS[f"{agent}_cartpole"]
+    return [experiment.settings(preset, *experiment.backends).agent for preset in PRESETS]
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
 
     Each fills a folder <agent>/<value>/seed_<n>, and `results.csv` grows by its row. A run that
     diverges is named in the end and does not stop the others. Runs that are finished are not done
-    again, and one that was stopped goes on. The figure is drawn after Ctrl-C too.
+    again, nor are those that failed, and one that was stopped goes on. The figure is drawn after Ctrl-C too.
     """
     planned = runs(sweep, settings, seed)
 
@@ -137,6 +148,7 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
                 part = _Part(progress, i * settings.train.num_timesteps)
                 row = {"agent": agent, "value": value, "seed": s}
                 try:
+                    _check_not_failed(own)
                     carry_out(experiments.prepare(chosen, s), own, part, checkpoints.of(own))
                     part.resume(settings.train.num_timesteps)  # also if it was finished before
                     rows.append(row | _returns(own) | {"error": ""})
@@ -154,6 +166,12 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
         return summary | ({FAILED: "\n".join(failed)} if failed else {})
 
     return run
+
+
+def _check_not_failed(folder: Path) -> None:
+    """TrainingError if this run failed before: from the same state it would again."""
+    if (error := failure(folder)) is not None:
+        raise TrainingError(f"failed before: {error} (remove its folder to try it again)")
 
 
 class _Part:

@@ -86,6 +86,21 @@ def test_a_sweep_fills_its_folder(tmp_path):
     assert "mle" in summary["returns"]
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_a_run_that_failed_before_is_named_and_not_repeated(tmp_path):
+    kept = [text for text in TINY if not text.startswith(("agents", "num_seeds", "omd."))]
+    chosen = settings("cartpole_widths", *kept, "agents=mle", "num_seeds=1")
+    failed = tmp_path / "mle" / "1" / "seed_3"
+    failed.mkdir(parents=True)
+    (failed / "failed.json").write_text('{"error": "loss is nan"}')
+    summary = EXPERIMENTS["cartpole_widths"].prepare(chosen, 3)(
+        tmp_path, Silent(), Checkpoints(tmp_path)
+    )
+    assert summary["failed"].startswith("mle/1/seed_3: failed before: loss is nan (remove its")
+    with open(tmp_path / "results.csv", newline="") as file:
+        assert [row["error"][:13] for row in csv.DictReader(file)] == ["failed before", ""]
+
+
 def test_the_table_has_means_and_deviations():
     rows = [
         {"agent": "omd", "value": 3, "seed": 0, "return_mean": 10.0},
@@ -105,6 +120,7 @@ def test_the_table_has_means_and_deviations():
         ("num_seeds=0", "num_seeds must be at least 1"),
         ("values=0", "model_hidden_dim must be at least 1"),
         ("omd.random_steps=60000", "leaves nothing to train on"),
+        ("vaml.inner_steps=2", "settings of vaml do nothing here"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(override, message):

@@ -33,6 +33,7 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from baselines_tf2.common.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
 from baselines_tf2.common.errors import Interrupted, TrainingError
+from baselines_tf2.common.evaluate_run import evaluate_run, load_agent, unfinished
 from baselines_tf2.common.experiment import (
     FAILED,
     Experiment,
@@ -58,7 +59,6 @@ from baselines_tf2.common.run_folder import (
     open_folder,
     run_folder,
 )
-from baselines_tf2.common.sweep import evaluate_run, load_agent, unfinished
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps

@@ -6,11 +6,11 @@ import pytest
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.evaluate import evaluate, run_episode, summarise
+from baselines_tf2.common.evaluate_run import load_agent
 from baselines_tf2.common.experiment import make_settings
 from baselines_tf2.common.files import read_table
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.common.run_folder import write_config
-from baselines_tf2.common.sweep import load_agent
 from baselines_tf2.common.training import Judge
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from envs import ConfigError

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from baselines_tf2.common.evaluate_run import default_grid, evaluate_run, load_agent, parse_grid
 from baselines_tf2.common.experiment import Experiment
-from baselines_tf2.common.sweep import default_grid, evaluate_run, load_agent, parse_grid
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from envs import ConfigError
 

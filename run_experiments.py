@@ -116,8 +116,12 @@ flags.DEFINE_string("out", "report", "For --mode=report: the folder of the page 
 flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
 flags.DEFINE_string("backend", None, "mujoco or pybullet; default: the experiment's first.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", 0, 2**31 - 1)
-flags.DEFINE_string(
-    "num_timesteps", None, "Environment steps, as in 200000 or 2e5; default: the experiment's."
+flags.DEFINE(
+    _Count(),
+    "num_timesteps",
+    None,
+    "Environment steps, as in 200000 or 2e5; default: the experiment's.",
+    serializer=flags.ArgumentSerializer(),
 )
 flags.DEFINE_string("logdir", "runs", "Where run folders go: <logdir>/<exp>/<backend>/seed_<n>.")
 flags.DEFINE_bool("eager", False, "Run every update uncompiled, to step through it.")
@@ -129,7 +133,9 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_string("seeds", None, "A sweep on Ray over seeds, as in 0-9 or 0,3,5-7.")
 flags.DEFINE_string("ray_address", None, "Sweep on this Ray cluster, host:port; default: here.")
-flags.DEFINE_float("cpus_per_run", 1.0, "Of a sweep: CPUs that each run takes.")
+flags.DEFINE_float(
+    "cpus_per_run", 1.0, "Of a sweep, which it makes of a single run too: CPUs that a run takes."
+)
 flags.DEFINE_float("gpus_per_run", 0.0, "Of a sweep: GPUs that each run takes; 0.5: two share one.")
 flags.DEFINE_bool("video", False, "Record an episode of each evaluation, or of each robot.")
 flags.DEFINE_bool("overwrite", False, "Replace the run, or the evaluation, that the folder holds.")
@@ -255,11 +261,12 @@ def main(argv: list[str]) -> None:
 def _check_flags() -> None:
     """ConfigError if a flag was given that the mode does not read."""
     mode, read = ("--list", ()) if FLAGS.list else (f"--mode={FLAGS.mode}", FLAGS_OF[FLAGS.mode])
-    for other, names in FLAGS_OF.items():
-        for name in names:
-            if FLAGS[name].present and name not in read:
-                where = "" if FLAGS.list else f"; it is for --mode={other}"
-                raise ConfigError(f"--{name} does nothing with {mode}{where}: leave it out")
+    for name in dict.fromkeys(name for names in FLAGS_OF.values() for name in names):
+        if FLAGS[name].present and name not in read:
+            others = " and ".join(f"--mode={m}" for m, names in FLAGS_OF.items() if name in names)
+            raise ConfigError(
+                f"--{name} does nothing with {mode}, it is for {others}: leave it out"
+            )
 
 
 def _print_table() -> None:
@@ -299,7 +306,10 @@ def _run() -> None:
         print(f"\n{bar.done:,} steps in {seconds:.0f} s, {bar.done / seconds:,.0f} per second")
     _print_summary(summary)
     if FAILED in summary:
-        sys.exit("error: not every run of the sweep came to its end; results.csv says which")
+        sys.exit(
+            "error: not every run of the sweep came to its end: results.csv says which, and why; "
+            "remove a run's folder and add --resume to try it again"
+        )
 
 
 def run_once(progress, patience: float = 0.0) -> dict[str, str]:
@@ -325,7 +335,7 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
         )
         for text in differing:
             checkpoints.tell(f"warning: {text}")
-        if is_finished(folder):
+        if is_finished(folder) and finished_summary(folder):
             checkpoints.tell(f"{folder} is finished: nothing is left to do")
         progress.start(chosen.experiment.num_timesteps(chosen.settings))
         try:

@@ -749,7 +749,9 @@ def test_a_learner_that_diverges_does_so_again_and_keeps_its_log(driver, tmp_pat
     rows, left = table(folder / "metrics.csv"), steps(folder)
     assert rows and left
     outcomes.append(driver.run(tmp_path, *PENDULUM, *flags, "--resume", "--checkpoint_every=50"))
-    assert re.match(r"error: train/\w+ is (nan|inf) at step \d+: ", outcomes[0].error)
+    assert re.match(
+        r"error: learning diverged .*: train/\w+ is (nan|inf) at step \d+: ", outcomes[0].error
+    )
     assert outcomes[0].err == f"{outcomes[0].error}\n"
     assert outcomes[1].err == f"going on from step {left[-1]}\n{outcomes[0].error}\n"
     assert (table(folder / "metrics.csv"), steps(folder)) == (rows, left)

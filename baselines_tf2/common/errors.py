@@ -1,11 +1,15 @@
 """What stops a run on purpose; a user's mistakes are `envs.errors.ConfigError`."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, get_args
 
 from envs.errors import ConfigError
+
+DIVERGED = "learning diverged (try smaller learning rates)"
 
 
 def check_types(config: Any) -> None:
@@ -29,6 +33,13 @@ def _is_a(value: Any, kind: type) -> bool:
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the quantity and the step in one line."""
+
+
+def check_finite(metrics: Mapping[str, float]) -> None:
+    """Raises TrainingError, naming the first metric that is not finite."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TrainingError(f"{DIVERGED}: {name} is {value}")
 
 
 class Interrupted(KeyboardInterrupt):

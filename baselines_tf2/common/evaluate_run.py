@@ -18,6 +18,7 @@ from baselines_tf2.common.run_folder import (
     SWEEP_TABLE,
     SWEEP_VIDEOS,
     WEIGHTS,
+    failure,
     is_finished,
 )
 from baselines_tf2.common.video import video_env
@@ -63,7 +64,8 @@ def _check_weights(folder: Path) -> None:
     for name, array in read_arrays(path).items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ConfigError(
-                f"{path} holds numbers that are not finite ({name}): its run diverged"
+                f"{path} holds numbers that are not finite ({name}): its run diverged, "
+                "train it again with other settings"
             )
 
 
@@ -71,7 +73,9 @@ def unfinished(folder: Path) -> str | None:
     """What to know of weights whose run did not come to its end; None if it did."""
     if is_finished(folder):
         return None
-    return f"{folder} is not finished: its weights are those of its latest stop; --resume ends it"
+    if (error := failure(folder)) is not None:
+        return f"the run in {folder} failed ({error}): its weights are of that moment"
+    return f"{folder} is not finished: its weights are of its latest stop; --resume finishes it"
 
 
 def parse_grid(text: str) -> Grid:
@@ -139,6 +143,8 @@ def evaluate_run(
     env.close()
     for old in set(videos.glob("*")) - set(paths):
         old.unlink()
+    if videos.exists() and not paths:
+        videos.rmdir()
     _write(folder / SWEEP_TABLE, repeated, done)
     plot_sweep(folder / SWEEP_FIGURE, values, repeated, done)
     returns = [episode.episode_return for episode in done]

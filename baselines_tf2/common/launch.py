@@ -203,7 +203,8 @@ def _check_room(ray, cpus: float, gpus: float) -> None:
     if not any(cpus <= its_cpus and gpus <= its_gpus for its_cpus, its_gpus in room):
         has = ", ".join(sorted({f"{c:g} and {g:g}" for c, g in room}))
         raise ConfigError(
-            f"no node has the {cpus:g} CPUs and {gpus:g} GPUs that a run asks for: they have {has}"
+            f"no node has the {cpus:g} CPUs and {gpus:g} GPUs that a run asks for: they have {has}; "
+            "lower --cpus_per_run or --gpus_per_run"
         )
 
 
@@ -299,7 +300,11 @@ class _Sweep:
         row.idle_losses = 1 if step > row.furthest else row.idle_losses + 1
         row.furthest = max(row.furthest, step)
         if row.idle_losses > MAX_LOSSES:
-            self._fail(row, f"{reason}, after {MAX_LOSSES} other losses")
+            self._fail(
+                row,
+                f"{reason}, after {MAX_LOSSES} other losses: once the machine is well the same "
+                "command goes on",
+            )
         else:
             self._table.change(row, "retried", reason)
             self._submit(key)

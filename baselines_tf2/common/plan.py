@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baselines_tf2.common.files import read_json
 from baselines_tf2.common.run_folder import (
     CONFIG,
     check_config,
-    failure,
+    failed_before,
     finished_summary,
     is_finished,
 )
@@ -92,21 +93,29 @@ def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, 
     """The runs that are not finished, and {name: error} of those that nothing can be done for.
 
     That is: of those that failed at their latest start, which they would do again, and those whose
-    result is damaged. Raises ConfigError if a folder holds another run.
+    files are damaged. Raises ConfigError if a folder holds another run.
     """
     left, failed = [], {}
     for run in runs:
+        if damage := _damage(run.folder):
+            failed[run.name] = damage
+            continue
         if (run.folder / CONFIG).exists():
             check_config(run.folder, run.flags, run.settings)
-        if (error := failure(run.folder)) is not None:
-            failed[run.name] = (
-                f"failed before: {error} (alone, --resume or --overwrite tries again)"
-            )
-        elif is_finished(run.folder):
-            try:
-                finished_summary(run.folder)
-            except ConfigError as error:
-                failed[run.name] = str(error)
-        else:
+        if (error := failed_before(run.folder)) is not None:
+            failed[run.name] = error
+        elif not is_finished(run.folder):
             left.append(run)
     return left, failed
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with the files that say whose the folder is and how its run ended."""
+    try:
+        if (folder / CONFIG).exists():
+            read_json(folder / CONFIG)
+        if is_finished(folder):
+            finished_summary(folder)
+    except ConfigError as error:
+        return f"{error} (alone, --overwrite starts it again)"
+    return None

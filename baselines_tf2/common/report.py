@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from baselines_tf2.common import report_figures as figures
 from baselines_tf2.common.files import write_atomically
 from baselines_tf2.common.report_page import Section, page
-from baselines_tf2.common.report_runs import Group, find_runs, group_runs, read_run
+from baselines_tf2.common.report_runs import Group, Run, find_runs, group_runs, read_run
 from envs.errors import ConfigError
 
 
@@ -68,13 +68,13 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
 
     patterns: globs of run folders or of their parents; a run folder is one with a config.json.
     Runs that are equal but for the seed form a group. Runs without any row are left out, and so
-    is a second run of the same configuration and seed; "left out" in what is returned names them.
+    are damaged ones and a second run of the same configuration and seed; "left out" in what is returned names them.
     The same runs give the same bytes.
 
-    Raises ConfigError if there is nothing to report on, a file is damaged, the tables of one
+    Raises ConfigError if there is nothing sound to report on, the tables of one
     group differ in columns, or rliable is needed and not installed.
     """
-    runs = [read_run(folder) for folder in find_runs(patterns)]
+    runs, damaged = _read_runs(find_runs(patterns))
     empty = [run.folder for run in runs if run.is_empty]
     if len(empty) == len(runs):
         raise ConfigError(f"no run has logged anything yet: {', '.join(map(str, empty))}")
@@ -82,6 +82,7 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     left_out = {
         "without any row": empty,
         "of a configuration and seed that another folder has too": [r.folder for r in repeated],
+        **damaged,
     }
     pictures = {name: figures.render(kind.draw, groups) for name, kind in KINDS.items()}
     sections = [
@@ -92,8 +93,22 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     html = page(groups, sections, left_out)
     paths = _write(out, html, pictures)
     if skipped := [f"{folder}, {why}" for why, f in left_out.items() for folder in f]:
-        paths["left out"] = "; ".join(skipped)
+        paths["left out"] = "\n".join(skipped)
     return paths
+
+
+def _read_runs(folders: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]]]:
+    """The runs, and {why: folder} of those that cannot be read; ConfigError if none can."""
+    runs, damaged, first = [], {}, None
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except ConfigError as error:
+            first = first or error
+            damaged[f"since {error}"] = [folder]
+    if not runs:
+        raise first
+    return runs, damaged
 
 
 def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:

@@ -118,9 +118,10 @@ def _notes(groups: Sequence[Group], left_out: Mapping[str, Sequence[Path]]) -> s
             f"the interval is rather too narrow: {_some(few, len(groups))}."
         )
     items = [f"<li>{escape(note)}</li>" for note in notes]
-    if unfinished := [escape(note) for group in groups if (note := _unfinished(group))]:
-        inner = "".join(f"<li>{note}</li>" for note in unfinished)
-        items.append(f"<li>Still running or cut short, shown as far as it is:<ul>{inner}</ul></li>")
+    for title, describe in UNFINISHED.items():
+        if lines := [escape(line) for group in groups if (line := describe(group))]:
+            inner = "".join(f"<li>{line}</li>" for line in lines)
+            items.append(f"<li>{title}:<ul>{inner}</ul></li>")
     return f'<div class="notes"><p>Please note</p><ul>{"".join(items)}</ul></div>' * bool(items)
 
 
@@ -136,14 +137,31 @@ def _list(items: Iterable[object], separator: str = ", ") -> str:
     return separator.join(map(str, items))
 
 
+def _failed(group: Group) -> str:
+    failed = [run for run in group.runs if run.failure is not None]
+    parts = [f"{_where(run)} ({run.failure})" for run in failed]
+    return f"{group.name}: {_list(parts, '; ')}" if parts else ""
+
+
+def _where(run: Run) -> str:
+    done, planned, unit = run.progress
+    return f"seed {run.seed} at {done:,} of {planned or done:,} {unit}"
+
+
 def _unfinished(group: Group) -> str:
-    runs = [(run.seed, *run.progress) for run in group.runs if not run.is_finished]
-    parts = [f"seed {s} at {done:,} of {total:,} {unit}" for s, done, total, unit in runs]
-    missing = [run.seed for run in group.runs if group.evaluated and not run.evaluations]
+    runs = [run for run in group.runs if run.failure is None]
+    parts = [_where(run) for run in runs if not run.is_finished]
+    missing = [run.seed for run in runs if group.evaluated and not run.evaluations]
     parts += [f"seed {seed} has no evaluation yet" for seed in missing]
     if not parts:
         return ""
     return f"{group.name}: {_list(parts)}"
+
+
+UNFINISHED = {
+    "Failed, and counted as far as it came": _failed,
+    "Still running or cut short, shown as far as it is": _unfinished,
+}
 
 
 def _swatch(group: Group) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines_tf2.common.files import read_json
+from baselines_tf2.common.run_folder import failure
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
 
@@ -32,6 +33,7 @@ class Run:
     evaluations: dict[int, list[Row]]  # step -> its episodes, of eval.csv
     eval_columns: tuple[str, ...]
     results: list[dict[str, str]]  # of results.csv, as text
+    failure: str | None  # why it could not go on, if so
 
     @property
     def seed(self) -> int:
@@ -133,7 +135,8 @@ def read_run(folder: Path) -> Run:
     for row in episodes:
         evaluations[int(row["step"])].append(row)
     _, results = _read_table(folder / "results.csv")
-    return Run(folder, config, metrics, dict(sorted(evaluations.items())), columns, results)
+    by_step = dict(sorted(evaluations.items()))
+    return Run(folder, config, metrics, by_step, columns, results, failure(folder))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -228,7 +231,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's leaves: settings by their own paths, the rest as `versions.numpy`."""
     rest = {k: v for k, v in config.items() if k not in (*NOT_COMPARED, "settings")}
-    leaves = flatten(rest) | flatten(config["settings"])
+    leaves = flatten(config["settings"]) | flatten(rest)
     if leaves.get("env.backend") == config["backend"]:
         del leaves["env.backend"]
     return leaves

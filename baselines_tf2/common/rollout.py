@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
 
 # What every error that stops a run ends with.
-STOPS = " at step {}: training stops, and what was logged is kept"
+STOPS = " at step {:,}: training stops, and what was logged is kept"
 
 
 def blame(env: str, call: str, error: Exception, where: str) -> None:
@@ -245,7 +245,10 @@ def observation_dim(space: gym.Space) -> int:
 
 def as_observations(obs: np.ndarray, obs_dim: int) -> np.ndarray:
     """An array [..., obs_dim] of what a caller gave; ConfigError if it is none."""
-    obs = np.asarray(obs)
+    try:
+        obs = np.asarray(obs, float)
+    except (TypeError, ValueError):  # what env.reset() gives, for instance: (observation, info)
+        raise ConfigError(f"observations must be numbers of shape [..., {obs_dim}]") from None
     if obs.shape[-1:] != (obs_dim,):
         raise ConfigError(f"observations must be of shape [..., {obs_dim}], not {list(obs.shape)}")
     return obs

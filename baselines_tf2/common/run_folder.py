@@ -79,10 +79,7 @@ def open_folder(
     if holds_run and resume:
         return check_config(folder, run, settings)
     if holds_run and not overwrite:
-        raise ConfigError(
-            f"{folder} already holds a run: add --resume to go on with it, --overwrite to replace "
-            "it, or choose another --seed or --logdir"
-        )
+        raise ConfigError(f"{folder} already holds {_what_it_holds(folder)}")
     (folder / FINISHED).unlink(missing_ok=True)  # first: what is left by a kill is not finished
     for path in folder.iterdir():
         if path.is_dir():
@@ -91,6 +88,24 @@ def open_folder(
             path.unlink()
     write_config(folder, run, settings)
     return []
+
+
+def _what_it_holds(folder: Path) -> str:
+    """The state of the run in it, and what may be done about it."""
+    other = "--overwrite to replace it, or choose another --seed or --logdir"
+    if is_finished(folder):
+        return f"a finished run: add {other}"
+    if (error := failure(folder)) is not None:
+        return f"a run that failed ({error}): add {_again(folder)}, or choose another --seed or --logdir"
+    if (folder / WEIGHTS).exists() and not Checkpoints(folder).exist():
+        return f"a run that was stopped before its first checkpoint: add {other}"
+    return f"a run: add --resume to go on with it, {other}"
+
+
+def _again(folder: Path) -> str:
+    if Checkpoints(folder).exist():
+        return "--resume to try again from its latest checkpoint, --overwrite to start anew"
+    return "--overwrite to start anew"
 
 
 def is_finished(folder: Path) -> bool:
@@ -106,8 +121,8 @@ def finished_summary(folder: Path) -> dict[str, str]:
         summary = None
     if not isinstance(summary, dict) or not summary:
         raise ConfigError(
-            f"{folder / FINISHED} is damaged: the run's tables and weights may be used as they "
-            "are; --overwrite does it again"
+            f"{folder / FINISHED} is damaged: use the run's tables and weights as they are, or "
+            "start it again with --overwrite"
         )
     return summary
 
@@ -120,6 +135,12 @@ def failure(folder: Path) -> str | None:
         return str(read_json(folder / FAILURE)["error"])
     except (ConfigError, KeyError, TypeError):
         return f"{FAILURE} does not say why"
+
+
+def failed_before(folder: Path) -> str | None:
+    """That the run failed at its latest start, why, and how to try again; None if it did not."""
+    error = failure(folder)
+    return None if error is None else f"failed before: {error} (alone, add {_again(folder)})"
 
 
 def remove_evaluation(folder: Path) -> None:
@@ -162,9 +183,11 @@ def carry_out(
 def _remove_what_was_logged(folder, checkpoints):
     """It will be logged again: the run died before its first checkpoint. Folders of parts stay."""
     if (folder / WEIGHTS).exists():
+        error = failure(folder)
+        why = "" if error is None else f", since its run failed ({error})"
         raise ConfigError(
-            f"{folder} holds weights and no checkpoint to go on from: keep it as it is, or start "
-            "again with --overwrite"
+            f"{folder} holds weights and no checkpoint to go on from{why}: keep it as it is, or "
+            "start again with --overwrite"
         )
     logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
     if logged and not any(folder.glob(f"*/**/{CONFIG}")):
@@ -204,8 +227,9 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
         shown = "; ".join(errors[:MAX_SHOWN])
         if len(errors) > MAX_SHOWN:
             shown += f"; and {len(errors) - MAX_SHOWN} more"
+        which = "another run, finished" if is_finished(folder) else "another run"
         raise ConfigError(
-            f"{folder} holds another run, to be resumed as it was: {shown}; give it the same flags, "
+            f"{folder} holds {which}, to be resumed as it was: {shown}; give it the same flags, "
             "or choose another --seed or --logdir"
         )
     return warnings

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compile_updates, compiled
-from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.networks import describe, numpy_forward, perturbable
 from baselines_tf2.common.noise import action_distance, parse_noise, perturb
@@ -190,9 +190,7 @@ class Agent:
         means = self._updates(self._sample(self.config.nb_train_steps)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
         metrics |= self._noise_metrics
-        for name, value in metrics.items():
-            if not np.isfinite(value):
-                raise TrainingError(f"{name} is {value}")
+        check_finite(metrics)
         return metrics
 
     def _sample(self, count):

@@ -153,13 +153,13 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
                     part.resume(settings.train.num_timesteps)  # also if it was finished before
                     rows.append(row | _returns(own) | {"error": ""})
                     table.append(rows[-1:])
-                except TrainingError as error:
+                except (TrainingError, ConfigError) as error:
                     failed.append(f"{own.relative_to(folder)}: {error}")
                     table.append([row | {"error": str(error)}])
         finally:
             plot(folder / "sweep.png", sweep, rows)
         summary = {
-            "returns": format_table(sweep, rows, settings.num_seeds),
+            "returns": format_table(sweep, settings, rows),
             "figure": "sweep.png",
             "numbers": "results.csv",
         }
@@ -171,7 +171,7 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
 def _check_not_failed(folder: Path) -> None:
     """TrainingError if this run failed before: from the same state it would again."""
     if (error := failure(folder)) is not None:
-        raise TrainingError(f"failed before: {error} (remove its folder to try it again)")
+        raise TrainingError(f"failed before: {error}")
 
 
 class _Part:
@@ -204,21 +204,23 @@ def _groups(rows: Sequence[Row]) -> dict[str, dict[int, np.ndarray]]:
     return {a: {v: np.array(x) for v, x in by_value.items()} for a, by_value in groups.items()}
 
 
-def format_table(sweep: Sweep, rows: Sequence[Row], num_seeds: int) -> str:
+def format_table(sweep: Sweep, settings: Settings, rows: Sequence[Row]) -> str:
     """Mean over seeds (± standard deviation) of the return averaged over a run's evaluations.
 
-    Where runs failed the number of those that did not is said.
+    rows: of the runs that came to their end. Where some failed the number of the others is said.
     """
-    groups = _groups(rows)
-    lines = [f"{sweep.label:>26}" + "".join(f"{agent:>16}" for agent in groups)]
-    for value in dict.fromkeys(row["value"] for row in rows):
-        cells = (groups[agent].get(value, np.array([np.nan])) for agent in groups)
-        texts = (_cell(x, num_seeds) for x in cells)
+    groups, agents = _groups(rows), settings.agent_names()
+    lines = [f"{sweep.label:>26}" + "".join(f"{agent:>16}" for agent in agents)]
+    for value in settings.numbers():
+        cells = (groups.get(agent, {}).get(value, np.array([])) for agent in agents)
+        texts = (_cell(x, settings.num_seeds) for x in cells)
         lines.append(f"{value:>26}" + "".join(f"{text:>16}" for text in texts))
     return "\n".join(lines)
 
 
 def _cell(returns: np.ndarray, num_seeds: int) -> str:
+    if not len(returns):
+        return "failed"
     text = f"{returns.mean():.0f}"
     if len(returns) > 1:
         text += f" ± {returns.std(ddof=1):.0f}"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.replay import Replay, Transitions
-from omd_tf2.common.learner import Learner, check_finite
+from omd_tf2.common.learner import Learner
 from omd_tf2.common.solver import SolverConfig
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import called_directly, compiled
-from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.errors import DIVERGED, TrainingError
 from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.replay import Replay
 from envs.errors import ConfigError
@@ -66,7 +66,7 @@ class Learner:
         out = self._run(tf.constant(packed)).numpy()
         sound, means, acting = np.split(out, [1, 1 + len(self._names)])
         if sound < 1 and np.isfinite(means).all():
-            raise TrainingError("a weight is not finite after an update")
+            raise TrainingError(f"{DIVERGED}: a weight is not finite after an update")
         self.acting = _unflatten(acting, self.acting)
         return {name: float(value) for name, value in zip(self._names, means, strict=True)}
 
@@ -124,13 +124,6 @@ class Learner:
             raise ConfigError(f"{path} was saved by an agent with other settings")
         self._flat.assign(arrays["state"])
         self.acting = self._read_acting()
-
-
-def check_finite(metrics: Mapping[str, float]) -> None:
-    """Raises TrainingError, naming the first metric that is not finite."""
-    for name, value in metrics.items():
-        if not np.isfinite(value):
-            raise TrainingError(f"{name} is {value}")
 
 
 def _unflatten(flat: np.ndarray, like: tuple) -> tuple:

@@ -72,9 +72,11 @@ def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(ru
     assert rows_at(folder, "sweep_videos") == [
         f"mass={m},length={x}.mp4" for m in (1, 2) for x in (1.5, 1)
     ]
-    for video, left in ((True, ["mass=1.mp4"]), (False, [])):  # videos are of the table's robots
-        evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0, overwrite=True, video=video)
-        assert rows_at(folder, "sweep_videos") == left
+    again = {"episodes": 1, "seed": 0, "overwrite": True}  # videos are of the table's robots
+    evaluate_run(experiments, folder, "mass=1", **again, video=True)
+    assert rows_at(folder, "sweep_videos") == ["mass=1.mp4"]
+    evaluate_run(experiments, folder, "mass=1", **again)
+    assert not (folder / "sweep_videos").exists()
 
 
 def test_an_unfinished_runs_weights_are_judged_with_a_warning(run):
@@ -82,7 +84,10 @@ def test_an_unfinished_runs_weights_are_judged_with_a_warning(run):
     assert "warning" not in evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
     (folder / "finished.json").unlink()
     summary = evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0, overwrite=True)
-    assert "is not finished: its weights are those of its latest stop" in summary["warning"]
+    assert "is not finished: its weights are of its latest stop" in summary["warning"]
+    (folder / "failed.json").write_text('{"error": "loss is nan"}')
+    summary = evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0, overwrite=True)
+    assert "failed (loss is nan): its weights are of that moment" in summary["warning"]
 
 
 def test_weights_that_are_not_there_or_not_finite(run):

@@ -56,18 +56,23 @@ def planned(folder, name, settings=Settings()):
 
 
 def test_what_is_left_to_do(tmp_path):
-    runs = [planned(tmp_path, name) for name in ("new", "stopped", "done", "diverged", "damaged")]
+    runs = [
+        planned(tmp_path, name)
+        for name in ("new", "stopped", "done", "diverged", "damaged", "lost")
+    ]
     for run in runs[1:]:
         run.folder.mkdir()
         write_config(run.folder, run.flags, run.settings)
     (runs[2].folder / "finished.json").write_text(json.dumps({"return": "1"}))
     (runs[3].folder / "failed.json").write_text(json.dumps({"error": "loss is nan"}))
     (runs[4].folder / "finished.json").write_text("{")
+    (runs[5].folder / "config.json").write_text("{")
     left, failed = left_to_do(runs)
     assert [run.name for run in left] == ["new", "stopped"]
-    assert list(failed) == ["diverged", "damaged"]
+    assert list(failed) == ["diverged", "damaged", "lost"]
     assert failed["diverged"].startswith("failed before: loss is nan")
     assert "finished.json is damaged" in failed["damaged"]
+    assert "config.json cannot be read as JSON" in failed["lost"]
     with pytest.raises(ConfigError, match="gamma was 0.9 and is 0.8"):
         left_to_do([planned(tmp_path, "diverged", Settings(0.8))])
 

@@ -130,9 +130,9 @@ def test_runs_equal_but_for_the_seed_are_a_group(tmp_path):
     groups, repeated = groups_of(*folders)
     assert [[run.seed for run in group.runs] for group in groups] == [[0, 1], [0], [0], [0]]
     assert [group.name for group in groups] == [
-        "ddpg, mujoco: numpy=2.0, gamma=0.99",
-        "ddpg, mujoco: numpy=2.0, gamma=0.9",
-        "ddpg, mujoco: numpy=1.0, gamma=0.99",
+        "ddpg, mujoco: gamma=0.99, numpy=2.0",
+        "ddpg, mujoco: gamma=0.9, numpy=2.0",
+        "ddpg, mujoco: gamma=0.99, numpy=1.0",
         "other, mujoco",
     ]
     assert not repeated
@@ -250,6 +250,21 @@ def test_unfinished_and_empty_runs_are_named(tmp_path):
     assert f"Left out, without any row: {empty}." in page.text
     assert paths["left out"] == f"{empty}, without any row"
     assert "200 to 300of 300" in page.text
+
+
+def test_failed_and_damaged_runs_are_named(tmp_path):
+    pytest.importorskip("rliable")
+    write_run(tmp_path / "runs" / "a", seed=0)
+    failed = write_run(tmp_path / "runs" / "b", seed=1, steps=(100, 200))
+    (failed / "failed.json").write_text('{"error": "loss is nan"}')
+    damaged = write_run(tmp_path / "runs" / "c", seed=2)
+    (damaged / "config.json").write_text("{")
+    paths, page = report(tmp_path)
+    assert "Failed, and counted as far as it came" in page.text
+    assert "ddpg, mujoco: seed 1 at 200 of 300 steps (loss is nan)" in page.text
+    assert "cut short" not in page.text
+    assert "Left out, since" in page.text and "config.json cannot be read" in page.text
+    assert paths["left out"].startswith(f"{damaged}, since {damaged / 'config.json'} cannot")
 
 
 def test_a_run_without_evaluations_is_shown_as_far_as_it_is(tmp_path):

@@ -200,3 +200,28 @@ def test_a_damaged_result_names_its_cure(tmp_path, text):
     (tmp_path / FINISHED).write_text(text)
     with pytest.raises(ConfigError, match="finished.json is damaged: .* --overwrite"):
         finished_summary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["finished.json"], "holds a finished run: add --overwrite"),
+        (["weights.npz"], "stopped before its first checkpoint: add --overwrite"),
+        (["weights.npz", "checkpoints/step_1.json"], "holds a run: add --resume to go on"),
+        (["failed.json"], r"failed \(loss is nan\): add --overwrite to start anew"),
+        (["failed.json", "checkpoints/step_1.json"], r"loss is nan\): add --resume to try again"),
+    ],
+)
+def test_what_the_folder_holds_decides_what_is_advised(tmp_path, files, message):
+    (tmp_path / "checkpoints").mkdir()
+    for name in files:
+        (tmp_path / name).write_text('{"error": "loss is nan"}')
+    with pytest.raises(ConfigError, match=message):
+        open_it(tmp_path)
+
+
+def test_a_failed_run_without_a_checkpoint_says_why_it_cannot_go_on(tmp_path):
+    (tmp_path / "weights.npz").touch()
+    (tmp_path / "failed.json").write_text('{"error": "loss is nan"}')
+    with pytest.raises(ConfigError, match=r"since its run failed \(loss is nan\): keep it"):
+        carry_out(lambda *_: {}, tmp_path, None, Checkpoints(tmp_path))

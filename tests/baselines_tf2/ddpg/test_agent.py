@@ -46,6 +46,8 @@ def test_acting_in_numpy_equals_the_network():
     np.testing.assert_allclose(agent.predict(obs[0]), expected[0], atol=1e-6)
     with pytest.raises(ConfigError, match=rf"of shape \[..., {obs.shape[1]}\], not \[7\]"):
         agent.predict(np.zeros(7))
+    with pytest.raises(ConfigError, match="must be numbers of shape"):
+        agent.predict((obs[0], {}))
 
 
 def test_step_is_baselines_call():

@@ -86,7 +86,7 @@ def test_a_second_run_stops_before_touching_the_first(run):
     logdir = folder.parents[2]
     result = drive("--exp=diffcritic_cheetah", f"--logdir={logdir}", "--seed=3", *SHORT)
     assert result.returncode == 1
-    assert "already holds a run: add --resume" in result.stderr
+    assert "already holds a finished run: add --overwrite" in result.stderr
     assert before == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 

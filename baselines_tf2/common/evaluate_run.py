@@ -1,6 +1,7 @@
 """Judging a run over a grid of physical parameters: `--mode=evaluate`."""
 
 import itertools
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -141,10 +142,10 @@ def evaluate_run(
     repeated = [robot for robot in robots for _ in range(episodes)]
     done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
     env.close()
-    for old in set(videos.glob("*")) - set(paths):
+    if not video:
+        shutil.rmtree(videos, ignore_errors=True)
+    for old in set(videos.glob("*.mp4")) - set(paths):
         old.unlink()
-    if videos.exists() and not paths:
-        videos.rmdir()
     _write(folder / SWEEP_TABLE, repeated, done)
     plot_sweep(folder / SWEEP_FIGURE, values, repeated, done)
     returns = [episode.episode_return for episode in done]

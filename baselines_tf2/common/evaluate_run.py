@@ -117,9 +117,9 @@ def evaluate_run(
     """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
 
     grid: as `parse_grid` reads it; "" takes nine masses. episodes: for each combination. video:
-    records the first episode of each, in the run's folder `sweep_videos`. Returns {what: text} for the
-    terminal. Raises ConfigError as `load_agent` and `video_env` do, and for parameters that the
-    robot does not have.
+    records the first episode of each, in the run's folder `sweep_videos`. Returns {what: text} for
+    the terminal. Raises ConfigError as `load_agent` and `video_env` do, and for parameters that
+    the robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
@@ -132,26 +132,32 @@ def evaluate_run(
     robots = [
         dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())
     ]
-    videos = folder / SWEEP_VIDEOS
-    paths = [videos / _video_name(robot) for robot in robots] if video else []
-    if video:
-        env = video_env(settings.env)
-        env.record(path if i == 0 else None for path in paths for i in range(episodes))
-    else:
-        env = make_env(settings.env, training=False)
     repeated = [robot for robot in robots for _ in range(episodes)]
+    videos = [folder / SWEEP_VIDEOS / _video_name(robot) for robot in robots] if video else []
+    env = video_env(settings.env) if video else make_env(settings.env, training=False)
+    if video:
+        env.record(path if i == 0 else None for path in videos for i in range(episodes))
     done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
     env.close()
-    if not video:
-        shutil.rmtree(videos, ignore_errors=True)
-    for old in set(videos.glob("*.mp4")) - set(paths):
-        old.unlink()
+    _keep_only(videos, folder / SWEEP_VIDEOS)
     _write(folder / SWEEP_TABLE, repeated, done)
     plot_sweep(folder / SWEEP_FIGURE, values, repeated, done)
+    return _summary(folder, done, len(robots), video)
+
+
+def _keep_only(videos: Sequence[Path], folder: Path) -> None:
+    """Removes an earlier evaluation's videos."""
+    if not videos:
+        shutil.rmtree(folder, ignore_errors=True)
+    for old in set(folder.glob("*.mp4")) - set(videos):
+        old.unlink()
+
+
+def _summary(folder: Path, done: Sequence[Episode], robots: int, video: bool) -> dict[str, str]:
     returns = [episode.episode_return for episode in done]
     low, middle, high = np.percentile(returns, (10, 50, 90))
     summary = {
-        "return": f"{np.mean(returns):.1f} mean of {len(done)} episodes on {len(robots)} robots "
+        "return": f"{np.mean(returns):.1f} mean of {len(done)} episodes on {robots} robots "
         f"(percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f})",
         "numbers": SWEEP_TABLE,
         "figure": SWEEP_FIGURE,

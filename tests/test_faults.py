@@ -445,7 +445,8 @@ def test_twenty_kills_in_a_row_change_nothing(driver, tmp_path):
             moment = time.monotonic() + moments.uniform(0, seconds)
             while run.status() is None and time.monotonic() < moment:
                 time.sleep(0.001)
-            run.signal(signal.SIGKILL)
+            if run.status() is None:
+                run.signal(signal.SIGKILL)
         outcome = run.outcome()
         if outcome.status == -signal.SIGKILL:
             kills += 1

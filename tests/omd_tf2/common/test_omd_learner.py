@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.errors import TrainingError, check_finite
 from baselines_tf2.common.replay import Replay, Transitions
 from envs.errors import ConfigError
-from omd_tf2.common.learner import Learner, check_finite
+from omd_tf2.common.learner import Learner
 
 ROWS, NOISE_SHAPE = 3, (2, 5)
 

@@ -33,7 +33,7 @@ class Run:
     evaluations: dict[int, list[Row]]  # step -> its episodes, of eval.csv
     eval_columns: tuple[str, ...]
     results: list[dict[str, str]]  # of results.csv, as text
-    failure: str | None  # why it could not go on, if so
+    failure: str | None = None  # why it could not go on, if so
 
     @property
     def seed(self) -> int:

@@ -46,9 +46,9 @@ def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
         kind = type(experiment.settings("default", config["backend"]))
         settings = settings_from(kind, config["settings"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder}/config.json is no run's: {error}") from None
+        raise ConfigError(f"{folder / CONFIG} is no run's: {error}") from None
     except ConfigError as error:
-        raise ConfigError(f"{folder}/config.json: {error}") from None
+        raise ConfigError(f"{folder / CONFIG}: {error}") from None
     if experiment.load is None:
         raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
     _check_weights(folder)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baselines_tf2.common.files import read_json
 from baselines_tf2.common.run_folder import (
     CONFIG,
     check_config,
     failed_before,
     finished_summary,
     is_finished,
+    read_config,
 )
 from envs.errors import ConfigError
 
@@ -113,9 +113,9 @@ def _damage(folder: Path) -> str | None:
     """What is wrong with the files that say whose the folder is and how its run ended."""
     try:
         if (folder / CONFIG).exists():
-            read_json(folder / CONFIG)
+            read_config(folder)
         if is_finished(folder):
             finished_summary(folder)
     except ConfigError as error:
-        return f"{error} (alone, --overwrite starts it again)"
+        return f"{error}, alone"
     return None

@@ -205,15 +205,20 @@ def _config(run, settings):
     return {**run, "settings": dataclasses.asdict(settings), "versions": _versions()}
 
 
+def read_config(folder: Path) -> Any:
+    """What config.json holds; ConfigError, with a cure, if it is missing or damaged."""
+    try:
+        return read_json(folder / CONFIG)
+    except ConfigError as error:
+        raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
+
+
 def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[str]:
     """Compares with config.json; returns warnings: versions and threads that differ.
 
     Raises ConfigError, naming each flag and setting that differs.
     """
-    try:
-        saved, now = _leaves(read_json(folder / CONFIG)), _leaves(_config(run, settings))
-    except ConfigError as error:
-        raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
+    saved, now = _leaves(read_config(folder)), _leaves(_config(run, settings))
     warnings, errors = [], []
     for name in dict.fromkeys((*saved, *now)):
         if saved.get(name) == now.get(name) or name in NOT_COMPARED:

@@ -129,7 +129,8 @@ def prepare(sweep: Sweep, settings: Settings, seed: int) -> RunFunction:
 
     Each fills a folder <agent>/<value>/seed_<n>, and `results.csv` grows by its row. A run that
     diverges is named in the end and does not stop the others. Runs that are finished are not done
-    again, nor are those that failed, and one that was stopped goes on. The figure is drawn after Ctrl-C too.
+    again, nor are those that failed, and one that was stopped goes on. The figure is drawn after
+    Ctrl-C too.
     """
     planned = runs(sweep, settings, seed)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
+from baselines_tf2.common.rollout import SerialEnvs
 from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.training import (
     Judge,
@@ -117,8 +117,7 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
 def load(settings: Settings, folder: Path) -> Agent:
     """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
     env = make_env(settings.env, training=False)
-    action_dim = len(action_scale(env.action_space))
-    agent = Agent(settings.agent, observation_dim(env.observation_space), action_dim)
+    agent = make_agent(SerialEnvs([env] * settings.agent.num_envs), settings.agent, seed=0)
     env.close()
     agent.load(folder / WEIGHTS)
     return agent

@@ -1,17 +1,22 @@
 """What a Q critic may know of its robots, on numbers worked out by hand, in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.rollout import SerialEnvs
+from baselines_tf2.common.training import spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
+from baselines_tf2.ddpg.learn import make_agent, make_loop
 from baselines_tf2.ddpg.robots import make_sight
 from baselines_tf2.ddpg.update import actor_gradient
-from envs import ConfigError, Ensemble
+from envs import ConfigError, Ensemble, make_env
 from tests import tiny
 
 MASSES = Ensemble.parse("torso_mass:6,1.5,3,9;reward_offset:0,10,-30,30;friction:1,0.2,0.5,1.5")
@@ -160,3 +165,11 @@ def test_a_critic_that_would_see_nothing_is_refused(seen, ensemble, size, messag
     chosen = tiny.make("ddpg_ensemble_pendulum", *overrides, f"env.ensemble_size={size}")
     with pytest.raises(ConfigError, match=message):
         EXPERIMENTS["ddpg_ensemble_pendulum"].prepare(chosen, 0)
+
+
+def test_training_makes_the_agent_meet_each_environments_robots(eagerly):
+    settings = tiny.make("ddpg_offset_pendulum", "agent.critic_sees=robot", "env.ensemble_size=1")
+    envs = SerialEnvs([make_env(settings.env, training=True) for _ in range(2)])
+    agent = make_agent(envs, replace(settings.agent, num_envs=2), seed=0)
+    make_loop(agent, envs, num_timesteps=20, seeds=spawn_seeds(0))
+    np.testing.assert_array_equal(agent._robots.features(np.arange(2)), np.eye(2))

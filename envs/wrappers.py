@@ -46,7 +46,7 @@ class RobotEnsemble(gym.Wrapper):
         super().__init__(env)
         self.physics = physics
         self.ensemble = ensemble
-        self._size = ensemble_size
+        self.ensemble_size = ensemble_size
         self._fixed = fixed or {}
         self._training = training
         self._rng: np.random.Generator | None = None
@@ -63,7 +63,7 @@ class RobotEnsemble(gym.Wrapper):
         chosen, others = _split(options, self.physics.names())
         if seed is not None or self._rng is None:
             self._rng = _stream(seed, ROBOT)
-            self._robots = [self.ensemble.draw(self._rng) for _ in range(self._size)]
+            self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
         values = self._fixed | self._draw() | chosen
         self._check(values)  # before anything has changed
         observation, info = self.env.reset(seed=seed, options=others)
@@ -125,7 +125,7 @@ class RobotEnsemble(gym.Wrapper):
 
     def _draw(self) -> dict[str, float]:
         if self._robots:
-            return self._robots[self._rng.integers(self._size)]
+            return self._robots[self._rng.integers(self.ensemble_size)]
         return self.ensemble.draw(self._rng)
 
     def _check(self, values: Mapping[str, float]) -> None:

@@ -100,7 +100,7 @@ def whole(tmp_path_factory):
 
 
 PARAM_NOISE = "agent.noise_type=adaptive-param_0.2"
-IN_TURNS = "agent.overlap=false"
+OVERLAPPED = "agent.overlap=true"
 MANY = (
     "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5;slope:0,5,-9,9;head_wind:0,2,-5,5;"
     "damping:1,0.2,0.5,1.5;reward_offset:0,1,-2,2"
@@ -110,11 +110,11 @@ KINDS_OF_NOISE = ("env.distractors=2", "env.observation_noise=0.1", "env.action_
 # Experiment, overrides, and the cycles at which the run is stopped: 16 of 5 steps of DDPG's (8 with
 # two environments), 20 of 2 of OMD's, of which 18 are random, 10 of the tabular ones.
 CASES = {
-    "pendulum": ("ddpg_pendulum", (), (2, 5, 1, 4)),
-    "killed": ("ddpg_pendulum", (), (3, -5, -5, 4)),
-    "in_turns": ("ddpg_pendulum", (IN_TURNS,), (9,)),
-    "parameter_noise": ("ddpg_pendulum", (PARAM_NOISE, IN_TURNS), (6, 3, 4)),
-    "parameter_noise_overlapped": ("ddpg_pendulum", (PARAM_NOISE,), (6, 7)),
+    "pendulum": ("ddpg_pendulum", (OVERLAPPED,), (2, 5, 1, 4)),
+    "killed": ("ddpg_pendulum", (OVERLAPPED,), (3, -5, -5, 4)),
+    "in_turns": ("ddpg_pendulum", (), (9,)),
+    "parameter_noise": ("ddpg_pendulum", (PARAM_NOISE,), (6, 3, 4)),
+    "parameter_noise_overlapped": ("ddpg_pendulum", (PARAM_NOISE, OVERLAPPED), (6, 7)),
     "parameter_noise_of_two": ("ddpg_pendulum", (PARAM_NOISE, "agent.num_envs=2"), (4, 2)),
     "ou": ("ddpg_pendulum", ("agent.noise_type=ou_0.3,normal_0.1",), (7, 4)),
     "popart": (
@@ -134,6 +134,16 @@ CASES = {
         "diffcritic_pendulum",
         ("agent.pairing=same_member", "env.ensemble_size=2", "agent.n_step=2"),
         (5, 6),
+    ),
+    "centred_by_episode": (
+        "ddpg_ensemble_pendulum",
+        ("agent.reward_centering=robot", "agent.critic_sees=physics", "agent.n_step=2", OVERLAPPED),
+        (3, 4, 5),
+    ),
+    "remedies": (
+        "ddpg_offset_pendulum",
+        ("agent.reward_centering=robot", "agent.critic_sees=robot", "agent.num_envs=2"),
+        (3, 2),
     ),
     "coupled": ("diffcritic_pendulum", ("agent.pairing=coupled", "agent.num_envs=2"), (3, 2)),
     "coupled_of_four": (
@@ -175,7 +185,7 @@ CASES = {
     "tabular_misspecification": ("tabular_misspecification", (), (3, 4)),
     "tabular_ift": ("tabular_ift", (), (3, 4)),
 }
-QUICK = ("killed", "parameter_noise", "cheetahs", "omd", "omd_cheetah", "tabular_ift")
+QUICK = ("killed", "parameter_noise", "remedies", "cheetahs", "omd", "omd_cheetah", "tabular_ift")
 
 
 def check(whole, folder, case, *, stops=None, eager=True):

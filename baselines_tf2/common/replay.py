@@ -22,25 +22,31 @@ class Batch(NamedTuple):
     terminals1: tf.Tensor  # [B], 1 at a true terminal; a time limit is none
     discounts: tf.Tensor  # [B], gamma ** (length of the window)
     absorbing0: tf.Tensor  # [B], 1 where the row stands for the absorbing state itself
+    robots: tf.Tensor | None = None  # [B, F], what the critic alone sees of the robot
 
 
 class Layout:
-    """Where each field of a Batch lies in a packed row, so that one gather moves a whole batch."""
+    """Where each field of a Batch lies in a packed row, so that one gather moves a whole batch.
 
-    def __init__(self, obs_dim: int, action_dim: int):
+    A row ends with its robot's number, and then with `robot_dim` numbers on that robot.
+    """
+
+    def __init__(self, obs_dim: int, action_dim: int, robot_dim: int = 0):
         self.obs_dim, after = obs_dim, obs_dim + action_dim
         self.obs0 = slice(0, obs_dim)
         self.actions = slice(obs_dim, after)
         self.rewards = after
         self.obs1 = slice(after + 1, after + 1 + obs_dim)
-        self.terminals1, self.discounts, self.absorbing0 = (
-            after + 1 + obs_dim + i for i in range(3)
+        self.terminals1, self.discounts, self.absorbing0, self.members = (
+            after + 1 + obs_dim + i for i in range(4)
         )
-        self.width = self.absorbing0 + 1
+        self.width = self.members + 1 + robot_dim
+        self.robots = slice(self.members + 1, self.width)
+        self._fields = Batch._fields if robot_dim else Batch._fields[:-1]
 
     def unpack(self, packed: tf.Tensor) -> Batch:
         """Splits packed rows, [..., W], into a Batch."""
-        return Batch(*(packed[..., getattr(self, field)] for field in Batch._fields))
+        return Batch(*(packed[..., getattr(self, field)] for field in self._fields))
 
 
 class Transitions(NamedTuple):
@@ -112,6 +118,7 @@ class Replay:
         packed[..., layout.terminals1] = new.terminals1
         packed[..., layout.discounts] = self.gamma
         packed[..., layout.absorbing0] = 0
+        packed[..., layout.members] = new.members
         self._packed[at], self._ends[at], self._members[at] = packed, new.ends, new.members
         self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())

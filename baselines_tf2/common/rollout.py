@@ -13,6 +13,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Transitions
 from envs.errors import ConfigError
 from envs.state import get_env_state, set_env_state
+from envs.wrappers import RobotEnsemble, find_robot
 
 # Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot. One that lasts longer than a cycle
 # also has `get_state` and `set_state`.
@@ -95,6 +96,11 @@ class SerialEnvs:
         self._rewards = np.zeros(self.num_envs)
         self._terminals, self._truncations = np.zeros((2, self.num_envs), bool)
         self._physics = [{} for _ in envs]
+
+    @property
+    def robot(self) -> RobotEnsemble:
+        """What draws the robots; ConfigError for environments that are not ours."""
+        return find_robot(self._envs[0])
 
     def reset(self, ended, seed=None):
         for n in np.flatnonzero(ended):
@@ -257,7 +263,8 @@ def as_observations(obs: np.ndarray, obs_dim: int) -> np.ndarray:
 class Collector:
     """Collects transitions, keeping the running episodes between calls.
 
-    twins: environments 2i and 2i + 1 share their exploration noise too.
+    twins: environments 2i and 2i + 1 share their exploration noise too. meet(number, physics) is
+    called at each new robot, before the first of its transitions is returned.
     """
 
     def __init__(
@@ -269,8 +276,10 @@ class Collector:
         seed: int | None,
         twins: bool = False,
         render: bool = False,
+        meet: Callable[[int, dict[str, float]], None] = lambda number, physics: None,
         dtype: str = "float32",
     ):
+        self._meet = meet
         self._envs, self._noises, self._rng = envs, action_noises, rng
         self._twins, self._render, self._dtype = twins, render, dtype
         self._actions = actions_of(envs.action_space)
@@ -413,7 +422,10 @@ class Collector:
             raise
         for n in np.flatnonzero(ended):  # equal parameters are the same robot
             robot = tuple(self._physics[n].values())
-            self._members[n] = self._ids.setdefault(robot, len(self._ids))
+            if robot not in self._ids:
+                self._ids[robot] = len(self._ids)
+                self._meet(self._ids[robot], self._physics[n])
+            self._members[n] = self._ids[robot]
 
     def _check_finite(self, out):
         checked = (("observation", out.obs1), ("reward", out.rewards), ("observation", out.obs0))

@@ -1,7 +1,7 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.diagnostics import actor_gradient_snr, target_diagnostics
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
 from baselines_tf2.ddpg.networks import Body, Nets
+from baselines_tf2.ddpg.robots import NOTHING, Robots, Sight
 from baselines_tf2.ddpg.update import Metrics, ddpg_update
 from envs.errors import ConfigError
 
@@ -69,8 +70,11 @@ class Agent:
         dtype: str = "float32",
         actor_body: Body | None = None,
         critic_body: Body | None = None,
+        sight: Sight = NOTHING,
     ):
+        """sight: what `critic_sees` names, as `make_sight` gives it."""
         self.config, self._dtype = config, dtype
+        robot_dim = len(sight.unknown)
         seeds = np.random.SeedSequence(seed).spawn(5)
         self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng = (
             np.random.default_rng(s) for s in seeds[:4]
@@ -80,7 +84,7 @@ class Agent:
             config,
             obs_dim,
             action_dim,
-            critic_input_dim(config, obs_dim, action_dim),
+            critic_input_dim(config, obs_dim, action_dim, robot_dim),
             seed=int(seeds[4].generate_state(1)[0]),
             dtype=dtype,
             actor_body=actor_body,
@@ -89,7 +93,8 @@ class Agent:
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
         self._forward = numpy_forward(self.nets.actor)
         self._perturbable = perturbable(self.nets.actor)
-        self._layout = Layout(obs_dim, action_dim)
+        self._layout = Layout(obs_dim, action_dim, robot_dim)
+        self._robots = Robots(config, self._layout, sight, dtype)
         self.replay = Replay(
             obs_dim,
             action_dim,
@@ -132,11 +137,13 @@ class Agent:
         """Baselines' call: (actions, q, None, None), q the critic's value of those actions.
 
         obs: [O] or [B, O]; actions: [B, A] in [-1, 1], for the caller to scale. See `values` in
-        `heads.py` for what q means to a difference critic.
+        `heads.py` for what q means to a difference critic. Whose robots they are is not known
+        here: a critic that sees robots is given the middle of them all.
         """
         obs = np.atleast_2d(np.asarray(obs, self._dtype))
         actions = self.predict(obs)
-        return actions, self._values(obs, actions).numpy(), None, None
+        q = self._values(obs, actions, self._robots.unknown(len(obs)))
+        return actions, q.numpy(), None, None
 
     def _policy_of(self, weights):
         stats = self.nets.obs_stats
@@ -156,10 +163,16 @@ class Agent:
         """Whether there is anything to sample, and anything to do with it."""
         return len(self.replay) > 0 and self.config.nb_train_steps > 0
 
+    def meet(self, number: int, physics: Mapping[str, float]) -> None:
+        """Takes note of a robot that is new in training: its number and its parameters."""
+        self._robots.meet(number, physics)
+
     def store(self, new: Transitions) -> None:
         """Adds transitions to the replay and their observations to the normaliser."""
-        scale = self.config.reward_scale
-        self.replay.add(new._replace(rewards=new.rewards * scale) if scale != 1 else new)
+        if self.config.reward_scale != 1:
+            new = new._replace(rewards=new.rewards * self.config.reward_scale)
+        self.replay.add(new)
+        self._robots.add(new.members, new.rewards)
         if self.nets.obs_stats is not None:
             self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
@@ -194,9 +207,9 @@ class Agent:
         return metrics
 
     def _sample(self, count):
-        config = self.config
-        return self.replay.sample_many(
-            self._batch_rng, count, config.batch_size, paired=config.paired
+        config, rng = self.config, self._batch_rng
+        return self._robots.complete(
+            self.replay.sample_many(rng, count, config.batch_size, paired=config.paired)
         )
 
     def _update(self, packed):
@@ -216,15 +229,19 @@ class Agent:
         latest transitions."""
         if self._reference is None:
             size = min(REFERENCE_ROWS, len(self.replay))
-            self._reference = self.replay.sample_many(self._diagnostic_rng, 1, size)[0]
-        rows = self._reference
-        obs, actions = rows[:, self._layout.obs0], rows[:, self._layout.actions]
+            drawn = self.replay.sample_many(self._diagnostic_rng, 1, size)[0]
+            self._reference = self._robots.complete(drawn)
+        layout = self._layout
+        obs, actions, robots = (
+            self._reference[:, x] for x in (layout.obs0, layout.actions, layout.robots)
+        )
         policy = self.policy()
         out = _moments("reference/action", policy(obs))
         if self._knows_values:
-            out |= _moments("reference/q", self._values(obs, actions).numpy())
-            out |= _moments("reference/actor_q", self._values(obs, policy(obs)).numpy())
-            flat = (x.reshape(-1, x.shape[-1]) for x in (latest.obs0, latest.actions))
+            out |= _moments("reference/q", self._values(obs, actions, robots).numpy())
+            out |= _moments("reference/actor_q", self._values(obs, policy(obs), robots).numpy())
+            seen = latest.obs0, latest.actions, self._robots.features(latest.members)
+            flat = (x.reshape(latest.rewards.size, x.shape[-1]) for x in seen)
             out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
         if self._param_noise is not None:
             out |= _moments("reference/perturbed_action", self.exploring_policy()()(obs))
@@ -256,6 +273,7 @@ class Agent:
         batches = self.replay.sample_many(
             rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired
         )
+        groups, batches = self._robots.complete(groups), self._robots.complete(batches)
         unpack = self._layout.unpack
         out = target_diagnostics(self.nets, self.head, [unpack(tf.constant(g)) for g in groups])
         out["actor_gradient_snr"] = actor_gradient_snr(
@@ -263,8 +281,8 @@ class Agent:
         )
         return {f"diagnostics/{name}": float(value) for name, value in out.items()}
 
-    def _evaluate_values(self, obs, actions):
-        return self.head.values(self.nets, self.nets.normalise_obs(obs), actions)
+    def _evaluate_values(self, obs, actions, robots):
+        return self.head.values(self.nets, self.nets.normalise_obs(obs), actions, robots)
 
     # Saving ---------------------------------------------------------------------------------
 
@@ -277,6 +295,7 @@ class Agent:
             "stddev": None if noise is None else noise.stddev,
             "noise_metrics": self._noise_metrics,
             "reference": self._reference,
+            "robots": self._robots.get_state(),
         }
 
     def set_state(self, state: dict) -> None:
@@ -288,6 +307,7 @@ class Agent:
         if self._param_noise is not None:
             self._param_noise.stddev = state["stddev"]
         self._noise_metrics, self._reference = state["noise_metrics"], state["reference"]
+        self._robots.set_state(state["robots"])
 
     def _rngs(self):
         return self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng
@@ -321,7 +341,8 @@ class Agent:
 
     def _fits(self):
         """What gives the weights their meaning, beyond their shapes."""
-        names = ("critic", "observation_range", "reward_scale", "critic_optimizer")
+        names = ("critic", "critic_sees", "reward_centering", "reward_scale", "observation_range")
+        names += ("critic_optimizer",)
         return {name: getattr(self.config, name) for name in names} | {
             "actor": describe(self.nets.actor),
             "critic_network": describe(self.nets.critic),

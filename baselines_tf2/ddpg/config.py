@@ -10,6 +10,8 @@ from envs.errors import ConfigError, unknown
 
 CRITICS = ("q", "concat", "antisymmetric", "additive")
 ACTOR_LOSSES = ("first", "symmetric")
+REWARD_CENTERINGS = ("none", "robot")
+CRITIC_SEES = ("nothing", "physics", "robot")
 OPTIMIZERS = ("adam", "sgd")
 LEAST = {
     0: ("nb_train_steps", "random_steps", "epopt_trajectories", "epopt_warmup", "critic_l2_reg"),
@@ -35,6 +37,8 @@ class DDPGConfig:
     pairing: str = "independent"  # independent | same_member | coupled: what D's pairs share
     actor_loss: str = "first"  # first | symmetric: the pair's members the actor is improved at
     absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, once reachable
+    reward_centering: str = "none"  # none | robot: for Q, subtract each robot's mean reward so far
+    critic_sees: str = "nothing"  # nothing | physics | robot: what Q is told of a row's robot
     n_step: int = 1  # length of the return before the bootstrap, steps
     gamma: float = 0.99  # discount
     tau: float = 0.01  # step of the target networks; 1 makes them the online ones
@@ -69,6 +73,8 @@ class DDPGConfig:
             ("critic", self.critic, CRITICS),
             ("pairing", self.pairing, PAIRINGS),
             ("actor_loss", self.actor_loss, ACTOR_LOSSES),
+            ("reward_centering", self.reward_centering, REWARD_CENTERINGS),
+            ("critic_sees", self.critic_sees, CRITIC_SEES),
             ("critic_optimizer", self.critic_optimizer, OPTIMIZERS),
         ):
             if value not in known:
@@ -88,6 +94,11 @@ class DDPGConfig:
         values = (self.pairing, self.actor_loss) == ("independent", "first")
         message = f"{kind} needs a difference critic: set agent.critic to additive or another"
         yield self.paired or values, message
+        remedies = (self.reward_centering, self.critic_sees) != ("none", "nothing")
+        message = "reward_centering and critic_sees need the Q critic: leave them out, or critic=q"
+        yield not (self.paired and remedies), message
+        message = "reward_centering of windows of n_step > 1 needs gamma < 1"
+        yield self.reward_centering == "none" or self.n_step == 1 or self.gamma < 1, message
         message = f"a difference critic needs an even batch_size, not {self.batch_size}"
         yield not self.paired or self.batch_size % 2 == 0, message
         message = f"coupled pairing steps twins: num_envs must be even, not {self.num_envs}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.rollout import SerialEnvs, action_scale, observation_dim
+from baselines_tf2.common.rollout import SerialEnvs
 from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.training import (
     Judge,
@@ -52,16 +52,31 @@ LEARNS = DDPGConfig(
     critic_l2_reg=0.0,
     actor_lr=1e-3,
     random_steps=10_000,
-    overlap=True,
 )
 SEED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
-DIFFERENCE = replace(LEARNS, critic="additive", actor_loss="symmetric")
+# Which head and pairing is best is open: this is the pairing that does what no Q critic can.
+DIFFERENCE = replace(LEARNS, critic="additive", actor_loss="symmetric", pairing="same_member")
+ROBOTS = 16  # that return, so that pairs of one robot come from many of its episodes
+# The std of a robot's level of reward, about what a good step pays: 10 on MuJoCo's cheetah, a
+# tenth of it on PyBullet; Pendulum's rewards lie in [-16, 0], and good and bad policies 5 apart.
+OFFSET_STD = {"mujoco": 10, "pybullet": 1, "classic": 5}
+
+
+def _env(task: str, backend: str, kind: str, preset: str) -> EnvSpec:
+    if kind == "ddpg":
+        return EnvSpec(task, backend)
+    ensemble, size = default_ensemble(task, backend), 0
+    if kind.endswith("offset"):
+        std = OFFSET_STD[backend]
+        ensemble, size = f"{ensemble};reward_offset:0,{std},{-3 * std},{3 * std}", ROBOTS
+    elif kind == "diffcritic" and preset == "default":
+        size = ROBOTS
+    return EnvSpec(task, backend, ensemble=ensemble, ensemble_size=size)
 
 
 def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
-        ensemble = "" if kind == "ddpg" else default_ensemble(task, backend)
-        difference = kind == "diffcritic"
+        difference = kind.startswith("diffcritic")
         if preset == "original":
             agent = SEED if difference else DDPGConfig()
         else:
@@ -70,7 +85,7 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
                 agent = replace(agent, random_steps=1_000)
             elif backend == "pybullet":  # rewards are a tenth of MuJoCo's
                 agent = replace(agent, reward_scale=1.0)
-        return Settings(EnvSpec(task, backend, ensemble=ensemble), agent, _training(task, kind))
+        return Settings(_env(task, backend, kind, preset), agent, _training(task, kind))
 
     return settings
 
@@ -102,8 +117,7 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
 def load(settings: Settings, folder: Path) -> Agent:
     """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
     env = make_env(settings.env, training=False)
-    action_dim = len(action_scale(env.action_space))
-    agent = Agent(settings.agent, observation_dim(env.observation_space), action_dim)
+    agent = make_agent(SerialEnvs([env] * settings.agent.num_envs), settings.agent, seed=0)
     env.close()
     agent.load(folder / WEIGHTS)
     return agent
@@ -113,7 +127,9 @@ def _experiments():
     kinds = {
         "ddpg": ("DDPG with a Q critic", "OpenAI Baselines ea25b9e"),
         "ddpg_ensemble": ("the same on robots of varying mass", "EPOpt, arXiv 1610.01283"),
-        "diffcritic": ("difference critic on robots of varying mass", "Difference Critic; Bertsekas 1997"),
+        "ddpg_offset": ("a Q critic on 16 robots that disagree on the level of reward", "ours"),
+        "diffcritic": ("difference critic on 16 robots of varying mass", "Difference Critic; Bertsekas 1997"),
+        "diffcritic_offset": ("the same where they disagree on the level of reward", "ours"),
     }  # fmt: skip
     for kind, (description, source) in kinds.items():
         for task in CONTINUOUS_TASKS:

@@ -29,8 +29,10 @@ class CriticHead(Protocol):
     def actor_value(self, nets: Nets, batch: Batch, actions: tf.Tensor) -> tf.Tensor:
         """What the actor's actions, [B, A], are worth, [P]."""
 
-    def values(self, nets: Nets, obs: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-        """An estimate of Q(obs, actions), [B]."""
+    def values(
+        self, nets: Nets, obs: tf.Tensor, actions: tf.Tensor, robots: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """An estimate of Q(obs, actions), [B]; robots: [B, F] where the critic sees them."""
 
 
 class QHead:
@@ -41,26 +43,28 @@ class QHead:
 
     def targets(self, nets, batch):
         """y = r + discount (1 - terminal) Q'(s', mu'(s')), [B]"""
-        q1 = self._q(nets.target_critic, batch.obs1, nets.target_actor(batch.obs1))
+        actions1 = nets.target_actor(batch.obs1)
+        q1 = self._q(nets.target_critic, batch.obs1, actions1, batch.robots)
         q1 = nets.denormalise_return(q1)
         return batch.rewards + batch.discounts * (1 - batch.terminals1) * q1
 
     def predictions(self, nets, batch):
-        return self.values(nets, batch.obs0, batch.actions)
+        return self.values(nets, batch.obs0, batch.actions, batch.robots)
 
     def loss(self, nets, batch, targets):
-        q = self._q(nets.critic, batch.obs0, batch.actions)
+        q = self._q(nets.critic, batch.obs0, batch.actions, batch.robots)
         return tf.reduce_mean(tf.square(q - _clip(nets.normalise_return(targets), self._range)))
 
     def actor_value(self, nets, batch, actions):
-        return self.values(nets, batch.obs0, actions)
+        return self.values(nets, batch.obs0, actions, batch.robots)
 
-    def values(self, nets, obs, actions):
-        q = self._q(nets.critic, obs, actions)
+    def values(self, nets, obs, actions, robots=None):
+        q = self._q(nets.critic, obs, actions, robots)
         return nets.denormalise_return(_clip(q, self._range))
 
-    def _q(self, critic, obs, actions):
-        return critic(tf.concat([obs, actions], axis=-1))[:, 0]
+    def _q(self, critic, obs, actions, robots):
+        seen = [obs, actions] + ([] if robots is None else [robots])
+        return critic(tf.concat(seen, axis=-1))[:, 0]
 
 
 class DifferenceHead:
@@ -119,7 +123,7 @@ class DifferenceHead:
             value = (value - self._difference(nets, a, mu_b)) / 2
         return value
 
-    def values(self, nets, obs, actions):
+    def values(self, nets, obs, actions, robots=None):
         """D(x, absorbing): an estimate of Q only once pairs with the absorbing state are drawn."""
         points = _points(obs, actions, tf.zeros_like(obs[:, 0]))
         return self._difference(nets, points, _absorbing(points))
@@ -134,9 +138,9 @@ def make_head(config: DDPGConfig) -> CriticHead:
     return DifferenceHead(config) if config.paired else QHead(config)
 
 
-def critic_input_dim(config: DDPGConfig, obs_dim: int, action_dim: int) -> int:
+def critic_input_dim(config: DDPGConfig, obs_dim: int, action_dim: int, robot_dim: int = 0) -> int:
     """The width of one input row of the critic network."""
-    point = obs_dim + action_dim + config.paired
+    point = obs_dim + action_dim + robot_dim + config.paired
     return point if config.critic in ("q", "additive") else 2 * point
 
 

@@ -9,6 +9,7 @@ from baselines_tf2.common.networks import get_network_builder
 from baselines_tf2.common.rollout import (
     Collector,
     Envs,
+    SerialEnvs,
     action_scale,
     as_envs,
     observation_dim,
@@ -18,6 +19,7 @@ from baselines_tf2.common.training import RETURN_HISTORY, EpochRows, Seeds, spaw
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.epopt import WorstEpisodes
+from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from envs.errors import ConfigError
 
 
@@ -25,8 +27,18 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
     if envs.num_envs != config.num_envs:
         raise ConfigError(f"num_envs is {config.num_envs} and there are {envs.num_envs}")
-    action_dim = len(action_scale(envs.action_space))
-    return Agent(config, observation_dim(envs.observation_space), action_dim, seed=seed, **bodies)
+    dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
+    return Agent(config, *dims, seed=seed, sight=_sight(envs, config), **bodies)
+
+
+def _sight(envs, config):
+    if config.critic_sees == "nothing":
+        return NOTHING
+    if not isinstance(envs, SerialEnvs):
+        raise ConfigError("critic_sees needs environments of envs.make_env, not a vector one")
+    robot = envs.robot
+    num_robots = robot.ensemble_size * config.num_envs  # each environment draws its own
+    return make_sight(config.critic_sees, robot.ensemble, num_robots)
 
 
 def make_loop(
@@ -41,6 +53,7 @@ def make_loop(
         seed=seeds.envs,
         twins=config.pairing == "coupled",
         render=render,
+        meet=agent.meet,
     )
     return TrainLoop(
         agent,

@@ -176,12 +176,15 @@ def test_groups_come_from_one_robot_each(pairing):
     assert (single == single[:, :1]).all() and single.min() == 9
 
 
-def test_layout_is_a_bijection():
-    layout = Layout(3, 2)
+@pytest.mark.parametrize("robot_dim", [0, 2])
+def test_layout_is_a_bijection(robot_dim):
+    layout = Layout(3, 2, robot_dim)
     row = np.arange(layout.width, dtype=float)[None]
     batch = layout.unpack(row)
-    flat = np.concatenate([np.reshape(field, -1) for field in batch])
-    np.testing.assert_array_equal(np.sort(flat), row[0])
+    fields = [x for x in batch if x is not None]
+    assert len(fields) == len(batch) - (robot_dim == 0)
+    flat = np.concatenate([np.reshape(field, -1) for field in fields])
+    np.testing.assert_array_equal(np.sort(flat), np.delete(row[0], layout.members))
     assert batch.rewards.shape == (1,)
 
 

@@ -13,7 +13,7 @@ from baselines_tf2.common.rollout import Episode
 from baselines_tf2.common.run_folder import write_config
 from baselines_tf2.common.training import Judge
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
-from envs import ConfigError
+from envs import ConfigError, default_ensemble
 from tests.toys import Corridor, Robots
 
 QUICK = (
@@ -111,10 +111,25 @@ def test_presets_are_the_sources_own():
 def test_a_fair_comparison_sees_the_same_transitions():
     difference, q = (
         make_settings(EXPERIMENTS[name], "default", None, [])
-        for name in ("diffcritic_cheetah", "ddpg_ensemble_cheetah")
+        for name in ("diffcritic_offset_cheetah", "ddpg_offset_cheetah")
     )
     assert difference.agent.batch_size == q.agent.batch_size
     assert difference.env == q.env and difference.train == q.train
+    plain = make_settings(EXPERIMENTS["diffcritic_cheetah"], "default", None, [])
+    assert plain.agent == difference.agent and plain.env.ensemble_size == 16
+    assert (plain.agent.critic, plain.agent.pairing) == ("additive", "same_member")
+
+
+@pytest.mark.parametrize(
+    "task, backend, offset",
+    [("cheetah", "mujoco", "0,10,-30,30"), ("cheetah", "pybullet", "0,1,-3,3"),
+     ("pendulum", "classic", "0,5,-15,15")],
+)  # fmt: skip
+def test_the_decisive_case_is_the_mass_ensemble_with_a_level_of_reward(task, backend, offset):
+    for name in (f"ddpg_offset_{task}", f"diffcritic_offset_{task}"):
+        chosen = make_settings(EXPERIMENTS[name], "default", backend, []).env
+        expected = f"{default_ensemble(task, backend)};reward_offset:{offset}"
+        assert (chosen.ensemble, chosen.ensemble_size) == (expected, 16)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import tensorflow as tf
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from baselines_tf2.ddpg.update import (
     actor_gradient,
     critic_gradient,
@@ -14,6 +15,7 @@ from baselines_tf2.ddpg.update import (
     hidden_l2,
     soft_update,
 )
+from envs import Ensemble
 
 LINEAR = MLPConfig(num_layers=0)
 
@@ -98,6 +100,7 @@ def test_soft_update():
 
 HEADS = [
     {"critic": "q"},
+    {"critic": "q", "critic_sees": "physics"},
     {"critic": "concat"},
     {"critic": "antisymmetric"},
     {"critic": "additive"},
@@ -109,7 +112,10 @@ def small_agent(dtype="float64", **options):
     options = {"batch_size": 8, "replay_size": 500, "noise_type": "none"} | options
     for network in ("actor_network", "critic_network"):
         options.setdefault(network, MLPConfig(2, 8))
-    return Agent(DDPGConfig(**options), 3, 2, seed=1, dtype=dtype)
+    sight = NOTHING
+    if "critic_sees" in options:
+        sight = make_sight("physics", Ensemble.parse("a:1,1,0,2;b:1,1,0,2"), 0)
+    return Agent(DDPGConfig(**options), 3, 2, seed=1, dtype=dtype, sight=sight)
 
 
 def random_batches(agent, count, seed=0):

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from baselines_tf2.common.threads import set_threads
 
@@ -34,18 +33,14 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 from baselines_tf2.common.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
 from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.common.evaluate_run import evaluate_run, load_agent, unfinished
-from baselines_tf2.common.experiment import (
-    FAILED,
-    Experiment,
-    find_experiment,
-    make_settings,
-    whole_number,
-)
+from baselines_tf2.common.experiment import FAILED, whole_number
 from baselines_tf2.common.launch import Task, launch
 from baselines_tf2.common.plan import (
+    Chosen,
     PlannedRun,
     Variant,
     check_apart,
+    choose,
     left_to_do,
     parse_seeds,
     variants,
@@ -57,8 +52,11 @@ from baselines_tf2.common.run_folder import (
     is_finished,
     locked,
     open_folder,
-    run_folder,
 )
+from baselines_tf2.common.study import plan, read_study
+from baselines_tf2.common.study_page import write_page
+from baselines_tf2.common.study_smoke import smoke
+from baselines_tf2.common.study_store import Store
 from baselines_tf2.ddpg import experiments as ddpg
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps
@@ -73,6 +71,7 @@ EXPERIMENTS = (
     | halfcheetah.EXPERIMENTS
 )
 
+RUNS_PER_PROCESS = 20  # of a study: loading the libraries takes as long as a tenth of a short run
 PATIENCE = 60.0  # [s] that a sweep's run waits for its dead predecessor to leave the folder
 # Of one run, and what a sweep hands on to each of its runs.
 RUN_FLAGS = (
@@ -85,7 +84,11 @@ FLAGS_OF = {
     "train": (*RUN_FLAGS, *SWEEP_FLAGS, "set", "seed", "logdir", "overwrite", "resume"),
     "evaluate": ("run", "grid", "episodes", "seed", "video", "overwrite"),
     "report": ("runs", "out"),
-}
+    "study": (
+        "study", "parts", "smoke", "collect", "logdir", "overwrite", "ray_address", "cpus_per_run",
+        "gpus_per_run",
+    ),
+}  # fmt: skip
 
 
 class _Count(flags.ArgumentParser):
@@ -104,7 +107,9 @@ class _Count(flags.ArgumentParser):
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", None, "Which experiment to run; --list shows them.")
 flags.DEFINE_string(
-    "mode", "train", "train; evaluate a finished --run; or report, a page on the runs of --runs."
+    "mode",
+    "train",
+    "train; evaluate a finished --run; report, a page on the runs of --runs; or do a --study.",
 )
 flags.DEFINE_string("run", None, "For --mode=evaluate: the run's folder.")
 flags.DEFINE_string(
@@ -113,6 +118,14 @@ flags.DEFINE_string(
 flags.DEFINE_integer("episodes", 10, "For --mode=evaluate: episodes on each robot of the grid.")
 flags.DEFINE_multi_string("runs", [], "For --mode=report: run folders or their parents, a glob.")
 flags.DEFINE_string("out", "report", "For --mode=report: the folder of the page and its pictures.")
+flags.DEFINE_string("study", None, "For --mode=study: its file, docs/studies/NAME.toml.")
+flags.DEFINE_list(
+    "parts", [], "For --mode=study: its parts, in the order to do them; default: all."
+)
+flags.DEFINE_bool("collect", False, "For --mode=study: start no run, take in those that ended.")
+flags.DEFINE_bool(
+    "smoke", False, "For --mode=study: try it out with tiny runs, in a minute or two."
+)
 flags.DEFINE_bool("list", False, "Print the table of experiments and stop.")
 flags.DEFINE_string("backend", None, "mujoco or pybullet; default: the experiment's first.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random in the run.", 0, 2**31 - 1)
@@ -237,6 +250,8 @@ def main(argv: list[str]) -> None:
             _print_summary(write_report(FLAGS.runs, Path(FLAGS.out)))
         elif FLAGS.mode == "evaluate":
             _evaluate()
+        elif FLAGS.mode == "study":
+            _study()
         else:
             combinations = variants(FLAGS.set)
             asked = any(FLAGS[name].present for name in SWEEP_FLAGS)
@@ -354,29 +369,24 @@ def _stopped_at_once(checkpoints: Checkpoints) -> Interrupted:
     )
 
 
-class Chosen(NamedTuple):
-    """A run that the flags name."""
-
-    experiment: Experiment
-    folder: Path
-    flags: dict  # for its config.json
-    settings: Any
-
-
 def _choose(overrides: Sequence[str], logdir: str, seed: int) -> Chosen:
     if FLAGS.exp is None:
         raise ConfigError("name an experiment with --exp=...; --list shows them")
     if not logdir:
         raise ConfigError("--logdir is empty: name a folder for the runs")
-    experiment = find_experiment(EXPERIMENTS, FLAGS.exp)
     everything = list(overrides)
     if FLAGS.num_timesteps is not None:
         everything.append(f"train.num_timesteps={FLAGS.num_timesteps}")
-    settings = make_settings(experiment, FLAGS.preset, FLAGS.backend, everything)
-    backend = experiment.backends[0] if FLAGS.backend is None else FLAGS.backend
-    values = {"exp": experiment.name, "backend": backend, "seed": seed, "preset": FLAGS.preset}
-    values |= {"eager": FLAGS.eager, "set": everything}
-    return Chosen(experiment, run_folder(logdir, experiment.name, backend, seed), values, settings)
+    return choose(
+        EXPERIMENTS,
+        FLAGS.exp,
+        everything,
+        logdir,
+        seed,
+        FLAGS.backend,
+        preset=FLAGS.preset,
+        eager=FLAGS.eager,
+    )
 
 
 def _sweep(combinations: Sequence[Variant]) -> None:
@@ -405,11 +415,11 @@ def _plan(variant: Variant, seed: int) -> PlannedRun:
     return PlannedRun(name, chosen.folder, chosen.flags, chosen.settings, arguments)
 
 
-def _launch(runs: Sequence[PlannedRun]) -> dict[str, str]:
-    """Does the runs; returns the errors of those that failed."""
+def _launch(runs: Sequence[PlannedRun], **others) -> dict[str, str]:
+    """Does the runs; returns the errors of those that failed. others: of `launch`."""
 
     def empty_folders():  # once nothing that is asked for can be refused any more
-        for run in runs if FLAGS.overwrite else ():
+        for run in runs if FLAGS.overwrite and FLAGS.mode == "train" else ():
             with locked(run.folder):
                 open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
@@ -423,6 +433,7 @@ def _launch(runs: Sequence[PlannedRun]) -> dict[str, str]:
             cpus=FLAGS.cpus_per_run,
             gpus=FLAGS.gpus_per_run,
             before=empty_folders,
+            **others,
         )
     except KeyboardInterrupt:
         same = "the same command, without --overwrite," if FLAGS.overwrite else "the same command"
@@ -441,8 +452,37 @@ def _print_outcome(runs: Sequence[PlannedRun], failed: dict[str, str]) -> None:
         sys.exit("\n".join([f"error: {len(lines)} of {len(runs)} runs failed:", *lines]))
 
 
+def _study() -> None:
+    """Does a study's runs that are left, takes their numbers in, and writes its page."""
+    if not FLAGS.study:
+        raise ConfigError("name the study's file with --study=docs/studies/NAME.toml")
+    study = read_study(Path(FLAGS.study))
+    if FLAGS.smoke:
+        tf.config.run_functions_eagerly(True)
+        return print(smoke(study, EXPERIMENTS, FLAGS.parts))
+    runs = plan(study, EXPERIMENTS, FLAGS.logdir, FLAGS.parts)
+    check_apart([run.planned for run in runs])
+    store = Store(study.path)
+    left = store.collect(study, runs, overwrite=FLAGS.overwrite)
+    print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
+
+    def take_in():
+        try:
+            store.collect(study, runs)
+        except (ConfigError, OSError) as error:  # no reason to stop the runs
+            print(f"warning: {error}", flush=True)
+
+    planned = [] if FLAGS.collect else [run.planned for run in left]
+    failed = _launch(planned, calls=RUNS_PER_PROCESS, after=take_in)
+    print(write_page(study, store, Path(FLAGS.logdir) / study.name))
+    if failed:
+        lines = [f"  {name}: {error}" for name, error in failed.items()]
+        sys.exit("\n".join([f"error: {len(failed)} of {len(planned)} runs failed:", *lines]))
+
+
 def work(arguments: Sequence[str], progress) -> None:
     """A worker's share of a sweep: the run of this command line."""
+    FLAGS.unparse_flags()  # those of the process' last run
     FLAGS(["run_experiments.py", *arguments])
     logging.set_verbosity(logging.WARNING)
     if FAILED in run_once(progress, PATIENCE):

@@ -105,15 +105,19 @@ def launch(
     address: str | None,
     cpus: float,
     gpus: float,
+    calls: int = 1,
     before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Runs `entry` on each task's arguments, as many at a time as there are CPUs and GPUs.
 
-    entry: "module:function"; called in a fresh process as function(arguments, progress), with a
-    `Progress`, in the main thread, so that it may install signal handlers. cpus, gpus: of each
+    entry: "module:function"; called in a process that does `calls` tasks, one after the other, as
+    function(arguments, progress), with a `Progress`, in the main thread, so that it may install
+    signal handlers. cpus, gpus: of each
     task; fractions of a GPU share it. address: "host:port" of a Ray cluster (`ray start --head`),
     of which this machine must be a node; None starts Ray on this machine, and ends it again.
-    before() is called when Ray is there and has room, before the first task.
+    before() is called when Ray is there and has room, before the first task; after() whenever a
+    task has come to its end.
 
     A task whose process or node dies, or is told to end (SIGTERM), is run again with the same
     arguments, `MAX_LOSSES` times: resuming is the entry's part. An exception in the entry fails
@@ -136,7 +140,7 @@ def launch(
     with _session(address) as ray:
         _check_room(ray, cpus, gpus)
         before()
-        return _Sweep(ray, tasks, entry, cpus, gpus).run()
+        return _Sweep(ray, tasks, entry, cpus, gpus, calls).run(after)
 
 
 @contextmanager
@@ -214,7 +218,9 @@ class _Sweep:
     Ray could do the last by itself, but would not tell: then the table could not either.
     """
 
-    def __init__(self, ray, tasks: Sequence[Task], entry: str, cpus: float, gpus: float):
+    def __init__(
+        self, ray, tasks: Sequence[Task], entry: str, cpus: float, gpus: float, calls: int
+    ):
         self._ray, self._tasks, self._entry = ray, tasks, entry
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
@@ -224,13 +230,15 @@ class _Sweep:
             num_cpus=0, max_restarts=-1, max_pending_calls=10, scheduling_strategy=here
         )
         self._board = board.remote()
-        # max_calls: a process for each task, since TensorFlow keeps memory and global state.
-        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=0)(_run)
+        # max_calls: TensorFlow keeps memory and global state.
+        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=calls, max_retries=0)(
+            _run
+        )
         self._rows = [Row(task.name) for task in tasks]
         self._table = Table(self._rows)
         self._pending = {}  # reference -> index of its task
 
-    def run(self) -> dict[str, str]:
+    def run(self, after: Callable[[], None]) -> dict[str, str]:
         try:
             for key in range(len(self._tasks)):
                 self._submit(key)
@@ -242,6 +250,8 @@ class _Sweep:
                 self._read_board()
                 for reference in done:
                     self._settle(self._pending.pop(reference), reference)
+                if done:
+                    after()
                 self._table.draw()
         except KeyboardInterrupt:
             self._interrupt()
@@ -325,7 +335,8 @@ def _run(entry: str, arguments: tuple, board, key: int, attempt: int) -> Outcome
             board.put.remote(key, report)
 
     progress = Progress(send, attempt)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's would look like an error
+    for number in (signal.SIGINT, signal.SIGTERM):  # not the last task's; Ray's looks like an error
+        signal.signal(number, signal.default_int_handler)
     try:
         module, _, function = entry.partition(":")
         getattr(import_module(module), function)(arguments, progress)

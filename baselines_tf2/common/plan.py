@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baselines_tf2.common.experiment import Experiment, find_experiment, make_settings
 from baselines_tf2.common.run_folder import (
     CONFIG,
     check_config,
@@ -14,11 +15,41 @@ from baselines_tf2.common.run_folder import (
     finished_summary,
     is_finished,
     read_config,
+    run_folder,
 )
 from envs.errors import ConfigError
 
 MAX_SEED = 2**31 - 1
 MAX_NAME = 150  # characters of a folder; file systems take 255
+
+
+class Chosen(NamedTuple):
+    """A run that is named by its experiment, overrides and seed."""
+
+    experiment: Experiment
+    folder: Path
+    flags: dict[str, Any]  # for its config.json
+    settings: Any
+
+
+def choose(
+    experiments: Mapping[str, Experiment],
+    name: str,
+    overrides: Sequence[str],
+    logdir: str,
+    seed: int,
+    backend: str | None = None,
+    *,
+    preset: str = "default",
+    eager: bool = False,
+) -> Chosen:
+    """The settings and the folder of a run; ConfigError if there is no such one."""
+    experiment = find_experiment(experiments, name)
+    settings = make_settings(experiment, preset, backend, overrides)
+    backend = experiment.backends[0] if backend is None else backend
+    values = {"exp": experiment.name, "backend": backend, "seed": seed, "preset": preset}
+    values |= {"eager": eager, "set": list(overrides)}
+    return Chosen(experiment, run_folder(logdir, experiment.name, backend, seed), values, settings)
 
 
 class Variant(NamedTuple):
@@ -57,12 +88,13 @@ def variants(overrides: Sequence[str]) -> list[Variant]:
         given.append(text)
     fixed = {given[0] for given in values.values() if len(given) == 1}
     return [
-        Variant(_folder_name([text for text in chosen if text not in fixed]), chosen)
+        Variant(folder_name([text for text in chosen if text not in fixed]), chosen)
         for chosen in itertools.product(*values.values())
     ]
 
 
-def _folder_name(overrides: Sequence[str]) -> str:
+def folder_name(overrides: Sequence[str]) -> str:
+    """The texts as the name of a folder."""
     text = ",".join(overrides)
     name = re.sub(r"[^\w.=,+-]", "_", text)
     if len(name) <= MAX_NAME:

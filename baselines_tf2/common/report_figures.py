@@ -49,14 +49,18 @@ def style_of(group: Group) -> tuple[str, str]:
     return COLORS[group.index % len(COLORS)], STYLES[group.index // len(COLORS) % len(STYLES)]
 
 
-def render(draw: Callable[[Sequence[Group]], Figure | None], groups: Sequence[Group]) -> bytes:
-    """The figure as PNG, always the same bytes for the same groups; b"" if there is none."""
+def render(draw: Callable[..., Figure | None], *arguments, note: str | None = None) -> bytes:
+    """The figure that draw(*arguments) gives as PNG, b"" if that is None.
+
+    The same bytes for the same arguments. note: kept in the file as its description.
+    """
     with matplotlib.rc_context(matplotlib.rcParamsDefault | RC):
-        figure = draw(groups)
+        figure = draw(*arguments)
         if figure is None:
             return b""
         png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(png, format="png", dpi=DPI,
+                       metadata={"Software": None, "Description": note})  # fmt: skip
     return png.getvalue()
 
 
@@ -66,18 +70,18 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    figure, axes = _grid(len(by_environment), groups, columns=_columns(by_environment))
+    figure, axes = grid(len(by_environment), groups, columns=_columns(by_environment))
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for group in members:
             for run in group.evaluated if len(group.evaluated) > 1 else ():
                 returns = statistics.returns_by_step(run)
                 axis.plot(list(returns), list(returns.values()), color=style_of(group)[0],
                           linewidth=0.7, alpha=0.45)  # fmt: skip
-            _plot_curve(axis, group, statistics.learning_curve(group))
-        _label(axis, environment, "return per episode")
-        _step_axis(axis)
-    _legend(figure, groups)
-    _headline(
+            plot_curve(axis, group, statistics.learning_curve(group))
+        label_axis(axis, environment, "return per episode")
+        step_axis(axis)
+    legend(figure, groups)
+    headline(
         figure, "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
     )
     return figure
@@ -103,7 +107,7 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
         axis.set_title(_wrap(environment, 90))
         axis.set_xlabel("return per episode")
         axis.xaxis.set_major_formatter(PLAIN)
-    _headline(
+    headline(
         figure,
         f"Final return: mean of the last {statistics.LAST} evaluations; interquartile mean over "
         "seeds, 95% interval, seeds as dots",
@@ -132,17 +136,17 @@ def mass_response(groups: Sequence[Group]) -> Figure | None:
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
-    figure, axes = _grid(len(panels), shown, columns=2)
+    figure, axes = grid(len(panels), shown, columns=2)
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
         name = column.removeprefix("physics/")
         for group in members:
-            _plot_curve(axis, group, statistics.mass_curve(group, column), marker="o")
+            plot_curve(axis, group, statistics.mass_curve(group, column), marker="o")
         if name in members[0].training_ranges:
             axis.axvspan(*members[0].training_ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
-        _label(axis, environment, "mean return per episode", f"{name.replace('_', ' ')} [kg]")
+        label_axis(axis, environment, "mean return per episode", f"{name.replace('_', ' ')} [kg]")
     trained = Patch(color=RANGE_COLOR, alpha=0.16, label="masses trained on")
-    _legend(figure, shown, [trained])
-    _headline(figure, "Last evaluation by mass: interquartile mean, 95% interval over seeds")
+    legend(figure, shown, [trained])
+    headline(figure, "Last evaluation by mass: interquartile mean, 95% interval over seeds")
     return figure
 
 
@@ -152,22 +156,22 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     columns, chars, size = (2, TITLE_CHARS, 11.5) if len(groups) < 5 else (3, 32, 10)
-    figure, axes = _grid(len(groups), (), columns, height=3.1)
+    figure, axes = grid(len(groups), (), columns, height=3.1)
     shared: dict[str, list[Axes]] = {}
     for axis, group in zip(axes, groups, strict=True):
         steps, (low, middle, high) = statistics.percentile_curves(group)
         color, _ = style_of(group)
         axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
         axis.plot(steps, middle, color=color, linewidth=2, marker=_marker(steps))
-        _label(axis, _wrap(group.name, chars), "return per episode")
+        label_axis(axis, _wrap(group.name, chars), "return per episode")
         axis.title.set_fontsize(size)
-        _step_axis(axis)
+        step_axis(axis)
         shared.setdefault(group.environment, []).append(axis)
     for same in shared.values():
         limits = np.array([axis.get_ylim() for axis in same])
         for axis in same:
             axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-    _headline(figure, "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded")
+    headline(figure, "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded")
     return figure
 
 
@@ -177,15 +181,15 @@ def speed(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    figure, axes = _grid(len(by_environment), groups, _columns(by_environment), height=3.6)
+    figure, axes = grid(len(by_environment), groups, _columns(by_environment), height=3.6)
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for group in members:
-            _plot_curve(axis, group, statistics.metric_curve(group, SPEED))
-        _label(axis, environment, "environment steps per second")
-        _step_axis(axis)
+            plot_curve(axis, group, statistics.metric_curve(group, SPEED))
+        label_axis(axis, environment, "environment steps per second")
+        step_axis(axis)
         _log_axis(axis)
-    _legend(figure, groups)
-    _headline(figure, "Speed of training: median over seeds, lowest to highest shaded")
+    legend(figure, groups)
+    headline(figure, "Speed of training: median over seeds, lowest to highest shaded")
     return figure
 
 
@@ -199,17 +203,17 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
-    figure, axes = _grid(len(panels), shown, columns=2, height=3.1)
+    figure, axes = grid(len(panels), shown, columns=2, height=3.1)
     environments = {environment for environment, _ in panels}
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
         for group in members:
-            _plot_curve(axis, group, statistics.metric_curve(group, column))
+            plot_curve(axis, group, statistics.metric_curve(group, column))
         below = f"\n{environment}" if len(environments) > 1 else ""
         _solver_axis(axis, column.removeprefix("solver/"), below)
         if not any(group.evaluated for group in members):  # as in tabular analyses
             axis.set_xlabel("training steps")
-    _legend(figure, shown)
-    _headline(figure, "Solver of the hypergradient: median over seeds, lowest to highest shaded")
+    legend(figure, shown)
+    headline(figure, "Solver of the hypergradient: median over seeds, lowest to highest shaded")
     return figure
 
 
@@ -223,8 +227,10 @@ def _solver_columns(groups: Sequence[Group]) -> list[str]:
 
 def _solver_axis(axis: Axes, name: str, below: str) -> None:
     label = SOLVER_LABELS.get(name, name.replace("_", " "))
-    _label(axis, label + below, "share" if label.startswith("share") else name.replace("_", " "))
-    _step_axis(axis)
+    label_axis(
+        axis, label + below, "share" if label.startswith("share") else name.replace("_", " ")
+    )
+    step_axis(axis)
     if label.startswith("share"):
         axis.set_ylim(-0.05, 1.05)
     elif name.endswith(("residual", "norm")):
@@ -254,7 +260,7 @@ def _columns(by_environment: Mapping[str, Sequence[Group]]) -> int:
     return 1 if max(map(len, by_environment.values())) > MANY_LINES else 2
 
 
-def _grid(
+def grid(
     count: int, legend: Sequence[Group], columns: int, height: float = 4.0
 ) -> tuple[Figure, list[Axes]]:
     """A figure with `count` axes, `height` inches each, and room for a legend of the groups."""
@@ -270,7 +276,7 @@ def _grid(
     return figure, list(axes[:count])
 
 
-def _plot_curve(axis: Axes, group: Group, curve: Curve, marker: str | None = None) -> None:
+def plot_curve(axis: Axes, group: Group, curve: Curve, marker: str | None = None) -> None:
     color, style = style_of(group)
     if curve.low is not None:
         axis.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
@@ -284,12 +290,12 @@ def _marker(x: Sequence[float]) -> str:
     return "o" if len(x) == 1 else ""
 
 
-def _label(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
+def label_axis(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
     axis.set(title=_wrap(title, TITLE_CHARS), xlabel=x, ylabel=y)
     axis.yaxis.set_major_formatter(PLAIN)
 
 
-def _step_axis(axis: Axes) -> None:
+def step_axis(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
@@ -313,7 +319,7 @@ def _power(x: float, _) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ()) -> None:
+def legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ()) -> None:
     lines = [
         Line2D([], [], color=style_of(group)[0], linestyle=style_of(group)[1], linewidth=2.5)
         for group in groups
@@ -323,7 +329,7 @@ def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ())
     figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
 
 
-def _headline(figure: Figure, text: str) -> None:
+def headline(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, horizontalalignment="left")
 
 

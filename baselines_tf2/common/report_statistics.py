@@ -1,7 +1,7 @@
 """The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +35,19 @@ def iqm(scores: np.ndarray) -> np.ndarray:
 
 
 def iqm_interval(scores: np.ndarray, reps: int) -> np.ndarray | None:
-    """95% interval of `iqm` by rliable's stratified bootstrap: `[2, points]`; None for one seed.
+    """95% interval of `iqm`: `[2, points]`; None for one seed."""
+    return interval(iqm, scores, reps=reps)
 
-    Always the same for the same scores. Raises ConfigError if rliable is not installed.
+
+def interval(
+    statistic: Callable[..., np.ndarray], *samples: np.ndarray, reps: int
+) -> np.ndarray | None:
+    """95% interval of statistic(*samples) by rliable's stratified bootstrap: `[2, points]`.
+
+    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has a single
+    seed. Always the same for the same samples. Raises ConfigError if rliable is not installed.
     """
-    if len(scores) < 2:
+    if min(map(len, samples)) < 2:
         return None
     try:
         from rliable import library
@@ -47,8 +55,9 @@ def iqm_interval(scores: np.ndarray, reps: int) -> np.ndarray | None:
         raise ConfigError(
             f"a report over seeds needs rliable ({error}): pip install '.[report]'"
         ) from None
+    scores = samples if len(samples) > 1 else samples[0]
     with _numpy_seeded(0):
-        _, intervals = library.get_interval_estimates({"": scores}, iqm, reps=reps)
+        _, intervals = library.get_interval_estimates({"": scores}, statistic, reps=reps)
     return intervals[""]
 
 
@@ -84,8 +93,8 @@ def final_return(run: Run) -> float:
 def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Final return of each seed `[seeds]`, their interquartile mean, and its interval `[2]`."""
     scores = np.array([[final_return(run)] for run in group.evaluated])
-    interval = iqm_interval(scores, FINAL_REPS)
-    return scores[:, 0], float(iqm(scores)[0]), None if interval is None else interval[:, 0]
+    ends = iqm_interval(scores, FINAL_REPS)
+    return scores[:, 0], float(iqm(scores)[0]), None if ends is None else ends[:, 0]
 
 
 def last_percentiles(group: Group) -> np.ndarray:
@@ -96,7 +105,7 @@ def last_percentiles(group: Group) -> np.ndarray:
 
 def learning_curve(group: Group) -> Curve:
     """Interquartile mean of the return at the evaluations that all seeds have."""
-    return _iqm_curve([returns_by_step(run) for run in group.evaluated])
+    return iqm_curve([returns_by_step(run) for run in group.evaluated])
 
 
 def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
@@ -124,7 +133,7 @@ def mass_columns(group: Group) -> list[str]:
 
 def mass_curve(group: Group, column: str) -> Curve:
     """Interquartile mean of the last evaluation's return by mass, at masses [kg] all seeds met."""
-    return _iqm_curve([_returns_by_mass(run, column) for run in group.evaluated])
+    return iqm_curve([_returns_by_mass(run, column) for run in group.evaluated])
 
 
 def _returns_by_mass(run: Run, column: str) -> dict[float, float]:
@@ -139,13 +148,14 @@ def _last_evaluation(run: Run) -> list[dict[str, float]]:
     return run.evaluations[max(run.evaluations)]
 
 
-def _iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
+def iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
+    """Interquartile mean of the series where all have a point."""
     x = common_steps(series)
     if not x:
         return Curve(np.zeros(0), np.zeros(0), None, None)
     scores = np.array([[one[point] for point in x] for one in series])
-    interval = iqm_interval(scores, CURVE_REPS)
-    return Curve(np.array(x), iqm(scores), *((None, None) if interval is None else interval))
+    ends = iqm_interval(scores, CURVE_REPS)
+    return Curve(np.array(x), iqm(scores), *((None, None) if ends is None else ends))
 
 
 def metric_curve(group: Group, column: str) -> Curve:

@@ -4,9 +4,11 @@ import dataclasses
 import fcntl
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -252,10 +254,23 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "platform": platform.platform()}
-    versions |= threads()
+    versions |= threads() | {"commit": _commit()}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+@cache
+def _commit() -> str:
+    """Of the code that runs, with a plus if it was changed since; "" where Git does not know it."""
+
+    def git(*words):
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with suppress(OSError, subprocess.CalledProcessError):
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", ":/*.py"))
+    return ""

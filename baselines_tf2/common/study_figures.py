@@ -1,0 +1,111 @@
+"""The figures of a study's part, one colour and line style per arm throughout."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from baselines_tf2.common.report_figures import (
+    grid,
+    headline,
+    label_axis,
+    legend,
+    plot_curve,
+    step_axis,
+    style_of,
+)
+from baselines_tf2.common.report_statistics import iqm_curve
+from baselines_tf2.common.study import Part
+from baselines_tf2.common.study_outcomes import LAST, OUTCOMES
+from baselines_tf2.common.study_store import Store
+from baselines_tf2.common.study_tables import results
+
+
+class Line(NamedTuple):
+    """An arm as a legend has it."""
+
+    index: int
+    name: str
+
+
+def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
+    """The outcome with its interval against the first factor, an axis for each level of the others."""
+    found = {(one.level, one.arm): one.value for one in results(part, store, outcome)}
+    if not found:
+        return None
+    factor, ticks = next(iter(part.factors.items()), ("", [""]))
+    panels = list(dict.fromkeys(_words(level, factor) for level in part.levels))
+    lines = _lines(part)
+    figure, axes = grid(len(panels), lines.values(), 2, 4.4)
+    for axis, panel in zip(axes, panels, strict=True):
+        for arm, line in lines.items():
+            levels = [level for level in part.levels if _words(level, factor) == panel]
+            values = [(x, found.get((_words(level), arm))) for x, level in enumerate(levels)]
+            _errorbars(axis, line, len(lines), [(x, v) for x, v in values if v is not None])
+        axis.set_xticks(range(len(ticks)), list(ticks))
+        label_axis(axis, panel, OUTCOMES[outcome].words, factor)
+    legend(figure, lines.values())
+    headline(figure, f"{part.title}: interquartile mean, 95% interval over seeds")
+    return figure
+
+
+def _errorbars(axis, line, count, values) -> None:
+    if values:
+        places = np.array([x for x, _ in values]) + 0.4 * ((line.index + 0.5) / count - 0.5)
+        middle, low, high = np.array([value for _, value in values]).T
+        color, style = style_of(line)
+        ends = np.nan_to_num([middle - low, high - middle]).clip(0)
+        axis.errorbar(places, middle, ends, color=color, ls=style, marker="o", markersize=5,
+                      capsize=3, linewidth=1.5)  # fmt: skip
+
+
+def learning_curves(part: Part, store: Store, outcome: str) -> Figure | None:
+    """Return by step, that outside the training range if the outcome is of it; an axis per level."""
+    name = "outside" if "outside" in outcome else "return"
+    return _curves(part, store, name, "environment steps", "learning")
+
+
+def return_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
+    """Return by torso mass in the last evaluations, an axis per level."""
+    return _curves(
+        part, store, "torso_mass", "torso mass [kg]", f"mean of the last {LAST} evaluations"
+    )
+
+
+def _curves(part, store, name, x_label, title) -> Figure | None:
+    lines, panels = _lines(part), {}
+    for level in part.levels:
+        for arm, line in lines.items():
+            keys = store.cell(part, arm, part.level_of(arm, level))
+            series = [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]
+            if series:
+                panels.setdefault(_words(level), []).append((line, iqm_curve(_extended(series))))
+    if not panels:
+        return None
+    figure, axes = grid(len(panels), lines.values(), 2)
+    for axis, (panel, curves) in zip(axes, panels.items(), strict=True):
+        for line, curve in curves:
+            plot_curve(axis, line, curve)
+        label_axis(axis, panel, "outside the range" if name == "outside" else "return", x_label)
+        step_axis(axis)
+    legend(figure, lines.values())
+    headline(figure, f"{part.title}, {title}: interquartile mean, 95% interval over seeds")
+    return figure
+
+
+def _extended(series) -> list[dict[float, float]]:
+    """Each curve at the steps of the longest; one that failed keeps its last value."""
+    steps = max((x for x, _ in series), key=len)
+    return [dict(zip(steps, np.interp(steps, x, y), strict=True)) for x, y in series]
+
+
+def _lines(part: Part) -> dict[str, Line]:
+    return {arm: Line(i, arm) for i, arm in enumerate(part.arms)}
+
+
+def _words(level: Mapping[str, str], without: str = "") -> str:
+    return ", ".join(f"{name}={x}" for name, x in level.items() if name != without)
+
+
+FIGURES = {"outcome": outcome_by_level, "curves": learning_curves, "masses": return_by_mass}

@@ -125,7 +125,8 @@ def _moved(
     """`samples` [N] of one parameter, their weights [N] before and after the transitions."""
     mean0, mean = before @ samples, weights @ samples
     std0, std = np.sqrt(before @ (samples - mean0) ** 2), np.sqrt(weights @ (samples - mean) ** 2)
-    mean -= (mean0 - one.mean) * std / std0
+    possible = _within_limits(name, one.mean, REACH * one.std)
+    mean = np.clip(mean - (mean0 - one.mean) * std / std0, *possible)
     std = max(one.std * std / std0, max(one.std, abs(mean - one.mean)) / MAX_NARROWING)
     low, high = one.low, one.high
     if not low - ROUNDING * std <= mean <= high + ROUNDING * std:

@@ -84,13 +84,76 @@ def test_n_step_windows_cross_the_seam_of_the_ring():
     np.testing.assert_array_equal(np.asarray(batch.obs1)[:, 0], [7, 8, 8])
 
 
-def test_long_windows_are_gathered_in_parts(monkeypatch):
-    replay = make(n_step=3)
-    replay.add(transitions(range(8), terminals=[4], ends=[6]))
-    rows = np.arange(8).reshape(2, 4)
-    whole = replay.gather(rows, 0 * rows)
-    monkeypatch.setattr("baselines_tf2.common.replay.MAX_WINDOW_ENTRIES", 9)
-    np.testing.assert_array_equal(replay.gather(rows, 0 * rows), whole)
+def directly(rewards, ends, start, n_step, gamma):
+    """The window's return, last row and length, term by term."""
+    total, length = 0.0, 0
+    while length < n_step and start + length < len(rewards):
+        total += gamma**length * rewards[start + length]
+        length += 1
+        if ends[start + length - 1]:
+            break
+    return total, start + length - 1, length
+
+
+def random_rows(rng, start, count, num_envs, end):
+    new = transitions(range(start, start + count), num_envs)
+    ends = rng.random((count, num_envs)) < end
+    terminals = ends & (rng.random(ends.shape) < 0.5)
+    rewards = rng.normal(3, 1, ends.shape)
+    return new._replace(rewards=rewards, ends=ends, terminals1=terminals)
+
+
+@pytest.mark.parametrize("n_step", [2, 7, 16, 1000])
+@pytest.mark.parametrize("gamma", [0.5, 0.99, 1.0])
+@pytest.mark.parametrize("end", [0.0, 0.03, 0.3])
+def test_windows_equal_the_direct_sum_while_the_ring_turns(n_step, gamma, end):
+    """Episodes of any length that end, are cut, run on and are forgotten; asked for now and then."""
+    rng, held = RNG(0), 60
+    replay = make(capacity=2 * held, num_envs=2, n_step=n_step, gamma=gamma)
+    rewards, ends = np.zeros((0, 2)), np.zeros((0, 2), bool)
+    for count in (1, 1, 5, 40, 3, 30, 60, 1, 17, 2, 59):
+        new = random_rows(rng, len(rewards), count, 2, end)
+        replay.add(new)
+        rewards, ends = np.concatenate([rewards, new.rewards]), np.concatenate([ends, new.ends])
+        if count == 3:
+            replay.end_episodes()
+            ends[-1] = True
+        if count == 17:  # what was not asked for meanwhile is made up for
+            continue
+        rows, columns = np.mgrid[replay.first_row : replay.next_row, :2]
+        batch = replay.layout.unpack(replay.gather(rows, columns))
+        for row, column in zip(rows.ravel(), columns.ravel(), strict=True):
+            at = row - replay.first_row, column
+            expected, last, length = directly(
+                rewards[:, column], ends[:, column], row, n_step, gamma
+            )
+            assert np.asarray(batch.rewards)[at] == pytest.approx(expected, rel=1e-13)
+            assert np.asarray(batch.discounts)[at] == pytest.approx(gamma**length, rel=1e-15)
+            assert tuple(np.asarray(batch.obs1)[at]) == (last + 1, column)
+            assert tuple(np.asarray(batch.obs0)[at]) == (row, column)
+            assert np.asarray(batch.actions)[at] == -row
+
+
+def test_long_windows_keep_their_digits_in_a_32_bit_replay():
+    """The sum is made in 64 bits: 1 + gamma + ... = (1 - gamma^n) / (1 - gamma)."""
+    replay = make(capacity=5000, n_step=1000, gamma=0.999, dtype="float32")
+    replay.add(transitions(range(5000))._replace(rewards=np.ones((5000, 1))))
+    window = replay.layout.unpack(replay.gather(np.array([7]), np.array([0])))
+    assert window.rewards[0] == np.float32((1 - 0.999**1000) / 0.001)
+
+
+def test_only_windows_that_can_still_change_are_summed_again():
+    replay, summed = make(capacity=10_000, n_step=50), []
+    inner = replay._windows._sum
+    replay._windows._sum = lambda part, left: (summed.append(len(part)), inner(part, left))[1]
+    for start in range(0, 3000, 10):
+        replay.add(transitions(range(start, start + 10), ends=[995]))
+        if start >= 500:
+            replay.gather(np.array([start]), np.array([0]))
+    assert summed[0] == 510
+    assert max(summed[1:]) == 49 + 10  # those which reached the data's end, and the new ones
+    after_the_end = summed[(1000 - 500) // 10]
+    assert after_the_end == 4 + 10  # rows 996 to 999, and the new ones
 
 
 def test_n_step_windows_keep_to_their_environment():
@@ -177,12 +240,14 @@ def test_groups_come_from_one_robot_each(pairing):
 
 
 def test_layout_is_a_bijection():
-    layout = Layout(3, 2)
-    row = np.arange(layout.width, dtype=float)[None]
-    batch = layout.unpack(row)
-    flat = np.concatenate([np.reshape(field, -1) for field in batch])
-    np.testing.assert_array_equal(np.sort(flat), row[0])
-    assert batch.rewards.shape == (1,)
+    for obs_dim, action_dim in ((3, 2), (3, 1), (3, 6)):  # without padding, in each half
+        layout = Layout(obs_dim, action_dim)
+        row = np.arange(layout.width, dtype=float)[None]
+        batch = layout.unpack(row)
+        flat = np.concatenate([np.reshape(field, -1) for field in batch])
+        assert len(set(flat)) == len(flat) == 2 * obs_dim + action_dim + 4
+        assert layout.width - len(flat) == abs(action_dim - 2)
+        assert batch.rewards.shape == (1,)
 
 
 def test_wrong_pairings_are_refused():

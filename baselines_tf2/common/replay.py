@@ -92,7 +92,7 @@ class Replay:
         self._episodes = _Episodes(num_envs)
         self._windows = _Windows(shape, n_step, gamma, dtype) if n_step > 1 else None
         self.next_row = 0  # counts on past the capacity; row r lies at r % num_rows
-        self._any_terminal = self._any_cut = False
+        self._any_terminal = False
 
     def __len__(self) -> int:
         """Transitions held."""
@@ -117,7 +117,6 @@ class Replay:
         self._packed[at], self._ends[at], self._members[at] = packed, new.ends, new.members
         self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())
-        self._any_cut |= bool((new.ends & ~new.terminals1).any())
         if self.pairing == "same_member":
             self._episodes.add(self.first_row, int(rows[0]), new.ends, new.members)
 
@@ -126,7 +125,6 @@ class Replay:
         if not self.next_row:
             return
         at = (self.next_row - 1) % self._num_rows
-        self._any_cut |= bool((~self._ends[at]).any())
         if self.pairing == "same_member":
             self._episodes.cut(self.next_row, self._ends[at], self._members[at])
         self._ends[at] = True
@@ -153,12 +151,11 @@ class Replay:
 
     def get_state(self) -> dict:
         """What a checkpoint needs beside the rows."""
-        flags = self._any_terminal, self._any_cut
-        return {"flags": flags, "episodes": self._episodes.get_state()}
+        return {"any_terminal": self._any_terminal, "episodes": self._episodes.get_state()}
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
-        self._any_terminal, self._any_cut = state["flags"]
+        self._any_terminal = state["any_terminal"]
         self._episodes.set_state(state["episodes"])
 
     def sample_many(
@@ -220,11 +217,12 @@ class Replay:
 
     @property
     def absorbing_reachable(self) -> bool:
-        """Whether pairs with the absorbing state are drawn: only once some target asks for them.
+        """Whether pairs with the absorbing state are drawn: only if some target asks for them.
 
-        That takes a terminal, or windows of unequal length.
+        That takes a terminal, or windows of unequal length: where data ends any window is cut, but
+        twins' are cut alike.
         """
-        unequal = self.n_step > 1 and self._any_cut
+        unequal = self.n_step > 1 and self.pairing != "coupled"
         return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
 
     def _sample(self, rng, shape):

@@ -34,7 +34,9 @@ class DDPGConfig:
     critic: str = "q"  # q | concat | antisymmetric | additive: the last three are D(x, y)
     pairing: str = "independent"  # independent | same_member | coupled: what D's pairs share
     actor_loss: str = "first"  # first | symmetric: the pair's members the actor is improved at
-    absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, once reachable
+    absorbing_fraction: float = (
+        0.1  # share of D's pairs with the absorbing state, where targets ask
+    )
     n_step: int = 1  # length of the return before the bootstrap, steps
     gamma: float = 0.99  # discount
     tau: float = 0.01  # step of the target networks; 1 makes them the online ones
@@ -99,10 +101,8 @@ class DDPGConfig:
         yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
         yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
         yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"
-        yield (
-            0 <= self.absorbing_fraction <= 1,
-            f"absorbing_fraction must lie in [0, 1], not {self.absorbing_fraction}",
-        )
+        message = f"absorbing_fraction must lie in (0, 1], not {self.absorbing_fraction}: targets would use what is not trained"
+        yield 0 < self.absorbing_fraction <= 1, message
         for name in ("actor_lr", "critic_lr", "reward_scale", "observation_range"):
             value = getattr(self, name)
             yield 0 < value < float("inf"), f"{name} must be positive and finite, not {value}"

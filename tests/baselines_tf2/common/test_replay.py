@@ -213,10 +213,30 @@ def test_absorbing_pairs_come_only_once_a_terminal_was_stored():
     assert not replay.sample_many(RNG(0), 4, 100)[..., absorbing].any()  # values need none
 
 
-def test_absorbing_pairs_are_needed_for_windows_of_unequal_length():
-    replay = make(absorbing_fraction=0.5, n_step=2)
-    replay.add(transitions(range(5), ends=[4]))
-    assert replay.sample_many(RNG(0), 4, 100, paired=True)[..., replay.layout.absorbing0].any()
+@pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])
+@pytest.mark.parametrize("terminals", [[], [123]])
+@pytest.mark.parametrize("n_step", [1, 5, 40])
+def test_no_target_asks_for_the_absorbing_state_before_it_is_trained(n_step, terminals, pairing):
+    """A pair asks for it if one side has ended, or both go on under different discounts."""
+    replay = make(
+        capacity=400, num_envs=2, gamma=0.9, n_step=n_step, pairing=pairing, absorbing_fraction=0.2
+    )
+    rng, trained, asked = RNG(0), False, False
+    for start in range(0, 200, 10):
+        replay.add(
+            transitions(range(start, start + 10), num_envs=2, terminals=terminals, ends=[59])
+        )
+        for packed in replay.sample_many(rng, 5, 128, paired=True):
+            rows = replay.layout.unpack(packed)
+            trained |= bool(np.any(rows.absorbing0))
+            over_a, over_b = np.split(np.asarray(rows.terminals1) == 1, 2)
+            c_a, c_b = np.split(np.asarray(rows.discounts), 2)
+            asks = bool(np.any((over_a ^ over_b) | (~over_a & ~over_b & (c_a != c_b))))
+            assert trained or not asks
+            asked |= asks
+    assert trained == asked
+    # Twins end together, and so do their windows.
+    assert asked == (bool(terminals) or (n_step > 1 and pairing != "coupled"))
 
 
 @pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])

@@ -15,6 +15,7 @@ from envs.physics import REWARD_OFFSET, Physics, check_values
 # One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
 # leaves the others' numbers, and the simulator's own, as they were.
 ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
+NOISE_SEED = "noise_seed"  # reset option: seeds the last three, apart from the rest
 
 
 def _stream(seed: int | None, purpose: int) -> np.random.Generator:
@@ -88,6 +89,11 @@ class RobotEnsemble(gym.Wrapper):
         self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
         self._placed = dict(values)
 
+    @property
+    def placed(self) -> dict[str, float]:
+        """What makes this robot another than the nominal one, as drawn: reading it back rounds."""
+        return dict(self._placed)
+
     def get_state(self) -> dict[str, Any]:
         """The robot, the simulation and the random streams, the simulator's own included."""
         return {
@@ -123,13 +129,11 @@ def _split(
         if name in known or (name != "physics" and get_close_matches(name, ["physics"])):
             message = "the robot is set as options={'physics': {name: value}}"
             raise ConfigError(f"unknown reset option '{name}': {message}")
-    if options is None or "physics" not in options:
-        return {}, options
-    chosen = options["physics"]
+    chosen = (options or {}).get("physics", {})
     if not isinstance(chosen, dict):
         raise ConfigError(f"options['physics'] must be a dict of name: value; got {chosen!r}")
-    others = {key: value for key, value in options.items() if key != "physics"}
-    return chosen, others or None
+    ours = ("physics", NOISE_SEED)
+    return chosen, {key: x for key, x in (options or {}).items() if key not in ours} or None
 
 
 def find_robot(env: gym.Env) -> RobotEnsemble:
@@ -146,7 +150,11 @@ def find_robot(env: gym.Env) -> RobotEnsemble:
 
 
 class _Random(gym.Wrapper):
-    """A wrapper with a random stream of its own, seeded by `reset(seed=)`."""
+    """A wrapper with a random stream of its own, seeded by `reset(seed=)`.
+
+    `reset(options={"noise_seed": ...})` seeds it apart, so that two environments which begin
+    elsewhere can draw the same numbers.
+    """
 
     purpose: ClassVar[int]
     _rng: np.random.Generator | None = None
@@ -154,8 +162,9 @@ class _Random(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, self.purpose)
+        own = (options or {}).get(NOISE_SEED, seed)
+        if own is not None or self._rng is None:
+            self._rng = _stream(own, self.purpose)
         return super().reset(seed=seed, options=options)
 
     def get_state(self) -> dict[str, Any]:

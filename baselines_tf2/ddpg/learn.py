@@ -25,6 +25,8 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
     if envs.num_envs != config.num_envs:
         raise ConfigError(f"num_envs is {config.num_envs} and there are {envs.num_envs}")
+    if envs.twins != (config.pairing == "coupled"):
+        raise ConfigError("pairing 'coupled' and environments that are twins need each other")
     action_dim = len(action_scale(envs.action_space))
     return Agent(config, observation_dim(envs.observation_space), action_dim, seed=seed, **bodies)
 
@@ -39,9 +41,13 @@ def make_loop(
         agent.action_noises,
         np.random.default_rng(seeds.exploration),
         seed=seeds.envs,
-        twins=config.pairing == "coupled",
         render=render,
     )
+    if config.pairing == "same_member" and not collector.knows_robots:
+        raise ConfigError(
+            "pairing 'same_member' needs environments that tell their robots: those of make_env "
+            "with an ensemble, or any whose reset returns info['physics']"
+        )
     return TrainLoop(
         agent,
         collector,

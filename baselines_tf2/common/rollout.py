@@ -159,11 +159,17 @@ class VectorEnvs:
         self._env, self.num_envs, self.name = env, env.num_envs, env_name(env)
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
+        self._physics = [{} for _ in range(env.num_envs)]
 
     def reset(self, ended, seed=None):
         options = None if ended.all() else {"reset_mask": ended}
-        obs, _ = self._env.reset(seed=seed, options=options)
-        return obs, [{}] * self.num_envs
+        obs, info = self._env.reset(seed=seed, options=options)
+        physics = info.get("physics", {})
+        masks = {name: physics.get(f"_{name}", ended) for name in physics if name[0] != "_"}
+        for n in np.flatnonzero(ended):
+            told = [name for name, mask in masks.items() if mask[n]]
+            self._physics[n] = {name: float(physics[name][n]) for name in told}
+        return obs, list(self._physics)
 
     def step(self, actions):
         obs1, rewards, terminals1, truncations, _ = self._env.step(actions)

@@ -198,15 +198,22 @@ def vector_of(envs):
     return gym.vector.SyncVectorEnv([lambda env=e: env for e in envs], autoreset_mode=disabled)
 
 
-def test_a_vector_environment_gives_the_same_rows():
+def test_a_vector_environment_gives_the_same_rows_and_robots():
     def make():
-        return [Corridor(length=3), Corridor(length=5, terminal=False)]
+        return [
+            Robots((1.0, 2.0), length=3),
+            Corridor(length=4),  # tells of no robot
+            ensemble_of(Corridor(length=5, terminal=False)),
+        ]
 
-    a, b = (
-        collector(as_envs(envs)).collect(lambda: half, 9)[0] for envs in (vector_of(make()), make())
-    )
+    ways = [collector(envs).collect(lambda: half, 19) for envs in
+            (as_envs(vector_of(make())), as_envs(make()))]  # fmt: skip
+    (a, episodes), (b, others) = ways
     for left, right in zip(a, b, strict=True):
         np.testing.assert_array_equal(left, right)
+    assert episodes == others
+    assert [e.physics for e in episodes[:2]] == [{"torso_mass": 1.0}, {}]
+    assert len(np.unique(a.members[:, 0])) == 2 and len(np.unique(a.members[:, 2])) == 4
 
 
 def test_what_is_no_gymnasium_environment_is_refused():

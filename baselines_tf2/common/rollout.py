@@ -193,8 +193,10 @@ def as_envs(
     envs = env if isinstance(env, list | tuple) and env else [env]
     for one in envs:
         if not isinstance(one, gym.Env):
-            kind = f"must be a Gymnasium environment, as gymnasium.make gives, not a {type(one).__name__}"
-            raise ConfigError(f"env {kind}")
+            raise ConfigError(
+                "env must be a Gymnasium environment, as gymnasium.make gives, "
+                f"not a {type(one).__name__}"
+            )
     return SerialEnvs(envs, twins=twins)
 
 

@@ -23,7 +23,7 @@ flags.DEFINE_enum("preset", "default", ["default", "original"], "Settings to sta
 flags.DEFINE_list("heads", ["concat", "antisymmetric", "additive"], "Forms of the difference.")
 flags.DEFINE_list("pairings", ["independent", "same_member", "coupled"], "What pairs share.")
 
-TWO_ENVS = ["agent.num_envs=2", "agent.nb_rollout_steps=50"]
+TWO_ENVS = ["agent.num_envs=2"]
 
 
 def main(_) -> None:

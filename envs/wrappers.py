@@ -15,6 +15,7 @@ from envs.physics import REWARD_OFFSET, Physics, check_values
 # One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
 # leaves the others' numbers, and the simulator's own, as they were.
 ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
+NOISE_SEED = "noise_seed"  # reset option: seeds the last three, apart from the rest
 
 
 def _stream(seed: int | None, purpose: int) -> np.random.Generator:
@@ -95,13 +96,18 @@ class RobotEnsemble(gym.Wrapper):
         robots return (`ensemble_size`): each of them was drawn once, and transitions stored as
         one robot's would come from several.
         """
-        if self._size:
+        if self.ensemble_size:
             raise ConfigError("robots that return cannot be moved: leave ensemble_size 0")
         if ensemble.keys() != self.ensemble.keys():
             raise ConfigError(f"an ensemble of '{self.ensemble}' cannot become '{ensemble}'")
         for drawn in ensemble.ends():
             self._check(self._fixed | drawn)
         self.ensemble = ensemble
+
+    @property
+    def placed(self) -> dict[str, float]:
+        """What makes this robot another than the nominal one, as drawn: reading it back rounds."""
+        return dict(self._placed)
 
     def get_state(self) -> dict[str, Any]:
         """The robot, the simulation and the random streams, the simulator's own included."""
@@ -140,13 +146,11 @@ def _split(
         if name in known or (name != "physics" and get_close_matches(name, ["physics"])):
             message = "the robot is set as options={'physics': {name: value}}"
             raise ConfigError(f"unknown reset option '{name}': {message}")
-    if options is None or "physics" not in options:
-        return {}, options
-    chosen = options["physics"]
+    chosen = (options or {}).get("physics", {})
     if not isinstance(chosen, dict):
         raise ConfigError(f"options['physics'] must be a dict of name: value; got {chosen!r}")
-    others = {key: value for key, value in options.items() if key != "physics"}
-    return chosen, others or None
+    ours = ("physics", NOISE_SEED)
+    return chosen, {key: x for key, x in (options or {}).items() if key not in ours} or None
 
 
 def find_robot(env: gym.Env) -> RobotEnsemble:
@@ -163,7 +167,11 @@ def find_robot(env: gym.Env) -> RobotEnsemble:
 
 
 class _Random(gym.Wrapper):
-    """A wrapper with a random stream of its own, seeded by `reset(seed=)`."""
+    """A wrapper with a random stream of its own, seeded by `reset(seed=)`.
+
+    `reset(options={"noise_seed": ...})` seeds it apart, so that two environments which begin
+    elsewhere can draw the same numbers.
+    """
 
     purpose: ClassVar[int]
     _rng: np.random.Generator | None = None
@@ -171,8 +179,9 @@ class _Random(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, self.purpose)
+        own = (options or {}).get(NOISE_SEED, seed)
+        if own is not None or self._rng is None:
+            self._rng = _stream(own, self.purpose)
         return super().reset(seed=seed, options=options)
 
     def get_state(self) -> dict[str, Any]:

@@ -105,6 +105,7 @@ MANY = (
     "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5;slope:0,5,-9,9;head_wind:0,2,-5,5;"
     "damping:1,0.2,0.5,1.5;reward_offset:0,1,-2,2"
 )
+TWO = ("agent.num_envs=2", "agent.nb_rollout_steps=10")
 KINDS_OF_NOISE = ("env.distractors=2", "env.observation_noise=0.1", "env.action_noise=0.1")
 
 # Experiment, overrides, and the cycles at which the run is stopped: 16 of 5 steps of DDPG's (8 with
@@ -115,7 +116,7 @@ CASES = {
     "in_turns": ("ddpg_pendulum", (), (9,)),
     "parameter_noise": ("ddpg_pendulum", (PARAM_NOISE,), (6, 3, 4)),
     "parameter_noise_overlapped": ("ddpg_pendulum", (PARAM_NOISE, OVERLAPPED), (6, 7)),
-    "parameter_noise_of_two": ("ddpg_pendulum", (PARAM_NOISE, "agent.num_envs=2"), (4, 2)),
+    "parameter_noise_of_two": ("ddpg_pendulum", (PARAM_NOISE, *TWO), (4, 2)),
     "ou": ("ddpg_pendulum", ("agent.noise_type=ou_0.3,normal_0.1",), (7, 4)),
     "popart": (
         "ddpg_pendulum",
@@ -142,13 +143,18 @@ CASES = {
     ),
     "remedies": (
         "ddpg_offset_pendulum",
-        ("agent.reward_centering=robot", "agent.critic_sees=robot", "agent.num_envs=2"),
+        ("agent.reward_centering=robot", "agent.critic_sees=robot", *TWO),
         (3, 2),
     ),
-    "coupled": ("diffcritic_pendulum", ("agent.pairing=coupled", "agent.num_envs=2"), (3, 2)),
+    "coupled": ("diffcritic_pendulum", ("agent.pairing=coupled", *TWO), (3, 2)),
     "coupled_of_four": (
         "diffcritic_pendulum",
-        ("agent.pairing=coupled", "agent.num_envs=4", "agent.noise_type=ou_0.3"),
+        (
+            "agent.pairing=coupled",
+            "agent.num_envs=4",
+            "agent.nb_rollout_steps=20",
+            "agent.noise_type=ou_0.3",
+        ),
         (2, 1),
     ),
     "noise_and_offset": (
@@ -163,7 +169,7 @@ CASES = {
             *KINDS_OF_NOISE,
             "env.ensemble_size=3",
             "agent.pairing=same_member",
-            "agent.num_envs=2",
+            *TWO,
             f"env.ensemble={MANY}",
         ),
         (4, 2),

@@ -3,6 +3,8 @@
 import gymnasium as gym
 import numpy as np
 
+from envs import Ensemble, Physics, RobotEnsemble
+
 
 class Corridor(gym.Env):
     """The observation is [time, id]; the reward is time + 1; ends at `length`, terminal or cut."""
@@ -40,6 +42,27 @@ class Robots(Corridor):
         mass = self.masses[self.episode % len(self.masses)]
         mass = (options or {}).get("physics", {"torso_mass": mass})["torso_mass"]
         return obs, {"physics": {"torso_mass": mass}}
+
+
+class Mass(Physics):
+    """One parameter, which the simulator rounds: what is read back is not what was put in."""
+
+    def __init__(self):
+        self.values = {}
+
+    def names(self):
+        return ("torso_mass",)
+
+    def read(self, name):
+        return self.values[name] + 1e-9 * self.values[name] ** 2
+
+    def set(self, values):
+        self.values = dict(values)
+
+
+def ensemble_of(env, masses="torso_mass:6,1.5,3,9"):
+    """The environment with a robot that is drawn, as `make_env` gives it."""
+    return RobotEnsemble(env, Mass(), Ensemble.parse(masses))
 
 
 class Target(gym.Env):

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from envs.errors import ConfigError, unknown
 
-MAX_WINDOW_ENTRIES = 1_000_000  # of n-step windows gathered at once, to bound memory
 PAIRINGS = ("independent", "same_member", "coupled")
 
 
@@ -28,20 +27,21 @@ class Batch(NamedTuple):
 class Layout:
     """Where each field of a Batch lies in a packed row, so that one gather moves a whole batch.
 
-    A row ends with its robot's number, and then with `robot_dim` numbers on that robot.
+    A row has two halves of one width, where a window starts and where it ends, so that one gather
+    can take them from two rows; the narrower one is padded. `robot_dim` numbers on its robot may
+    follow it.
     """
 
     def __init__(self, obs_dim: int, action_dim: int, robot_dim: int = 0):
         self.obs_dim, after = obs_dim, obs_dim + action_dim
+        self.half = obs_dim + max(action_dim + 2, 3)
+        self.width = 2 * self.half + robot_dim
         self.obs0 = slice(0, obs_dim)
         self.actions = slice(obs_dim, after)
-        self.rewards = after
-        self.obs1 = slice(after + 1, after + 1 + obs_dim)
-        self.terminals1, self.discounts, self.absorbing0, self.members = (
-            after + 1 + obs_dim + i for i in range(4)
-        )
-        self.width = self.members + 1 + robot_dim
-        self.robots = slice(self.members + 1, self.width)
+        self.absorbing0, self.members = after, after + 1  # the robot's number
+        self.obs1 = slice(self.half, self.half + obs_dim)
+        self.rewards, self.terminals1, self.discounts = (self.half + obs_dim + i for i in range(3))
+        self.robots = slice(2 * self.half, self.width)
         self._fields = Batch._fields if robot_dim else Batch._fields[:-1]
 
     def unpack(self, packed: tf.Tensor) -> Batch:
@@ -94,8 +94,9 @@ class Replay:
         self._ends = np.zeros(shape, bool)
         self._members = np.zeros(shape, np.int32)
         self._episodes = _Episodes(num_envs)
+        self._windows = _Windows(shape, n_step, gamma, dtype) if n_step > 1 else None
         self.next_row = 0  # counts on past the capacity; row r lies at r % num_rows
-        self._any_terminal = self._any_cut = False
+        self._any_terminal = False
 
     def __len__(self) -> int:
         """Transitions held."""
@@ -110,19 +111,17 @@ class Replay:
         """Stores T rows, T at most the ring's, over the oldest ones."""
         rows = np.arange(self.next_row, self.next_row + len(new.rewards))
         at, layout = rows % self._num_rows, self.layout
-        packed = np.empty((*new.rewards.shape, layout.width), self._packed.dtype)
+        packed = np.zeros((*new.rewards.shape, layout.width), self._packed.dtype)
         packed[..., layout.obs0] = new.obs0
         packed[..., layout.actions] = new.actions
         packed[..., layout.rewards] = new.rewards
         packed[..., layout.obs1] = new.obs1
         packed[..., layout.terminals1] = new.terminals1
         packed[..., layout.discounts] = self.gamma
-        packed[..., layout.absorbing0] = 0
         packed[..., layout.members] = new.members
         self._packed[at], self._ends[at], self._members[at] = packed, new.ends, new.members
         self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())
-        self._any_cut |= bool((new.ends & ~new.terminals1).any())
         if self.pairing == "same_member":
             self._episodes.add(self.first_row, int(rows[0]), new.ends, new.members)
 
@@ -131,7 +130,6 @@ class Replay:
         if not self.next_row:
             return
         at = (self.next_row - 1) % self._num_rows
-        self._any_cut |= bool((~self._ends[at]).any())
         if self.pairing == "same_member":
             self._episodes.cut(self.next_row, self._ends[at], self._members[at])
         self._ends[at] = True
@@ -153,15 +151,16 @@ class Replay:
         at = np.arange(int(saved["start"]), stop) % self._num_rows
         self._packed[at], self._ends[at] = saved["packed"], saved["ends"]
         self._members[at], self.next_row = saved["members"], stop
+        if self._windows is not None:
+            self._windows.changed_from = 0
 
     def get_state(self) -> dict:
         """What a checkpoint needs beside the rows."""
-        flags = self._any_terminal, self._any_cut
-        return {"flags": flags, "episodes": self._episodes.get_state()}
+        return {"any_terminal": self._any_terminal, "episodes": self._episodes.get_state()}
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
-        self._any_terminal, self._any_cut = state["flags"]
+        self._any_terminal = state["any_terminal"]
         self._episodes.set_state(state["episodes"])
 
     def sample_many(
@@ -207,22 +206,28 @@ class Replay:
 
     def gather(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The packed windows that start at these rows and columns, [..., W]."""
-        slots = rows % self._num_rows * self.num_envs + columns
-        packed = np.take(self._packed.reshape(-1, self.layout.width), slots, axis=0)
-        if self.n_step > 1:
-            flat = packed.reshape(-1, self.layout.width), rows.ravel(), columns.ravel()
-            at_once = max(MAX_WINDOW_ENTRIES // self.n_step, 1)
-            for start in range(0, rows.size, at_once):
-                self._extend_windows(*(x[start : start + at_once] for x in flat))
+        layout, slots = self.layout, rows % self._num_rows * self.num_envs + columns
+        if self._windows is None:
+            return np.take(self._packed.reshape(-1, layout.width), slots, axis=0)
+        rewards = self._packed[..., layout.rewards]
+        self._windows.update(rewards, self._ends, self.first_row, self.next_row)
+        returns, lengths = self._windows.take(slots)
+        last = (rows + lengths - 1) % self._num_rows * self.num_envs + columns
+        halves = np.stack([2 * slots, 2 * last + 1], axis=-1)
+        packed = np.take(self._packed.reshape(-1, layout.half), halves, axis=0)
+        packed = packed.reshape(*slots.shape, layout.width)
+        packed[..., layout.rewards] = returns
+        packed[..., layout.discounts] = self.gamma**lengths
         return packed
 
     @property
     def absorbing_reachable(self) -> bool:
-        """Whether pairs with the absorbing state are drawn: only once some target asks for them.
+        """Whether pairs with the absorbing state are drawn: only if some target asks for them.
 
-        That takes a terminal, or windows of unequal length.
+        That takes a terminal, or windows of unequal length: where data ends any window is cut, but
+        twins' are cut alike.
         """
-        unequal = self.n_step > 1 and self._any_cut
+        unequal = self.n_step > 1 and self.pairing != "coupled"
         return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
 
     def _sample(self, rng, shape):
@@ -258,20 +263,51 @@ class Replay:
         row[[self.layout.terminals1, self.layout.absorbing0]] = 1
         packed[replace] = row
 
-    def _extend_windows(self, packed, rows, columns):
-        """Turns one-step rows into windows of n steps, cut where the episode or the data ends."""
-        layout = self.layout
-        steps = np.arange(self.n_step)
-        ahead = np.minimum(rows[..., None] + steps, self.next_row - 1)
-        at = ahead % self._num_rows, np.broadcast_to(columns[..., None], ahead.shape)
-        over = self._ends[at] | (rows[..., None] + steps >= self.next_row - 1)
-        length = np.argmax(over | (steps == self.n_step - 1), axis=-1) + 1
-        weights = np.where(steps < length[..., None], self.gamma**steps, 0)
-        packed[..., layout.rewards] = (self._packed[..., layout.rewards][at] * weights).sum(-1)
-        last = (rows + length - 1) % self._num_rows, columns
-        packed[..., layout.obs1] = self._packed[..., layout.obs1][last]
-        packed[..., layout.terminals1] = self._packed[..., layout.terminals1][last]
-        packed[..., layout.discounts] = self.gamma**length
+
+class _Windows:
+    """The n-step window that starts at each row of the ring, cut where episode or data ends.
+
+    Rows are added at no cost: `update` sums what is new, and again the windows of the running
+    episodes that may still grow, all rows at once.
+    """
+
+    def __init__(self, shape: tuple[int, int], n_step: int, gamma: float, dtype: str):
+        self._n_step, self._gamma = n_step, gamma
+        self._returns, self._lengths = np.zeros(shape, dtype), np.zeros(shape, np.int32)
+        self.changed_from = 0  # the first row whose window is not final
+
+    def take(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Discounted sums of rewards and lengths [steps] of the windows at flat positions."""
+        return np.take(self._returns, slots), np.take(self._lengths, slots)
+
+    def update(self, rewards: np.ndarray, ends: np.ndarray, first_row: int, stop: int) -> None:
+        """Makes the windows of the rows before `stop` right; rewards, ends: [R, N], the ring's."""
+        start = max(self.changed_from, first_row)
+        if start >= stop:
+            return
+        at = np.arange(start, stop) % len(ends)
+        ends, steps = ends[at], np.arange(len(at))[:, None]
+        last = np.where(ends, steps, len(at) - 1)
+        left = np.minimum.accumulate(last[::-1])[::-1] - steps + 1  # to the episode's or data's end
+        self._lengths[at] = np.minimum(left, self._n_step)
+        self._returns[at] = self._sum(rewards[at].astype(np.float64), left)
+        grows = (steps + left == len(at)) & ~ends[-1] & (left < self._n_step)
+        self.changed_from = start + int(np.argmax(np.append(grows.any(1), True)))
+
+    def _sum(self, part, left):
+        """Joins windows of 1, 2, 4, ... steps into those of n: log n passes, nothing subtracted."""
+        total, joined, steps = np.zeros_like(part), 0, 1
+        while joined < min(self._n_step, len(part)):
+            if self._n_step & steps:
+                total, joined = self._join(total, part, joined, left), joined + steps
+            part, steps = self._join(part, part, steps, left), 2 * steps
+        return total
+
+    def _join(self, first, second, steps, left):
+        """Lets `second` go on where `first`, of that many steps, stops before the end."""
+        held = max(len(first) - steps, 0)
+        more = self._gamma**steps * second[steps:]
+        return np.concatenate([first[:held] + more * (left[:held] > steps), first[held:]])
 
 
 class _Episodes:

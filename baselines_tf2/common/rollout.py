@@ -13,7 +13,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Transitions
 from envs.errors import ConfigError
 from envs.state import get_env_state, set_env_state
-from envs.wrappers import RobotEnsemble, find_robot
+from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot
 
 # Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot. One that lasts longer than a cycle
 # also has `get_state` and `set_state`.
@@ -69,6 +69,7 @@ class Envs(Protocol):
 
     name: str
     num_envs: int
+    twins: bool  # the environments 2i and 2i + 1 share robot, time and noise, not where they begin
     observation_space: gym.Space
     action_space: gym.Space
 
@@ -83,12 +84,19 @@ class Envs(Protocol):
 class SerialEnvs:
     """Environments of this process, stepped in turn.
 
-    With `twins` the environments 2i and 2i + 1 have the same robot and start together: the end of
-    one cuts the other's episode, as a time limit does, so that rows of equal time stay paired.
+    With `twins` the environments 2i and 2i + 1 have the same robot, draw the same noise and start
+    together, from states of their own: the end of one cuts the other's episode, as a time limit
+    does, so that rows of equal time stay paired. Raises ConfigError for twins of environments that
+    are not `make_env`'s, or of an odd number of them.
     """
 
     def __init__(self, envs: Sequence[gym.Env], *, twins: bool = False):
-        self._envs, self.num_envs, self._twins = list(envs), len(envs), twins
+        self._envs, self.num_envs, self.twins = list(envs), len(envs), twins
+        if len({id(env) for env in envs}) < len(envs):
+            raise ConfigError("the same environment is in the list twice: make one for each place")
+        if twins and self.num_envs % 2:
+            raise ConfigError(f"twins come in twos: {self.num_envs} environments are no pairs")
+        self._robots = [find_robot(env) for env in envs] if twins else []
         self.name = env_name(envs[0])
         self.observation_space = envs[0].observation_space
         self.action_space = envs[0].action_space
@@ -104,10 +112,11 @@ class SerialEnvs:
 
     def reset(self, ended, seed=None):
         for n in np.flatnonzero(ended):
-            options = None
-            if self._twins and n % 2 and self._physics[n - 1]:
-                options = {"physics": self._physics[n - 1]}
-            env_seed = None if seed is None else seed + int(n)
+            env_seed, options = None if seed is None else seed + int(n), None
+            if self.twins and n % 2:
+                options = {"physics": self._robots[n - 1].placed}
+                if seed is not None:
+                    options[NOISE_SEED] = env_seed - 1
             self._obs[n], info = self._envs[n].reset(seed=env_seed, options=options)
             self._physics[n] = info.get("physics", {})
         return self._obs, list(self._physics)
@@ -118,7 +127,7 @@ class SerialEnvs:
             self._obs[n], self._rewards[n], terminal, truncation, _ = env.step(actions[n])
             self._terminals[n], self._truncations[n] = terminal, truncation
             any_end = any_end or terminal or truncation
-        if self._twins and any_end:
+        if self.twins and any_end:
             ended = (self._terminals | self._truncations).reshape(-1, 2).any(-1)
             self._truncations |= np.repeat(ended, 2) & ~self._terminals
         return Step(self._obs, self._rewards, self._terminals, self._truncations, any_end)
@@ -144,6 +153,8 @@ class SerialEnvs:
 class VectorEnvs:
     """A Gymnasium vector environment made with `autoreset_mode=AutoresetMode.DISABLED`."""
 
+    twins = False  # its reset takes one robot for all
+
     def __init__(self, env: gym.vector.VectorEnv):
         if env.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.DISABLED:
             raise ConfigError(
@@ -153,11 +164,17 @@ class VectorEnvs:
         self._env, self.num_envs, self.name = env, env.num_envs, env_name(env)
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
+        self._physics = [{} for _ in range(env.num_envs)]
 
     def reset(self, ended, seed=None):
         options = None if ended.all() else {"reset_mask": ended}
-        obs, _ = self._env.reset(seed=seed, options=options)
-        return obs, [{}] * self.num_envs
+        obs, info = self._env.reset(seed=seed, options=options)
+        physics = info.get("physics", {})
+        masks = {name: physics.get(f"_{name}", ended) for name in physics if name[0] != "_"}
+        for n in np.flatnonzero(ended):
+            told = [name for name, mask in masks.items() if mask[n]]
+            self._physics[n] = {name: float(physics[name][n]) for name in told}
+        return obs, list(self._physics)
 
     def step(self, actions):
         obs1, rewards, terminals1, truncations, _ = self._env.step(actions)
@@ -168,14 +185,24 @@ class VectorEnvs:
         self._env.render()
 
 
-def as_envs(env: gym.Env | gym.vector.VectorEnv) -> Envs:
-    """Wraps a Gymnasium environment, single or vector."""
+def as_envs(
+    env: gym.Env | gym.vector.VectorEnv | Sequence[gym.Env], *, twins: bool = False
+) -> Envs:
+    """Wraps a Gymnasium environment, a list of them, or a vector one; ConfigError for no such."""
     if isinstance(env, gym.vector.VectorEnv):
+        if twins:
+            raise ConfigError(
+                "a vector environment cannot hold twins: give a list of environments of make_env"
+            )
         return VectorEnvs(env)
-    if isinstance(env, gym.Env):
-        return SerialEnvs([env])
-    kind = type(env).__name__
-    raise ConfigError(f"env must be a Gymnasium environment, as gymnasium.make gives, not a {kind}")
+    envs = env if isinstance(env, list | tuple) and env else [env]
+    for one in envs:
+        if not isinstance(one, gym.Env):
+            raise ConfigError(
+                "env must be a Gymnasium environment, as gymnasium.make gives, "
+                f"not a {type(one).__name__}"
+            )
+    return SerialEnvs(envs, twins=twins)
 
 
 def action_scale(space: gym.Space) -> np.ndarray:
@@ -263,8 +290,8 @@ def as_observations(obs: np.ndarray, obs_dim: int) -> np.ndarray:
 class Collector:
     """Collects transitions, keeping the running episodes between calls.
 
-    twins: environments 2i and 2i + 1 share their exploration noise too. meet(number, physics) is
-    called at each new robot, before the first of its transitions is returned.
+    Environments that are twins share their exploration noise too. meet(number, physics) is called
+    at each new robot, before the first of its transitions is returned.
     """
 
     def __init__(
@@ -274,14 +301,13 @@ class Collector:
         rng: np.random.Generator,
         *,
         seed: int | None,
-        twins: bool = False,
         render: bool = False,
         meet: Callable[[int, dict[str, float]], None] = lambda number, physics: None,
         dtype: str = "float32",
     ):
         self._meet = meet
         self._envs, self._noises, self._rng = envs, action_noises, rng
-        self._twins, self._render, self._dtype = twins, render, dtype
+        self._twins, self._render, self._dtype = envs.twins, render, dtype
         self._actions = actions_of(envs.action_space)
         self._num, self._ids = envs.num_envs, {}
         self._policy, self._steps, self._counted = None, 0, 0
@@ -333,6 +359,11 @@ class Collector:
         self._check_finite(out)
         self._steps += num_steps * self._num
         return out, episodes
+
+    @property
+    def knows_robots(self) -> bool:
+        """Whether the environments tell which robot each episode has."""
+        return all(self._physics)
 
     def get_state(self) -> dict:
         """Everything that coming steps depend on, but for the agent."""

@@ -66,8 +66,9 @@ class Epoch(NamedTuple):
 class TrainLoop:
     """Runs cycles until `num_timesteps` transitions were collected, the last cycle cut to fit.
 
-    A cycle collects `nb_rollout_steps` of each environment, stores them, or what `select` leaves
-    of them, and trains. With `overlap` a cycle trains in a second thread on all that was stored
+    A cycle collects `nb_rollout_steps` transitions, an equal share of each environment, stores
+    them, or what `select` leaves of them, and trains: how many environments there are changes
+    neither the updates per transition nor any interval. With `overlap` a cycle trains in a second thread on all that was stored
     before it, while stepping with the policy from before that training: the order of all random
     draws is fixed, so both ways are reproducible.
     """
@@ -87,7 +88,7 @@ class TrainLoop:
     ):
         self.agent, self._collector, self._select = agent, collector, select
         self._num_timesteps, self._num_envs = num_timesteps, num_envs
-        self._rollout_steps, self._epoch_cycles = nb_rollout_steps, nb_epoch_cycles
+        self._rollout_steps, self._epoch_cycles = nb_rollout_steps // num_envs, nb_epoch_cycles
         self._random_steps, self._overlap = random_steps, overlap
         self.step, self._cycle = 0, 0
         self._episodes, self._metrics = [], []  # since the last epoch

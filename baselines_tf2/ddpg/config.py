@@ -36,7 +36,7 @@ class DDPGConfig:
     critic: str = "q"  # q | concat | antisymmetric | additive: the last three are D(x, y)
     pairing: str = "independent"  # independent | same_member | coupled: what D's pairs share
     actor_loss: str = "first"  # first | symmetric: the pair's members the actor is improved at
-    absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, once reachable
+    absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, if targets ask
     reward_centering: str = "none"  # none | robot: for Q, subtract each robot's mean reward so far
     critic_sees: str = "nothing"  # nothing | physics | robot: what Q is told of a row's robot
     n_step: int = 1  # length of the return before the bootstrap, steps
@@ -56,7 +56,7 @@ class DDPGConfig:
     normalize_returns: bool = False
     popart: bool = False  # preserve the critic's outputs when the return's statistics move
     return_range: float | None = None  # normalised returns are clipped to +- this, D to twice it
-    nb_rollout_steps: int = 100  # per cycle and environment
+    nb_rollout_steps: int = 100  # transitions per cycle, of all environments together
     nb_train_steps: int = 50  # updates per cycle
     nb_epoch_cycles: int = 20  # cycles between two rows of the log
     replay_size: int = 1_000_000  # transitions
@@ -110,10 +110,8 @@ class DDPGConfig:
         yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
         yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
         yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"
-        yield (
-            0 <= self.absorbing_fraction <= 1,
-            f"absorbing_fraction must lie in [0, 1], not {self.absorbing_fraction}",
-        )
+        message = f"absorbing_fraction must lie in (0, 1], not {self.absorbing_fraction}"
+        yield 0 < self.absorbing_fraction <= 1, message
         for name in ("actor_lr", "critic_lr", "reward_scale", "observation_range"):
             value = getattr(self, name)
             yield 0 < value < float("inf"), f"{name} must be positive and finite, not {value}"
@@ -124,6 +122,8 @@ class DDPGConfig:
             for name in names:
                 value = getattr(self, name)
                 yield value >= least, f"{name} must be at least {least}, not {value}"
-        held = self.nb_rollout_steps * self.num_envs
+        held = self.nb_rollout_steps
         message = f"replay_size {self.replay_size} does not hold one cycle's {held} transitions"
         yield self.replay_size >= held, message
+        message = f"nb_rollout_steps={held} is of all environments: num_envs={self.num_envs} must divide it"
+        yield held % self.num_envs == 0, message

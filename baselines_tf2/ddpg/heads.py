@@ -81,7 +81,7 @@ class DifferenceHead:
             "additive": _additive_difference,
         }[config.critic]
         self._symmetric = config.actor_loss == "symmetric"
-        self._unequal_windows = config.n_step > 1
+        self._unequal_windows = config.n_step > 1 and config.pairing != "coupled"
         self._range = None if config.return_range is None else 2 * config.return_range
 
     def targets(self, nets, batch):

@@ -27,6 +27,8 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
     if envs.num_envs != config.num_envs:
         raise ConfigError(f"num_envs is {config.num_envs} and there are {envs.num_envs}")
+    if envs.twins != (config.pairing == "coupled"):
+        raise ConfigError("pairing 'coupled' and environments that are twins need each other")
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
     return Agent(config, *dims, seed=seed, sight=_sight(envs, config), **bodies)
 
@@ -51,10 +53,14 @@ def make_loop(
         agent.action_noises,
         np.random.default_rng(seeds.exploration),
         seed=seeds.envs,
-        twins=config.pairing == "coupled",
         render=render,
         meet=agent.meet,
     )
+    if config.pairing == "same_member" and not collector.knows_robots:
+        raise ConfigError(
+            "pairing 'same_member' needs environments that tell their robots: those of make_env "
+            "with an ensemble, or any whose reset returns info['physics']"
+        )
     return TrainLoop(
         agent,
         collector,
@@ -128,9 +134,10 @@ def learn(
     """Trains DDPG on `env` and returns the agent: OpenAI Baselines' `ddpg.learn`, by keyword.
 
     network: "mlp", another registered name, or a builder of Keras layers; network_kwargs are its
-    options. env: a Gymnasium environment, or a vector one that does not reset itself. The number
-    of steps is total_timesteps, or nb_epochs (500 by default) times their length, so 1M for one
-    environment. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end. callback(step,
+    options. env: a Gymnasium environment, or a vector one that does not reset itself: each of its
+    environments is stepped nb_rollout_steps per cycle, with nb_train_steps for each, so that updates
+    per transition stay as they are. The number of steps is total_timesteps, or nb_epochs (500 by
+    default) times their length, so 1M for one environment. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end. callback(step,
     metrics) is called after every epoch; None keeps quiet. Raises ConfigError for settings or spaces that cannot be
     used, TrainingError where something is not finite.
     """
@@ -142,7 +149,7 @@ def learn(
     envs, builder = as_envs(env), get_network_builder(network)
     config = DDPGConfig(
         nb_epoch_cycles=nb_epoch_cycles,
-        nb_rollout_steps=nb_rollout_steps,
+        nb_rollout_steps=nb_rollout_steps * envs.num_envs,
         reward_scale=reward_scale,
         noise_type=noise_type or "none",
         normalize_returns=normalize_returns,
@@ -153,7 +160,7 @@ def learn(
         popart=popart,
         gamma=gamma,
         clip_norm=clip_norm,
-        nb_train_steps=nb_train_steps,
+        nb_train_steps=nb_train_steps * envs.num_envs,
         batch_size=batch_size,
         tau=tau,
         param_noise_adaption_interval=param_noise_adaption_interval,
@@ -175,7 +182,7 @@ def learn(
             raise ConfigError(f"nb_eval_steps must be at least 1, not {nb_eval_steps}")
         evaluator = StepEvaluator(agent, eval_env, seed=seeds.evaluation, render=render_eval)
     if total_timesteps is None:
-        epoch_steps = nb_epoch_cycles * nb_rollout_steps * envs.num_envs
+        epoch_steps = nb_epoch_cycles * config.nb_rollout_steps
         total_timesteps = (500 if nb_epochs is None else nb_epochs) * epoch_steps
 
     def on_epoch(step, metrics):

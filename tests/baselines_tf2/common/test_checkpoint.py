@@ -306,6 +306,7 @@ def test_rows_that_the_ring_forgot_leave_the_disk(tmp_path):
 KINDS = [
     pytest.param({}, False, id="values"),
     pytest.param({"n_step": 3}, False, id="n_step"),
+    pytest.param({"n_step": 30}, False, id="long_windows"),
     pytest.param({"n_step": 3}, True, id="pairs"),
     pytest.param({"pairing": "same_member", "n_step": 2}, True, id="same_member"),
     pytest.param({"pairing": "same_member", "num_envs": 2}, True, id="same_member_of_two"),

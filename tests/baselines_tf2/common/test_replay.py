@@ -84,13 +84,76 @@ def test_n_step_windows_cross_the_seam_of_the_ring():
     np.testing.assert_array_equal(np.asarray(batch.obs1)[:, 0], [7, 8, 8])
 
 
-def test_long_windows_are_gathered_in_parts(monkeypatch):
-    replay = make(n_step=3)
-    replay.add(transitions(range(8), terminals=[4], ends=[6]))
-    rows = np.arange(8).reshape(2, 4)
-    whole = replay.gather(rows, 0 * rows)
-    monkeypatch.setattr("baselines_tf2.common.replay.MAX_WINDOW_ENTRIES", 9)
-    np.testing.assert_array_equal(replay.gather(rows, 0 * rows), whole)
+def directly(rewards, ends, start, n_step, gamma):
+    """The window's return, last row and length, term by term."""
+    total, length = 0.0, 0
+    while length < n_step and start + length < len(rewards):
+        total += gamma**length * rewards[start + length]
+        length += 1
+        if ends[start + length - 1]:
+            break
+    return total, start + length - 1, length
+
+
+def random_rows(rng, start, count, num_envs, end):
+    new = transitions(range(start, start + count), num_envs)
+    ends = rng.random((count, num_envs)) < end
+    terminals = ends & (rng.random(ends.shape) < 0.5)
+    rewards = rng.normal(3, 1, ends.shape)
+    return new._replace(rewards=rewards, ends=ends, terminals1=terminals)
+
+
+@pytest.mark.parametrize("n_step", [2, 7, 16, 1000])
+@pytest.mark.parametrize("gamma", [0.5, 0.99, 1.0])
+@pytest.mark.parametrize("end", [0.0, 0.03, 0.3])
+def test_windows_equal_the_direct_sum_while_the_ring_turns(n_step, gamma, end):
+    """Episodes of any length that end, are cut, run on and are forgotten; asked for now and then."""
+    rng, held = RNG(0), 60
+    replay = make(capacity=2 * held, num_envs=2, n_step=n_step, gamma=gamma)
+    rewards, ends = np.zeros((0, 2)), np.zeros((0, 2), bool)
+    for count in (1, 1, 5, 40, 3, 30, 60, 1, 17, 2, 59):
+        new = random_rows(rng, len(rewards), count, 2, end)
+        replay.add(new)
+        rewards, ends = np.concatenate([rewards, new.rewards]), np.concatenate([ends, new.ends])
+        if count == 3:
+            replay.end_episodes()
+            ends[-1] = True
+        if count == 17:  # what was not asked for meanwhile is made up for
+            continue
+        rows, columns = np.mgrid[replay.first_row : replay.next_row, :2]
+        batch = replay.layout.unpack(replay.gather(rows, columns))
+        for row, column in zip(rows.ravel(), columns.ravel(), strict=True):
+            at = row - replay.first_row, column
+            expected, last, length = directly(
+                rewards[:, column], ends[:, column], row, n_step, gamma
+            )
+            assert np.asarray(batch.rewards)[at] == pytest.approx(expected, rel=1e-13)
+            assert np.asarray(batch.discounts)[at] == pytest.approx(gamma**length, rel=1e-15)
+            assert tuple(np.asarray(batch.obs1)[at]) == (last + 1, column)
+            assert tuple(np.asarray(batch.obs0)[at]) == (row, column)
+            assert np.asarray(batch.actions)[at] == -row
+
+
+def test_long_windows_keep_their_digits_in_a_32_bit_replay():
+    """The sum is made in 64 bits: 1 + gamma + ... = (1 - gamma^n) / (1 - gamma)."""
+    replay = make(capacity=5000, n_step=1000, gamma=0.999, dtype="float32")
+    replay.add(transitions(range(5000))._replace(rewards=np.ones((5000, 1))))
+    window = replay.layout.unpack(replay.gather(np.array([7]), np.array([0])))
+    assert window.rewards[0] == np.float32((1 - 0.999**1000) / 0.001)
+
+
+def test_only_windows_that_can_still_change_are_summed_again():
+    replay, summed = make(capacity=10_000, n_step=50), []
+    inner = replay._windows._sum
+    replay._windows._sum = lambda part, left: (summed.append(len(part)), inner(part, left))[1]
+    for start in range(0, 3000, 10):
+        replay.add(transitions(range(start, start + 10), ends=[995]))
+        if start >= 500:
+            replay.gather(np.array([start]), np.array([0]))
+    assert summed[0] == 510
+    assert max(summed[1:]) == 49 + 10  # those which reached the data's end, and the new ones
+    after_the_end = summed[(1000 - 500) // 10]
+    assert after_the_end == 4 + 10  # rows 996 to 999, and the new ones
 
 
 def test_n_step_windows_keep_to_their_environment():
@@ -150,10 +213,30 @@ def test_absorbing_pairs_come_only_once_a_terminal_was_stored():
     assert not replay.sample_many(RNG(0), 4, 100)[..., absorbing].any()  # values need none
 
 
-def test_absorbing_pairs_are_needed_for_windows_of_unequal_length():
-    replay = make(absorbing_fraction=0.5, n_step=2)
-    replay.add(transitions(range(5), ends=[4]))
-    assert replay.sample_many(RNG(0), 4, 100, paired=True)[..., replay.layout.absorbing0].any()
+@pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])
+@pytest.mark.parametrize("terminals", [[], [123]])
+@pytest.mark.parametrize("n_step", [1, 5, 40])
+def test_no_target_asks_for_the_absorbing_state_before_it_is_trained(n_step, terminals, pairing):
+    """A pair asks for it if one side has ended, or both go on under different discounts."""
+    replay = make(
+        capacity=400, num_envs=2, gamma=0.9, n_step=n_step, pairing=pairing, absorbing_fraction=0.2
+    )
+    rng, trained, asked = RNG(0), False, False
+    for start in range(0, 200, 10):
+        replay.add(
+            transitions(range(start, start + 10), num_envs=2, terminals=terminals, ends=[59])
+        )
+        for packed in replay.sample_many(rng, 5, 128, paired=True):
+            rows = replay.layout.unpack(packed)
+            trained |= bool(np.any(rows.absorbing0))
+            over_a, over_b = np.split(np.asarray(rows.terminals1) == 1, 2)
+            c_a, c_b = np.split(np.asarray(rows.discounts), 2)
+            asks = bool(np.any((over_a ^ over_b) | (~over_a & ~over_b & (c_a != c_b))))
+            assert trained or not asks
+            asked |= asks
+    assert trained == asked
+    # Twins end together, and so do their windows.
+    assert asked == (bool(terminals) or (n_step > 1 and pairing != "coupled"))
 
 
 @pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])
@@ -178,14 +261,16 @@ def test_groups_come_from_one_robot_each(pairing):
 
 @pytest.mark.parametrize("robot_dim", [0, 2])
 def test_layout_is_a_bijection(robot_dim):
-    layout = Layout(3, 2, robot_dim)
-    row = np.arange(layout.width, dtype=float)[None]
-    batch = layout.unpack(row)
-    fields = [x for x in batch if x is not None]
-    assert len(fields) == len(batch) - (robot_dim == 0)
-    flat = np.concatenate([np.reshape(field, -1) for field in fields])
-    np.testing.assert_array_equal(np.sort(flat), np.delete(row[0], layout.members))
-    assert batch.rewards.shape == (1,)
+    for obs_dim, action_dim in ((3, 1), (3, 2), (3, 6)):  # without padding, in one half
+        layout = Layout(obs_dim, action_dim, robot_dim)
+        row = np.arange(layout.width, dtype=float)[None]
+        batch = layout.unpack(row)
+        fields = [x for x in batch if x is not None]
+        assert len(fields) == len(batch) - (robot_dim == 0)
+        flat = [*np.concatenate([np.reshape(field, -1) for field in fields]), layout.members]
+        assert len(set(flat)) == len(flat) == 2 * obs_dim + action_dim + 5 + robot_dim
+        assert layout.width - len(flat) == action_dim - 1
+        assert batch.rewards.shape == (1,)
 
 
 def test_wrong_pairings_are_refused():

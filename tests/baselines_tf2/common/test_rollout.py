@@ -5,8 +5,20 @@ import pytest
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.noise import NormalNoise
 from baselines_tf2.common.rollout import Collector, SerialEnvs, action_scale, as_envs
-from envs import ConfigError
-from tests.toys import Corridor, Robots
+from envs import ConfigError, EnvSpec, make_env
+from tests.toys import Corridor, Robots, ensemble_of
+
+
+def spy(robot, observations, actions):
+    """Notes what the robot itself shows, resets included, and what it is made to do."""
+    reset, step = robot.reset, robot.step
+
+    def noted(answer):
+        observations.append(np.array(answer[0]))
+        return answer
+
+    robot.reset = lambda **kwargs: noted(reset(**kwargs))
+    robot.step = lambda action: (actions.append(float(action[0])), noted(step(action)))[1]
 
 
 def half(obs):
@@ -84,8 +96,8 @@ def test_equal_parameters_are_the_same_robot():
 
 
 def test_twins_share_robot_noise_and_time():
-    envs = [Robots((1.0, 2.0), length=4), Robots((9.0,), length=3)] + [Robots(length=99)] * 2
-    running = collector(SerialEnvs(envs, twins=True), [NormalNoise(0.3)], twins=True)
+    envs = [ensemble_of(Corridor(length=length)) for length in (4, 3, 99, 99)]
+    running = collector(SerialEnvs(envs, twins=True), [NormalNoise(0.3)])
     new, _ = running.collect(lambda: half, 6)
     # The second ends at 3 and cuts the first; both start again with the first's next robot.
     np.testing.assert_array_equal(new.obs0[:, 0, 0], [0, 1, 2, 0, 1, 2])
@@ -93,10 +105,67 @@ def test_twins_share_robot_noise_and_time():
     np.testing.assert_array_equal(new.terminals1[2], [False, True, False, False])
     np.testing.assert_array_equal(new.ends[2], [True, True, False, False])
     np.testing.assert_array_equal(new.members[:, 0], new.members[:, 1])
-    assert new.members[0, 0] != new.members[3, 0]
+    assert new.members[0, 0] != new.members[3, 0] != new.members[3, 2]
     np.testing.assert_array_equal(new.actions[:, 0], new.actions[:, 1])
     assert not np.array_equal(new.actions[:, 0], new.actions[:, 2])
-    assert envs[1].resets[1][1] == {"physics": {"torso_mass": 2.0}}
+    uniform, _ = running.collect(None, 2)
+    np.testing.assert_array_equal(uniform.actions[:, 0], uniform.actions[:, 1])
+
+
+def twins_of(spec, num=4):
+    return SerialEnvs([make_env(spec, training=True) for _ in range(num)], twins=True)
+
+
+def test_twins_get_the_robot_that_was_drawn_not_the_one_read_back():
+    """A slope that is read back and set again is another one in its last digit."""
+    envs = twins_of(EnvSpec("hopper", "mujoco", ensemble="slope:5,3,-10,10"), num=2)
+    running = collector(envs)
+    for _ in range(40):
+        new, _ = running.collect(None, 1)
+        assert new.members[0, 0] == new.members[0, 1]
+        running._reset(np.ones(2, bool))
+    assert len(running._ids) == 41
+
+
+def test_twins_draw_the_same_noise_and_begin_elsewhere():
+    """Observations are x (1 + 0.1 z) and distractors; 40 steps in three episodes."""
+    noise = {"observation_noise": 0.1, "action_noise": 0.1, "distractors": 3}
+    envs = twins_of(EnvSpec("pendulum", "classic", ensemble="mass:1,0.2,0.5,1.5", **noise))
+    clean, taken = [], []
+    for robot in envs._robots:
+        spy(robot, clean, taken)
+    obs = [envs.reset(np.ones(4, bool), seed=3)[0].copy()]
+    for t in range(40):
+        obs.append(envs.step(np.full((4, 1), 0.5)).obs1.copy())
+        if t % 15 == 14:
+            obs.append(envs.reset(np.ones(4, bool))[0].copy())
+    obs = np.array(obs)
+    np.testing.assert_array_equal(obs[:, 0, 3:], obs[:, 1, 3:])
+    assert (obs[:, 0, 3:] != obs[:, 2, 3:]).all()  # other pairs draw their own
+    factors = obs[..., :3] / np.array(clean).reshape(-1, 4, 3)
+    np.testing.assert_allclose(factors[:, 0], factors[:, 1], rtol=1e-5)
+    assert np.abs(factors - 1).max() > 0.1
+    torques = np.array(taken).reshape(-1, 4)
+    np.testing.assert_array_equal(torques[:, 0], torques[:, 1])
+    assert len(np.unique(torques)) == 80
+    # What twins must not share: where they begin, and so all that they see.
+    assert (obs[:, 0, :3] != obs[:, 1, :3]).any(-1).all()
+
+
+@pytest.mark.parametrize(
+    "envs, message",
+    [
+        (lambda: SerialEnvs([Robots(), Robots()], twins=True), "make it with envs.make_env"),
+        (lambda: SerialEnvs([ensemble_of(Corridor())], twins=True), "come in twos"),
+        (lambda: SerialEnvs([Corridor()] * 2), "twice"),
+        (lambda: as_envs(vector_of([Corridor(), Corridor()]), twins=True), "cannot hold twins"),
+        (lambda: as_envs([Corridor(), "Pendulum-v1"]), "not a str"),
+        (lambda: as_envs([]), "not a list"),
+    ],
+)
+def test_environments_that_cannot_be_stepped_so_are_refused(envs, message):
+    with pytest.raises(ConfigError, match=message):
+        envs()
 
 
 @pytest.mark.parametrize("what", ["observation", "reward"])
@@ -124,17 +193,27 @@ def test_an_episode_that_starts_with_nan_is_stopped_too():
         collector(SerialEnvs([Broken(length=3)])).collect(lambda: half, 5)
 
 
-def test_a_vector_environment_gives_the_same_rows():
-    def make():
-        return [Corridor(length=3), Corridor(length=5, terminal=False)]
+def vector_of(envs):
+    disabled = gym.vector.AutoresetMode.DISABLED
+    return gym.vector.SyncVectorEnv([lambda env=e: env for e in envs], autoreset_mode=disabled)
 
-    vector = gym.vector.SyncVectorEnv(
-        [lambda env=env: env for env in make()],
-        autoreset_mode=gym.vector.AutoresetMode.DISABLED,
-    )
-    a, b = (collector(x).collect(lambda: half, 9)[0] for x in (as_envs(vector), SerialEnvs(make())))
+
+def test_a_vector_environment_gives_the_same_rows_and_robots():
+    def make():
+        return [
+            Robots((1.0, 2.0), length=3),
+            Corridor(length=4),  # tells of no robot
+            ensemble_of(Corridor(length=5, terminal=False)),
+        ]
+
+    ways = [collector(envs).collect(lambda: half, 19) for envs in
+            (as_envs(vector_of(make())), as_envs(make()))]  # fmt: skip
+    (a, episodes), (b, others) = ways
     for left, right in zip(a, b, strict=True):
         np.testing.assert_array_equal(left, right)
+    assert episodes == others
+    assert [e.physics for e in episodes[:2]] == [{"torso_mass": 1.0}, {}]
+    assert len(np.unique(a.members[:, 0])) == 2 and len(np.unique(a.members[:, 2])) == 4
 
 
 def test_what_is_no_gymnasium_environment_is_refused():

@@ -89,10 +89,24 @@ def test_random_steps_are_not_trained_on(overlap):
     assert agent.held == ([2, 3] if overlap else [3, 4])
 
 
-def test_several_environments_count_all_their_steps():
-    agent = FakeAgent()
-    _, cycles = run(agent, num_timesteps=10, num_envs=2)
-    assert cycles == [6, 10]
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_number_of_environments_changes_no_count(overlap):
+    """Updates per transition, rows of the log, random steps and the last, shorter, cycle."""
+    found = []
+    for num_envs in (1, 2, 4):
+        agent = FakeAgent()
+        options = {"nb_rollout_steps": 8, "random_steps": 16, "overlap": overlap}
+        epochs, cycles = run(agent, num_timesteps=44, num_envs=num_envs, **options)
+        # Twice as many actions as there are random steps would be distinct, if they lasted.
+        uniform = [len(np.unique(new.actions)) == new.rewards.size for new in agent.stored]
+        sizes = [new.rewards.size for new in agent.stored]
+        found.append(
+            (cycles, agent.held, agent.adaptations, uniform, sizes, [e.step for e in epochs])
+        )
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] == [8, 16, 24, 32, 40, 44]
+    assert found[0][3] == [True, True, False, False, False, False]
+    assert found[0][2] == len(found[0][1]) == 4
 
 
 def test_selection_decides_what_is_stored():

@@ -218,8 +218,10 @@ def test_weights_of_another_agent_are_refused(tmp_path, options):
         ({"actor_lr": float("nan")}, "actor_lr must be positive"),
         ({"clip_norm": 0.0}, "clip_norm must be positive"),
         ({"n_step": 0}, "n_step must be at least 1"),
+        ({"critic": "concat", "absorbing_fraction": 0.0}, "absorbing_fraction must lie in"),
         ({"replay_size": 10}, "does not hold one cycle"),
         ({"epopt_trajectories": 5, "num_envs": 2}, "num_envs=1"),
+        ({"num_envs": 3}, "nb_rollout_steps=100 is of all environments"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(options, message):

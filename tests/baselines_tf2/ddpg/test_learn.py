@@ -101,9 +101,14 @@ def test_several_environments_at_once():
     vector = gym.vector.SyncVectorEnv(
         [Target] * 3, autoreset_mode=gym.vector.AutoresetMode.DISABLED
     )
-    steps = []
-    learn("mlp", vector, total_timesteps=240, callback=lambda s, m: steps.append(s), **QUICK)
-    assert steps == [120, 240]
+    steps, updates = [], []
+    for env in (vector, Target()):
+        agent = learn(
+            "mlp", env, total_timesteps=240, callback=lambda s, m: steps.append(s), **QUICK
+        )
+        updates.append(int(agent.nets.critic_optimizer.iterations))
+    assert steps == [120, 240] + list(range(40, 241, 40))
+    assert updates == [24, 24]  # 2 for each 20 transitions, however many environments
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ flags.DEFINE_enum("preset", "default", ["default", "original"], "Settings to sta
 flags.DEFINE_list("heads", ["concat", "antisymmetric", "additive"], "Forms of the difference.")
 flags.DEFINE_list("pairings", ["independent", "same_member", "coupled"], "What pairs share.")
 
+ROBOTS = "env.ensemble_size=16"
 TWO_ENVS = ["agent.num_envs=2"]
 
 
@@ -33,12 +34,13 @@ def main(_) -> None:
         ["tensorflow", "gymnasium", "mujoco", "numpy"],
     )
     one, two = "Q critic", "Q critic, 2 environments"
-    runs = {one: ("ddpg_ensemble_cheetah", []), two: ("ddpg_ensemble_cheetah", TWO_ENVS)}
+    runs = {one: ("ddpg_ensemble_cheetah", [ROBOTS])}
+    runs[two] = ("ddpg_ensemble_cheetah", [ROBOTS, *TWO_ENVS])
     pairs = []
     for pairing in FLAGS.pairings:
         coupled = pairing == "coupled"
         for head in FLAGS.heads:
-            critic = [f"agent.critic={head}", f"agent.pairing={pairing}"]
+            critic = [f"agent.critic={head}", f"agent.pairing={pairing}", ROBOTS]
             name = f"{head}, {pairing}"
             runs[name] = ("diffcritic_cheetah", critic + TWO_ENVS * coupled)
             pairs.append((name, two if coupled else one))

@@ -79,7 +79,9 @@ class DDPGConfig:
         ):
             if value not in known:
                 raise unknown(name, value, known)
-        parse_noise(self.noise_type)
+        for name, used, needs in self._uses(*parse_noise(self.noise_type)):
+            if not used and getattr(self, name) != getattr(DDPGConfig, name):
+                raise ConfigError(f"{name} does nothing without {needs}: leave it out, or set that")
         for rule, message in self._rules():
             if not rule:
                 raise ConfigError(message)
@@ -88,6 +90,14 @@ class DDPGConfig:
     def paired(self) -> bool:
         """Whether the critic is a difference of values."""
         return self.critic != "q"
+
+    def _uses(self, _, param_noise):
+        """Settings that only some of the others read: (name, whether it is read, what reads it)."""
+        yield "absorbing_fraction", self.paired, "a difference critic"
+        yield "epopt_epsilon", self.epopt_trajectories, "epopt_trajectories"
+        yield "epopt_warmup", self.epopt_trajectories, "epopt_trajectories"
+        yield "param_noise_adaption_interval", param_noise, "noise_type=adaptive-param_S"
+        yield "observation_range", self.normalize_observations, "normalize_observations"
 
     def _rules(self):
         kind = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}'"

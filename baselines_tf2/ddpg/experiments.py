@@ -41,6 +41,11 @@ class Settings:
         check_random_steps(self.train.num_timesteps, self.agent.random_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble:
             raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
+        if self.agent.pairing == "same_member" and not self.env.ensemble_size:
+            raise ConfigError(
+                "pairing 'same_member' with a new robot each episode pairs an episode with itself: "
+                "set env.ensemble_size=16, say, for robots that return"
+            )
 
 
 LEARNS = DDPGConfig(

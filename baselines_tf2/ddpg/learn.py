@@ -1,4 +1,7 @@
-"""`learn`, with the keywords of OpenAI Baselines' `ddpg.learn`, and the training it stands on."""
+"""`train` for any DDPGConfig, and `learn` with the keywords of OpenAI Baselines' `ddpg.learn`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -15,10 +18,17 @@ from baselines_tf2.common.rollout import (
     observation_dim,
 )
 from baselines_tf2.common.train_loop import TrainLoop
-from baselines_tf2.common.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
+from baselines_tf2.common.training import (
+    RETURN_HISTORY,
+    EpochRows,
+    Seeds,
+    check_random_steps,
+    spawn_seeds,
+)
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.epopt import WorstEpisodes
+from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from envs.errors import ConfigError
 
@@ -100,6 +110,57 @@ class StepEvaluator:
         return metrics
 
 
+def train(
+    env: gym.Env | gym.vector.VectorEnv | Sequence[gym.Env],
+    config: DDPGConfig,
+    *,
+    total_timesteps: int,
+    seed: int | None = None,
+    eval_env: gym.Env | None = None,
+    nb_eval_steps: int = 100,
+    load_path: str | Path | None = None,
+    callback: Callable[[int, dict[str, float]], None] | None = print_metrics,
+    render: bool = False,
+    render_eval: bool = False,
+    **bodies: Body,
+) -> Agent:
+    """Trains DDPG as `config` says, with any critic, pairing and return; returns the agent.
+
+    env: `config.num_envs` Gymnasium environments: one, a list of them, or a vector one that does not
+    reset itself. `coupled` pairs need a list of environments of `envs.make_env`, `same_member` ones
+    that tell their robots. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end.
+    load_path: weights to start from, of `Agent.save`. callback(step, metrics) is called after every
+    epoch; None keeps quiet. bodies: `actor_body` and `critic_body`, which build other hidden layers
+    than the config's. Raises ConfigError for settings or environments that cannot be used,
+    TrainingError where something is not finite or the environment raises.
+    """
+    if total_timesteps < 0:
+        raise ConfigError(f"total_timesteps must be at least 0, not {total_timesteps}")
+    if config.random_steps:
+        check_random_steps(total_timesteps, config.random_steps)
+    envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
+    agent = make_agent(envs, config, seeds.agent, **bodies)
+    if load_path is not None:
+        agent.load(load_path)
+    evaluator = None
+    if eval_env is not None:
+        if as_envs(eval_env).observation_space.shape != envs.observation_space.shape:
+            raise ConfigError("env and eval_env have observations of different shapes")
+        if nb_eval_steps < 1:
+            raise ConfigError(f"nb_eval_steps must be at least 1, not {nb_eval_steps}")
+        evaluator = StepEvaluator(agent, eval_env, seed=seeds.evaluation, render=render_eval)
+
+    def on_epoch(step, metrics):
+        if evaluator is not None:
+            metrics = metrics | evaluator(nb_eval_steps * config.nb_epoch_cycles)
+        if callback is not None:
+            callback(step, metrics)
+
+    loop = make_loop(agent, envs, num_timesteps=int(total_timesteps), seeds=seeds, render=render)
+    loop.run(EpochRows(agent, on_epoch).epoch)
+    return agent
+
+
 def learn(
     network,
     env,
@@ -137,19 +198,16 @@ def learn(
     options. env: a Gymnasium environment, or a vector one that does not reset itself: each of its
     environments is stepped nb_rollout_steps per cycle, with nb_train_steps for each, so that updates
     per transition stay as they are. The number of steps is total_timesteps, or nb_epochs (500 by
-    default) times their length, so 1M for one environment. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end. callback(step,
-    metrics) is called after every epoch; None keeps quiet. Raises ConfigError for settings or spaces that cannot be
-    used, TrainingError where something is not finite.
+    default) times their length, so 1M for one environment. The rest is as in `train`.
     """
     if total_timesteps is not None and nb_epochs is not None:
         raise ConfigError("give total_timesteps or nb_epochs, not both")
-    for name, count in (("total_timesteps", total_timesteps), ("nb_epochs", nb_epochs)):
-        if count is not None and count < 0:
-            raise ConfigError(f"{name} must be at least 0, not {count}")
-    envs, builder = as_envs(env), get_network_builder(network)
+    if nb_epochs is not None and nb_epochs < 0:
+        raise ConfigError(f"nb_epochs must be at least 0, not {nb_epochs}")
+    num_envs, builder = as_envs(env).num_envs, get_network_builder(network)
     config = DDPGConfig(
         nb_epoch_cycles=nb_epoch_cycles,
-        nb_rollout_steps=nb_rollout_steps * envs.num_envs,
+        nb_rollout_steps=nb_rollout_steps * num_envs,
         reward_scale=reward_scale,
         noise_type=noise_type or "none",
         normalize_returns=normalize_returns,
@@ -160,37 +218,30 @@ def learn(
         popart=popart,
         gamma=gamma,
         clip_norm=clip_norm,
-        nb_train_steps=nb_train_steps * envs.num_envs,
+        nb_train_steps=nb_train_steps * num_envs,
         batch_size=batch_size,
         tau=tau,
         param_noise_adaption_interval=param_noise_adaption_interval,
-        num_envs=envs.num_envs,
+        num_envs=num_envs,
     )
 
     def body(**kwargs):
         return builder(**kwargs, **network_kwargs)
 
-    seeds = spawn_seeds(seed)
-    agent = make_agent(envs, config, seeds.agent, actor_body=body, critic_body=body)
-    if load_path is not None:
-        agent.load(load_path)
-    evaluator = None
-    if eval_env is not None:
-        if as_envs(eval_env).observation_space.shape != envs.observation_space.shape:
-            raise ConfigError("env and eval_env have observations of different shapes")
-        if nb_eval_steps < 1:
-            raise ConfigError(f"nb_eval_steps must be at least 1, not {nb_eval_steps}")
-        evaluator = StepEvaluator(agent, eval_env, seed=seeds.evaluation, render=render_eval)
     if total_timesteps is None:
         epoch_steps = nb_epoch_cycles * config.nb_rollout_steps
         total_timesteps = (500 if nb_epochs is None else nb_epochs) * epoch_steps
-
-    def on_epoch(step, metrics):
-        if evaluator is not None:
-            metrics = metrics | evaluator(nb_eval_steps * nb_epoch_cycles)
-        if callback is not None:
-            callback(step, metrics)
-
-    loop = make_loop(agent, envs, num_timesteps=int(total_timesteps), seeds=seeds, render=render)
-    loop.run(EpochRows(agent, on_epoch).epoch)
-    return agent
+    return train(
+        env,
+        config,
+        total_timesteps=total_timesteps,
+        seed=seed,
+        eval_env=eval_env,
+        nb_eval_steps=nb_eval_steps,
+        load_path=load_path,
+        callback=callback,
+        render=render,
+        render_eval=render_eval,
+        actor_body=body,
+        critic_body=body,
+    )

@@ -229,6 +229,30 @@ def test_settings_that_cannot_work_are_refused(options, message):
         DDPGConfig(**options)
 
 
+@pytest.mark.parametrize(
+    "options, needed",
+    [
+        ({"absorbing_fraction": 0.2}, {"critic": "concat"}),
+        ({"epopt_epsilon": 0.3}, {"epopt_trajectories": 5}),
+        ({"epopt_warmup": 7}, {"epopt_trajectories": 5}),
+        (
+            {"param_noise_adaption_interval": 20, "noise_type": "normal_0.2"},
+            {"noise_type": "normal_0.2,adaptive-param_0.2"},
+        ),
+        (
+            {"observation_range": 4.0, "normalize_observations": False},
+            {"normalize_observations": True},
+        ),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(options, needed):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))} does nothing without"):
+        DDPGConfig(**options)
+    DDPGConfig(**options | needed)
+    name = next(iter(options))
+    DDPGConfig(**options | {name: getattr(DDPGConfig(), name)})  # the default is not set
+
+
 def test_eagerly_an_update_holds_real_tensors(eagerly):
     """What a person at a breakpoint inside an update sees."""
     agent = make()

@@ -148,6 +148,13 @@ def test_runs_that_could_not_learn_are_refused(overrides, message):
         make_settings(EXPERIMENTS[name], "default", None, [*quick, *overrides])
 
 
+def test_robots_that_do_not_return_make_no_pairs():
+    same = "agent.pairing=same_member"
+    with pytest.raises(ConfigError, match="pairs an episode with itself.* env.ensemble_size"):
+        settings("diffcritic_pendulum", same, "env.ensemble_size=0")
+    settings("diffcritic_pendulum", same, "env.ensemble_size=16")
+
+
 def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
     chosen = settings("diffcritic_pendulum")
     EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.ddpg import learn
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg import DDPGConfig, learn, train
 from baselines_tf2.ddpg.epopt import WorstEpisodes
-from envs import ConfigError
-from tests.toys import Corridor, Target
+from envs import ConfigError, EnvSpec, make_env
+from tests.toys import Corridor, Robots, Target, ensemble_of
 
 QUICK = {"nb_rollout_steps": 20, "nb_train_steps": 2, "nb_epoch_cycles": 2, "batch_size": 8}
 
@@ -97,12 +97,9 @@ def test_a_network_of_the_callers_own():
     assert agent.nets.actor.layers[0].units == 5
 
 
-def test_several_environments_at_once():
-    vector = gym.vector.SyncVectorEnv(
-        [Target] * 3, autoreset_mode=gym.vector.AutoresetMode.DISABLED
-    )
+def test_several_environments_at_once(eagerly):
     steps, updates = [], []
-    for env in (vector, Target()):
+    for env in (vector_of(Target(), Target(), Target()), Target()):
         agent = learn(
             "mlp", env, total_timesteps=240, callback=lambda s, m: steps.append(s), **QUICK
         )
@@ -159,6 +156,84 @@ def test_a_toy_task_is_solved():
     )
     obs = np.linspace(-0.9, 0.9, 19)[:, None]
     assert np.square(agent.predict(obs) - 0.5 * obs).mean() < 0.02
+
+
+SMALL = {
+    **QUICK,
+    "actor_network": MLPConfig(1, 4),
+    "critic_network": MLPConfig(1, 4),
+    "noise_type": "normal_0.1",
+}
+
+
+def vector_of(*envs):
+    disabled = gym.vector.AutoresetMode.DISABLED
+    return gym.vector.SyncVectorEnv([lambda env=e: env for e in envs], autoreset_mode=disabled)
+
+
+def pendulums(num, **options):
+    spec = EnvSpec("pendulum", "classic", **options)
+    return [make_env(spec, training=True) for _ in range(num)]
+
+
+@pytest.mark.parametrize(
+    "env, options",
+    [
+        (Target, {"n_step": 3}),
+        (lambda: Robots(length=3), {"critic": "concat", "pairing": "same_member", "n_step": 3}),
+        (
+            lambda: vector_of(Robots(length=3), Robots(length=4)),
+            {"critic": "additive", "pairing": "same_member", "num_envs": 2},
+        ),
+        (
+            lambda: pendulums(2, ensemble="mass:1,0.25,0.5,1.5"),
+            {"critic": "antisymmetric", "pairing": "coupled", "num_envs": 2, "overlap": True},
+        ),
+        (lambda: Robots(length=3), {"epopt_trajectories": 2, "epopt_warmup": 0}),
+        (Target, {"random_steps": 20}),
+    ],
+)
+def test_python_trains_what_the_driver_does(env, options, eagerly):
+    """Every kind of run goes to its end, and the same seed gives the same weights."""
+    weights, rows = [], []
+    for _ in range(2):
+        config = DDPGConfig(**SMALL | options)
+        agent = train(
+            env(), config, total_timesteps=80, seed=3, callback=lambda s, m: rows.append((s, m))
+        )
+        weights.append(agent.nets.actor.get_weights() + agent.nets.critic.get_weights())
+    assert [step for step, _ in rows] == [40, 80] * 2
+    assert "train/critic_loss" in rows[-1][1]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_learn_is_train_with_baselines_words(eagerly):
+    config = DDPGConfig(**QUICK)  # Baselines' network is the config's
+    one = train(Target(), config, total_timesteps=40, seed=5, callback=None)
+    other = learn("mlp", Target(), total_timesteps=40, seed=5, callback=None, **QUICK)
+    for a, b in zip(one.nets.actor.get_weights(), other.nets.actor.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "env, options, message",
+    [
+        (Target, {"pairing": "same_member"}, "tell their robots"),
+        (lambda: vector_of(Target(), Target()), {"pairing": "same_member"}, "tell their robots"),
+        (lambda: [Target(), Target()], {"pairing": "coupled"}, "make it with envs.make_env"),
+        (lambda: vector_of(Target(), Target()), {"pairing": "coupled"}, "cannot hold twins"),
+        (lambda: ensemble_of(Corridor()), {"pairing": "coupled"}, "twins come in twos"),
+        (lambda: pendulums(4), {"pairing": "coupled"}, "num_envs is 2 and there are 4"),
+        (Target, {"random_steps": 80}, "leaves nothing to train on"),
+    ],
+)
+def test_environments_that_cannot_give_such_pairs_are_refused(env, options, message):
+    made = env()
+    num_envs = 2 if options.get("pairing") == "coupled" else getattr(made, "num_envs", 1)
+    config = DDPGConfig(**SMALL | {"critic": "additive", "num_envs": num_envs} | options)
+    with pytest.raises(ConfigError, match=message):
+        train(made, config, total_timesteps=80)
 
 
 def trajectories(returns, length=2, num_rows=None):

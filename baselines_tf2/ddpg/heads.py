@@ -116,12 +116,26 @@ class DifferenceHead:
 
     def actor_value(self, nets, batch, actions):
         """D(A, mu(A); B, b), and with the symmetric loss its mean with -D(A, a; B, mu(B)), [P]."""
-        a, b = _halves(_points(batch.obs0, batch.actions, batch.absorbing0))
-        mu_a, mu_b = _halves(_points(batch.obs0, actions, batch.absorbing0))
+        done = _points(batch.obs0, batch.actions, batch.absorbing0)
+        mu = _points(batch.obs0, actions, batch.absorbing0)
+        if self._form is _additive_difference:
+            return self._additive_value(nets, done, mu)
+        (a, b), (mu_a, mu_b) = _halves(done), _halves(mu)
         value = self._difference(nets, mu_a, b)
         if self._symmetric:
             value = (value - self._difference(nets, a, mu_b)) / 2
         return value
+
+    def _additive_value(self, nets, done, mu):
+        """The same of q(x) - q(y), with q evaluated once at each point.
+
+        q(done) has no gradient here; compiled, it is the forward pass that the critic's loss makes.
+        """
+        q_a, q_b = _halves(nets.critic(done)[:, 0])
+        if not self._symmetric:
+            return self._scaled(nets, nets.critic(_halves(mu)[0])[:, 0] - q_b)
+        mu_a, mu_b = _halves(nets.critic(mu)[:, 0])
+        return (self._scaled(nets, mu_a - q_b) - self._scaled(nets, q_a - mu_b)) / 2
 
     def values(self, nets, obs, actions, robots=None):
         """D(x, absorbing): an estimate of Q only once pairs with the absorbing state are drawn."""
@@ -129,7 +143,9 @@ class DifferenceHead:
         return self._difference(nets, points, _absorbing(points))
 
     def _difference(self, nets, first, second):
-        d = self._form(nets.critic, first, second)
+        return self._scaled(nets, self._form(nets.critic, first, second))
+
+    def _scaled(self, nets, d):
         return nets.denormalise_return(_clip(d, self._range))
 
 

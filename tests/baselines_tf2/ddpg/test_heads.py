@@ -144,16 +144,18 @@ def test_difference_loss_by_hand(critic):
 
 @pytest.mark.parametrize("critic", FORMS)
 @pytest.mark.parametrize(
-    "actor_loss, expected",
+    "actor_loss, return_range, expected",
     [
         # q = s + 2 a, mu = (0.25, 0.75): D(A, mu; B, b) = 1.5 - 1 = 0.5,
-        ("first", 0.5),
+        ("first", None, 0.5),
         # and D(A, a; B, mu) = 2 - 3.5 = -1.5: (0.5 + 1.5) / 2.
-        ("symmetric", 1.0),
+        ("symmetric", None, 1.0),
+        ("symmetric", 0.5, (0.5 + 1.0) / 2),  # each difference is clipped to 1
+        ("first", 0.125, 0.25),
     ],
 )
-def test_actor_losses_by_hand(critic, actor_loss, expected):
-    nets, head = make(critic, actor_loss=actor_loss)
+def test_actor_losses_by_hand(critic, actor_loss, return_range, expected):
+    nets, head = make(critic, actor_loss=actor_loss, return_range=return_range)
     set_difference(nets.critic, critic, 1.0, 2.0, 0.0)
     actions = tf.constant([[0.25], [0.75]], tf.float64)
     np.testing.assert_allclose(head.actor_value(nets, batch(**PAIR), actions), [expected])

@@ -188,6 +188,51 @@ def test_critic_gradient_against_finite_differences(head):
     assert float(grads[0][1, 2]) == pytest.approx(slope, rel=1e-5)
 
 
+def test_the_symmetric_additive_actor_gradient_is_that_of_minus_mean_q():
+    agent = small_agent(critic="additive", actor_loss="symmetric")
+    nets, batch = agent.nets, agent._layout.unpack(tf.constant(random_batches(agent, 1)[0]))
+    loss, grads = actor_gradient(nets, agent.head, batch)
+    alive = (1 - batch.absorbing0)[:, None]  # the first row is the absorbing state
+
+    def q(actions):
+        points = [batch.obs0 * alive, actions * alive, batch.absorbing0[:, None]]
+        return tf.reduce_mean(nets.critic(tf.concat(points, 1)))
+
+    with tf.GradientTape() as tape:
+        value = -q(nets.actor(batch.obs0))
+    expected = tape.gradient(value, nets.actor.trainable_variables)
+    for g, e in zip(grads, expected, strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-14)
+    # What is reported is that value less the data's: how much the critic prefers the actor.
+    assert float(loss) == pytest.approx(float(value + q(batch.actions)), rel=1e-10)
+
+
+def test_over_pairings_the_additive_critic_gradient_is_twice_the_residuals_variance():
+    """Averaged over the three ways of pairing four rows, two of them terminal."""
+    agent = small_agent(critic="additive", batch_size=4)
+    nets, rows = agent.nets, random_batches(agent, 2, seed=3)[1]
+    rows[:, agent._layout.absorbing0], rows[:, agent._layout.discounts] = 0, 0.9
+    rows[:, agent._layout.terminals1] = [0, 1, 0, 1]
+    losses, grads = [], []
+    for order in ([0, 1, 2, 3], [0, 1, 3, 2], [0, 2, 1, 3]):  # pairs are rows i and i + 2
+        batch = agent._layout.unpack(tf.constant(rows[order]))
+        targets = agent.head.targets(nets, batch)
+        loss, grad = critic_gradient(nets, agent.head, batch, targets, 0.0)
+        losses.append(loss)
+        grads.append(grad)
+    batch = agent._layout.unpack(tf.constant(rows))
+    alive, over = (1 - batch.terminals1)[:, None], batch.terminals1[:, None]
+    ends = [batch.obs1 * alive, nets.target_actor(batch.obs1) * alive, over]
+    y = batch.rewards + 0.9 * nets.target_critic(tf.concat(ends, 1))[:, 0]
+    with tf.GradientTape() as tape:
+        q = nets.critic(tf.concat([batch.obs0, batch.actions, 0 * over], 1))[:, 0]
+        twice_variance = 2 * tf.math.reduce_variance(y - q) * 4 / 3  # unbiased
+    expected = tape.gradient(twice_variance, nets.critic.trainable_variables)
+    assert float(np.mean(losses)) == pytest.approx(float(twice_variance), rel=1e-10)
+    for e, *g in zip(expected, *grads, strict=True):
+        np.testing.assert_allclose(np.mean(g, 0), e, rtol=1e-9, atol=1e-13)
+
+
 OPTIONS = [
     {},
     {"normalize_observations": False, "clip_norm": 0.1},

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.evaluate import evaluate, summarise, verdict
+from baselines_tf2.common.evaluate import summarise, verdict
 from baselines_tf2.common.experiment import Experiment, find_experiment, settings_from
 from baselines_tf2.common.files import read_arrays, read_json, write_atomically
 from baselines_tf2.common.logger import CsvTable
@@ -24,8 +24,8 @@ from baselines_tf2.common.run_folder import (
     failure,
     is_finished,
 )
-from baselines_tf2.common.video import video_env
-from envs import Ensemble, default_ensemble, make_env, robots_of, sweeps, training_ranges
+from baselines_tf2.common.workers import evaluate_on_cores
+from envs import Ensemble, default_ensemble, robots_of, sweeps, training_ranges
 from envs.errors import ConfigError
 from envs.grid import Grid, Ranges
 from envs.physics import REWARD_OFFSET
@@ -118,13 +118,14 @@ def evaluate_run(
     seed: int,
     overwrite: bool = False,
     video: bool = False,
+    cores: int | None = None,
 ) -> dict[str, str]:
     """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
 
     grid: as `parse_grid` reads it; "" takes `default_grids`. episodes: for each combination. video:
-    records the first episode of each, in the run's folder `sweep_videos`. Returns {what: text} for
-    the terminal. Raises ConfigError as `load_agent` and `video_env` do, and for parameters that
-    the robot does not have.
+    records the first episode of each, in the run's folder `sweep_videos`. cores: how many step,
+    None: all. Returns {what: text} for the terminal. Raises ConfigError as `load_agent` and
+    `video_env` do, and for parameters that the robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
@@ -137,11 +138,9 @@ def evaluate_run(
     robots = robots_of(grids)
     repeated = [robot for robot in robots for _ in range(episodes)]
     videos = [folder / SWEEP_VIDEOS / _video_name(robot) for robot in robots] if video else []
-    env = video_env(settings.env) if video else make_env(settings.env, training=False)
-    if video:
-        env.record(path if i == 0 else None for path in videos for i in range(episodes))
-    done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
-    env.close()
+    recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
+    rng, policy = np.random.default_rng(seed), agent.policy()
+    done = evaluate_on_cores(policy, settings.env, rng, repeated, recorded or None, cores=cores)
     _keep_only(videos, folder / SWEEP_VIDEOS)
     _write(folder / SWEEP_TABLE, repeated, done)
     plot_sweeps(folder / SWEEP_FIGURE, grids, repeated, done)

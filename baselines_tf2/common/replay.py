@@ -1,12 +1,16 @@
 """Replay of whole transitions in one ring of rows, sampled singly, in pairs or in n-step windows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from envs.errors import ConfigError, unknown
+
+if TYPE_CHECKING:  # processes that only act do without it
+    import tensorflow as tf
 
 MAX_WINDOW_ENTRIES = 1_000_000  # of n-step windows gathered at once, to bound memory
 PAIRINGS = ("independent", "same_member", "coupled")

@@ -74,7 +74,7 @@ def processes(monkeypatch):
     ("task", "backend", "ensemble", "robots"),
     [
         ("cheetah", "mujoco", "torso_mass:6,1.5,3,9", [{"torso_mass": m} for m in (2.0, 2.0, 8.0)]),
-        ("ant", "mujoco", "friction:0.5,1.5", [None] * 4),
+        ("hopper", "mujoco", "friction:0.5,1.5", [None] * 4),
         ("walker", "pybullet", "friction:0.5,1.5", [{"friction": f} for f in (0.4, 1.0, 0.4, 2.0)]),
         ("pendulum", "classic", "mass:0.5,1.5", [None, {"mass": 2.0}, {"mass": 2.0}]),
     ],

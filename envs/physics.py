@@ -92,15 +92,26 @@ def check_value(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be a number; got {value!r}")
     if not math.isfinite(value):
         raise ConfigError(f"{name} must be finite; got {value}")
-    if name in MASSES_AND_LENGTHS or name.startswith(MASS_PREFIX):
-        if value <= 0:
-            raise ConfigError(f"{name} must be positive; got {value}")
-    elif name == FLOOR_FRICTION and value < 0:
-        raise ConfigError(f"{name} must be >= 0; got {value}")
-    elif name in SCALES and value < 0:
-        raise ConfigError(f"{name} is a scale of the nominal and must be >= 0; got {value}")
-    elif name == "slope" and abs(value) >= 90:
+    low, high = limits(name)
+    if _is_mass_or_length(name) and value <= low:
+        raise ConfigError(f"{name} must be positive; got {value}")
+    if name == "slope" and not low < value < high:
         raise ConfigError(f"slope is in degrees and must be between -90 and 90; got {value}")
+    if value < low:
+        kind = "is a scale of the nominal and " if name in SCALES else ""
+        raise ConfigError(f"{name} {kind}must be >= 0; got {value}")
+
+
+def limits(name: str) -> tuple[float, float]:
+    """The ends of what is possible for the parameter `name`; of a mass or length 0 is not."""
+    if name == "slope":
+        return -90.0, 90.0
+    unsigned = _is_mass_or_length(name) or name in (*SCALES, FLOOR_FRICTION)
+    return 0.0 if unsigned else -math.inf, math.inf
+
+
+def _is_mass_or_length(name: str) -> bool:
+    return name in MASSES_AND_LENGTHS or name.startswith(MASS_PREFIX)
 
 
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:

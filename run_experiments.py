@@ -113,7 +113,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("run", None, "For --mode=evaluate: the run's folder.")
 flags.DEFINE_string(
-    "grid", "", "For --mode=evaluate: torso_mass=3,6,9;friction=0.5,1; default: nine masses."
+    "grid",
+    "",
+    "For --mode=evaluate: torso_mass=3,6,9;friction=0.5,1; default: what the ensemble varies.",
 )
 flags.DEFINE_integer("episodes", 10, "For --mode=evaluate: episodes on each robot of the grid.")
 flags.DEFINE_multi_string("runs", [], "For --mode=report: run folders or their parents, a glob.")

@@ -16,6 +16,7 @@ from envs.adaptation import (
 )
 from envs.ensemble import Ensemble, TruncatedNormal, Uniform, epsilon_at, worst_episodes
 from envs.errors import ConfigError, unknown
+from envs.grid import is_inside, robots_of, sweeps, training_ranges
 from envs.make import make_env, register_all
 from envs.physics import Physics
 from envs.spec import (
@@ -24,7 +25,6 @@ from envs.spec import (
     EnvSpec,
     backends_of,
     default_ensemble,
-    mass_grid,
     mass_parameter,
 )
 from envs.state import get_env_state, set_env_state
@@ -50,12 +50,15 @@ __all__ = [
     "epsilon_at",
     "find_robot",
     "get_env_state",
+    "is_inside",
     "make_env",
-    "mass_grid",
     "mass_parameter",
     "record_transitions",
+    "robots_of",
     "set_env_state",
     "simulator_log_likelihood",
+    "sweeps",
+    "training_ranges",
     "uncertainty_grid",
     "uncertainty_set",
     "unknown",

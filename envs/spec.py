@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from envs.ensemble import Distribution, Ensemble
+from envs.ensemble import Ensemble
 from envs.errors import ConfigError, unknown
 from envs.physics import (
     CLASSIC_PARAMETERS,
@@ -155,12 +153,3 @@ def default_ensemble(task: str, backend: str) -> str:
     mass = NOMINAL_MASS[task, backend]
     numbers = ",".join(f"{mass * factor:.6g}" for factor in (1, 0.25, 0.5, 1.5))
     return f"{mass_parameter(task)}:{numbers}"
-
-
-def mass_grid(mass: Distribution) -> tuple[float, ...]:
-    """Nine masses [kg] to evaluate on, evenly from half of `low` to one and a half of `high`.
-
-    Of a range like the default ensembles', [m/2, 3m/2], five lie inside, both ends included, one
-    below and three above.
-    """
-    return tuple(np.linspace(mass.low / 2, mass.high * 1.5, 9).round(6).tolist())

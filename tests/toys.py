@@ -1,5 +1,8 @@
 """Small environments with known answers, and small helpers of the tests."""
 
+import os
+import signal
+
 import gymnasium as gym
 import numpy as np
 
@@ -80,3 +83,37 @@ class Target(gym.Env):
     def step(self, action):
         reward = -float((action[0] - 0.5 * self.x[0]) ** 2)
         return self.x, reward, True, False, {}
+
+
+def still(obs):
+    """A policy of one action dimension, loaded by other processes without TensorFlow."""
+    return 0 * obs[:, :1]
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(error):
+    raise error
+
+
+class Elsewhere:
+    """`still` in the process that makes it; in any other one it calls `fault` first."""
+
+    def __init__(self, fault):
+        self.fault, self.home = fault, os.getpid()
+
+    def __call__(self, obs):
+        if os.getpid() != self.home:
+            self.fault()
+        return still(obs)
+
+
+class Here(Elsewhere):
+    """The same the other way round."""
+
+    def __call__(self, obs):
+        if os.getpid() == self.home:
+            self.fault()
+        return still(obs)

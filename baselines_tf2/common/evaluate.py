@@ -1,13 +1,18 @@
 """Judging a policy on whole episodes without exploration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.returns import describe, in_words
 from baselines_tf2.common.rollout import Episode, Policy, actions_of, blame, env_name
 from baselines_tf2.common.video import EpisodeRecorder
+from envs import is_inside
+from envs.grid import Ranges
+
+SIDES = {"inside": True, "outside": False}  # of the ranges trained on
 
 
 def run_episode(
@@ -60,14 +65,30 @@ def evaluate(
     ]
 
 
-def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean, 10th, 50th and 90th percentile of the returns, and the mean length [steps]."""
-    returns = [episode.episode_return for episode in episodes]
-    low, median, high = np.percentile(returns, (10, 50, 90))
-    return {
-        "return_mean": float(np.mean(returns)),
-        "return_p10": float(low),
-        "return_p50": float(median),
-        "return_p90": float(high),
-        "length_mean": float(np.mean([episode.length for episode in episodes])),
-    }
+def summarise(episodes: Sequence[Episode], ranges: Ranges | None = None) -> dict[str, float]:
+    """What `describe` says of the returns, and length_mean [steps].
+
+    With ranges that robots were trained on also what it says of those inside and of those outside:
+    return_inside, the mean, return_inside_p10 and so on.
+    """
+    out = _described("return", episodes)
+    out["return_mean"] = out.pop("return")
+    for side, wanted in SIDES.items() if ranges else ():
+        if chosen := [e for e in episodes if is_inside(e.physics, ranges) == wanted]:
+            out |= _described(f"return_{side}", chosen)
+    return out | {"length_mean": float(np.mean([episode.length for episode in episodes]))}
+
+
+def _described(name: str, episodes: Sequence[Episode]) -> dict[str, float]:
+    return describe(name, [e.physics for e in episodes], [e.episode_return for e in episodes])
+
+
+def verdict(summary: Mapping[str, float], ranges: Ranges, episodes: str) -> dict[str, str]:
+    """A summary in words; episodes: on what, as in "18 episodes on 9 robots"."""
+    returns = {"return": summary["return_mean"], **summary}
+    trained = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())
+    text = {"return": f"{in_words('return', returns)}; {episodes}"}
+    for side in SIDES:
+        if f"return_{side}" in returns:
+            text[side] = f"{in_words(f'return_{side}', returns)}; {side} of {trained}"
+    return text

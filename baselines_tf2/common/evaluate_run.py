@@ -1,17 +1,19 @@
 """Judging a run over a grid of physical parameters: `--mode=evaluate`."""
 
-import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.evaluate import evaluate
+from baselines_tf2.common.evaluate import summarise, verdict
 from baselines_tf2.common.experiment import Experiment, find_experiment, settings_from
 from baselines_tf2.common.files import read_arrays, read_json, write_atomically
 from baselines_tf2.common.logger import CsvTable
+from baselines_tf2.common.plots import axis_label
+from baselines_tf2.common.returns import by_robot, percentiles
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.common.run_folder import (
     CONFIG,
@@ -22,11 +24,12 @@ from baselines_tf2.common.run_folder import (
     failure,
     is_finished,
 )
-from baselines_tf2.common.video import video_env
-from envs import Ensemble, default_ensemble, make_env, mass_grid, mass_parameter
+from baselines_tf2.common.workers import evaluate_on_cores
+from envs import Ensemble, default_ensemble, robots_of, sweeps, training_ranges
 from envs.errors import ConfigError
+from envs.grid import Grid, Ranges
+from envs.physics import REWARD_OFFSET
 
-Grid = dict[str, tuple[float, ...]]  # parameter -> values
 Robot = dict[str, float]
 
 
@@ -84,6 +87,8 @@ def parse_grid(text: str) -> Grid:
     grid: Grid = {}
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         name, _, numbers = (part.strip() for part in entry.partition("="))
+        if name == REWARD_OFFSET:
+            raise ConfigError(f"{name} is added in training only: leave it out of the grid")
         if name in grid:
             raise ConfigError(f"the grid names '{name}' twice: leave one out")
         try:
@@ -94,14 +99,14 @@ def parse_grid(text: str) -> Grid:
     return grid
 
 
-def default_grid(settings) -> Grid:
-    """Nine masses inside and outside the ensemble, the task's default one if there is none."""
+def default_grids(settings) -> list[Grid]:
+    """Nine values of each parameter that the ensemble varies, inside and outside of it.
+
+    Where there is none, those of the task's default ensemble.
+    """
     spec = settings.env
-    name = mass_parameter(spec.task)
-    text = spec.ensemble or default_ensemble(spec.task, spec.backend)
-    ensemble = Ensemble.parse(text)
-    mass = ensemble.get(name) or Ensemble.parse(default_ensemble(spec.task, spec.backend))[name]
-    return {name: mass_grid(mass)}
+    default = default_ensemble(spec.task, spec.backend)
+    return sweeps(Ensemble.parse(spec.ensemble)) or sweeps(Ensemble.parse(default))
 
 
 def evaluate_run(
@@ -113,13 +118,14 @@ def evaluate_run(
     seed: int,
     overwrite: bool = False,
     video: bool = False,
+    cores: int | None = None,
 ) -> dict[str, str]:
     """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
 
-    grid: as `parse_grid` reads it; "" takes nine masses. episodes: for each combination. video:
-    records the first episode of each, in the run's folder `sweep_videos`. Returns {what: text} for
-    the terminal. Raises ConfigError as `load_agent` and `video_env` do, and for parameters that
-    the robot does not have.
+    grid: as `parse_grid` reads it; "" takes `default_grids`. episodes: for each combination. video:
+    records the first episode of each, in the run's folder `sweep_videos`. cores: how many step,
+    None: all. Returns {what: text} for the terminal. Raises ConfigError as `load_agent` and
+    `video_env` do, and for parameters that the robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
@@ -128,21 +134,18 @@ def evaluate_run(
             f"{folder} was evaluated already: add --overwrite to replace {SWEEP_TABLE}"
         )
     agent, settings = load_agent(experiments, folder)
-    values = parse_grid(grid) or default_grid(settings)
-    robots = [
-        dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())
-    ]
+    grids = [values] if (values := parse_grid(grid)) else default_grids(settings)
+    robots = robots_of(grids)
     repeated = [robot for robot in robots for _ in range(episodes)]
     videos = [folder / SWEEP_VIDEOS / _video_name(robot) for robot in robots] if video else []
-    env = video_env(settings.env) if video else make_env(settings.env, training=False)
-    if video:
-        env.record(path if i == 0 else None for path in videos for i in range(episodes))
-    done = evaluate(agent.policy(), env, np.random.default_rng(seed), repeated)
-    env.close()
+    recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
+    rng, policy = np.random.default_rng(seed), agent.policy()
+    done = evaluate_on_cores(policy, settings.env, rng, repeated, recorded or None, cores=cores)
     _keep_only(videos, folder / SWEEP_VIDEOS)
     _write(folder / SWEEP_TABLE, repeated, done)
-    plot_sweep(folder / SWEEP_FIGURE, values, repeated, done)
-    return _summary(folder, done, len(robots), video)
+    plot_sweeps(folder / SWEEP_FIGURE, grids, repeated, done)
+    ranges = training_ranges(Ensemble.parse(settings.env.ensemble))
+    return _summary(folder, done, ranges, len(robots), video)
 
 
 def _keep_only(videos: Sequence[Path], folder: Path) -> None:
@@ -153,15 +156,11 @@ def _keep_only(videos: Sequence[Path], folder: Path) -> None:
         old.unlink()
 
 
-def _summary(folder: Path, done: Sequence[Episode], robots: int, video: bool) -> dict[str, str]:
-    returns = [episode.episode_return for episode in done]
-    low, middle, high = np.percentile(returns, (10, 50, 90))
-    summary = {
-        "return": f"{np.mean(returns):.1f} mean of {len(done)} episodes on {robots} robots "
-        f"(percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f})",
-        "numbers": SWEEP_TABLE,
-        "figure": SWEEP_FIGURE,
-    }
+def _summary(
+    folder: Path, done: Sequence[Episode], ranges: Ranges, robots: int, video: bool
+) -> dict[str, str]:
+    summary = verdict(summarise(done, ranges), ranges, f"{len(done)} episodes on {robots} robots")
+    summary |= {"numbers": SWEEP_TABLE, "figure": SWEEP_FIGURE}
     summary |= {"videos": SWEEP_VIDEOS} if video else {}
     warning = unfinished(folder)
     return summary | {"folder": str(folder)} | ({"warning": warning} if warning else {})
@@ -182,32 +181,26 @@ def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> 
     CsvTable(path).append(rows)
 
 
-def plot_sweep(
-    path: Path, grid: Grid, robots: Sequence[Robot], episodes: Sequence[Episode]
+def plot_sweeps(
+    path: Path, grids: Sequence[Grid], robots: Sequence[Robot], episodes: Sequence[Episode]
 ) -> None:
-    """Draws the return by the first parameter, a line for each combination of the others."""
-    first, *others = grid
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axis = figure.subplots()
-    for rest in itertools.product(*(grid[name] for name in others)):
-        label = ", ".join(f"{name} {value:g}" for name, value in zip(others, rest, strict=True))
-        low, middle, high = np.transpose(
-            [_percentiles({first: x} | dict(zip(others, rest, strict=True)), robots, episodes)
-             for x in grid[first]]
-        )  # fmt: skip
-        axis.plot(grid[first], middle, ".-", label=label or "median")
-        axis.fill_between(grid[first], low, high, alpha=0.2)
-    unit = " [kg]" if "mass" in first else ""
-    axis.set(
-        xlabel=first.replace("_", " ") + unit,
-        ylabel="return per episode",
-        title="Median, 10th to 90th percentile",
-    )
-    axis.legend(fontsize="small")
-    axis.grid(alpha=0.3)
+    """Draws the return on each grid by its first parameter, a line for each of the others' values."""
+    figure = Figure(figsize=(1 + 4.5 * len(grids), 3.8), layout="constrained")
+    returns = by_robot(robots, [episode.episode_return for episode in episodes])
+    for axis, grid in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids, strict=True):
+        _plot_lines(axis, grid, returns)
+    figure.suptitle("Median, 10th to 90th percentile")
     write_atomically(path, lambda file: figure.savefig(file, dpi=150))
 
 
-def _percentiles(robot: Robot, robots: Sequence[Robot], episodes: Sequence[Episode]) -> np.ndarray:
-    chosen = [e.episode_return for r, e in zip(robots, episodes, strict=True) if r == robot]
-    return np.percentile(chosen, (10, 50, 90))
+def _plot_lines(axis: Axes, grid: Grid, returns: Mapping[frozenset, list[float]]) -> None:
+    first, *others = grid
+    for rest in robots_of([{name: grid[name] for name in others}]):
+        line = [percentiles(returns[frozenset({first: x, **rest}.items())]) for x in grid[first]]
+        low, middle, high = np.transpose(line)
+        label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
+        axis.plot(grid[first], middle, ".-", label=label or "median")
+        axis.fill_between(grid[first], low, high, alpha=0.2)
+    axis.set(xlabel=axis_label(first), ylabel="return per episode")
+    axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)

@@ -2,22 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import keras
 import numpy as np
 
+from baselines_tf2.common.acting import ACTIVATIONS, dense, forward, layer_norm
 from baselines_tf2.common.errors import check_types
 from envs.errors import ConfigError, unknown
 
 LAYER_NORM_EPSILON = 1e-5
 OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e-3, 3e-3)
-
-ACTIVATIONS = {
-    "linear": lambda x: x,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-}
 
 
 @dataclass(frozen=True)
@@ -137,21 +132,14 @@ def numpy_forward(network: keras.Sequential) -> Callable[[Sequence[np.ndarray], 
         count = len(layer.weights)
         steps.append((_numpy_layer(layer), slice(first, first + count)))
         first += count
-
-    def forward(weights, x):
-        for step, own in steps:
-            x = step(x, *weights[own])
-        return x
-
-    return forward
+    return partial(forward, steps)
 
 
 def _numpy_layer(layer: keras.Layer) -> Callable:
     if isinstance(layer, keras.layers.Dense):
-        activation = _numpy_activation(layer)
-        return lambda x, kernel, bias: activation(np.add(x := x @ kernel, bias, out=x))
+        return partial(dense, _numpy_activation(layer))
     if isinstance(layer, keras.layers.LayerNormalization):
-        return lambda x, gamma, beta: _layer_norm(x, gamma, beta, layer.epsilon)
+        return partial(layer_norm, layer.epsilon)
     if isinstance(layer, keras.layers.Activation):
         return _numpy_activation(layer)
     raise ConfigError(
@@ -165,9 +153,3 @@ def _numpy_activation(layer: keras.Layer) -> Callable:
     if name not in ACTIVATIONS:
         raise unknown("activation", str(name), ACTIVATIONS)
     return ACTIVATIONS[name]
-
-
-def _layer_norm(x, gamma, beta, epsilon):
-    centred = x - x.mean(-1, keepdims=True)
-    variance = np.square(centred).mean(-1, keepdims=True)
-    return centred / np.sqrt(variance + epsilon) * gamma + beta

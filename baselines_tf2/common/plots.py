@@ -8,21 +8,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.common.returns import PHYSICS, percentiles, sweep_of
+from envs.grid import Ranges
 
 
-def plot_run(folder: Path, training_range: tuple[float, float] | None = None) -> None:
-    """Draws `curves.png`: the return while training, and by mass at the end if it was varied.
-
-    training_range: lowest and highest mass [kg] of the robots that were trained on.
-    """
+def plot_run(folder: Path, training_ranges: Ranges) -> None:
+    """Draws `curves.png`: the return while training, and at the end by each varied parameter."""
     rollout = [row for row in read_table(folder / "metrics.csv") if row.get("rollout/return")]
     evaluations = read_table(folder / "eval.csv")
-    masses = [name for name in (evaluations or [{}])[0] if name.endswith("mass")]
-    figure = Figure(figsize=(5 + 4 * bool(masses), 3.6), layout="constrained")
-    axes = figure.subplots(1, 1 + bool(masses), squeeze=False)[0]
-    _plot_curve(axes[0], rollout, evaluations)
-    if masses:
-        _plot_masses(axes[1], evaluations, masses[0], training_range)
+    panels = 1 + len(training_ranges) * bool(evaluations)
+    figure = Figure(figsize=(1 + 4 * panels, 3.6), layout="constrained")
+    curve, *others = figure.subplots(1, panels, squeeze=False)[0]
+    _plot_curve(curve, rollout, evaluations)
+    last = [row for row in evaluations if row["step"] == evaluations[-1]["step"]]
+    for axis, (name, trained) in zip(others, training_ranges.items(), strict=False):
+        _plot_parameter(axis, sweep_of(last, PHYSICS + name), name, trained)
     write_atomically(folder / "curves.png", lambda file: figure.savefig(file, dpi=150))
 
 
@@ -34,7 +34,7 @@ def _plot_curve(axis, rollout, evaluations):
     for row in evaluations:
         by_step[int(row["step"])].append(float(row["return"]))
     if by_step:
-        low, middle, high = np.transpose([np.percentile(x, (10, 50, 90)) for x in by_step.values()])
+        low, middle, high = np.transpose([percentiles(x) for x in by_step.values()])
         axis.plot(list(by_step), middle, ".-", color="tab:blue", label="evaluation, median")
         axis.fill_between(list(by_step), low, high, color="tab:blue", alpha=0.2,
                           label="10th to 90th percentile")  # fmt: skip
@@ -43,15 +43,13 @@ def _plot_curve(axis, rollout, evaluations):
     axis.legend(fontsize="small")
 
 
-def _plot_masses(axis, evaluations, column, training_range):
-    last = [row for row in evaluations if row["step"] == evaluations[-1]["step"]]
-    by_mass = defaultdict(list)
-    for row in last:
-        by_mass[round(float(row[column]), 3)].append(float(row["return"]))
-    masses = sorted(by_mass)
-    axis.plot(masses, [np.mean(by_mass[mass]) for mass in masses], "o-", color="tab:blue")
-    if training_range:
-        axis.axvspan(*training_range, color="tab:green", alpha=0.1, label="training range")
-        axis.legend(fontsize="small")
-    name = column.removeprefix("physics/").replace("_", " ")
-    axis.set(xlabel=f"{name} [kg]", ylabel="mean return", title="Last evaluation, by robot")
+def _plot_parameter(axis, returns, name, trained):
+    axis.plot(list(returns), [np.mean(x) for x in returns.values()], "o-", color="tab:blue")
+    axis.axvspan(*trained, color="tab:green", alpha=0.1, label="training range")
+    axis.legend(fontsize="small")
+    axis.set(xlabel=axis_label(name), ylabel="mean return", title="Last evaluation, by robot")
+
+
+def axis_label(name: str) -> str:
+    """A physical parameter's, with its unit where the name tells it."""
+    return name.replace("_", " ") + (" [kg]" if "mass" in name else "")

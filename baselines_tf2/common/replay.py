@@ -1,12 +1,16 @@
 """Replay of whole transitions in one ring of rows, sampled singly, in pairs or in n-step windows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from envs.errors import ConfigError, unknown
+
+if TYPE_CHECKING:  # processes that only act do without it
+    import tensorflow as tf
 
 PAIRINGS = ("independent", "same_member", "coupled")
 

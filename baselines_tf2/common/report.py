@@ -34,11 +34,12 @@ KINDS = {
         "Final returns",
         "Diamonds: interquartile mean over seeds; bars: its 95% interval; dots: the seeds.",
     ),
-    "masses": Kind(
-        figures.mass_response,
-        "Return by mass of the robot",
-        "Mean return of the episodes at each mass, in the last evaluation of every seed. Shaded "
-        "grey: the masses trained on; beyond them the agent was never trained.",
+    "robots": Kind(
+        figures.robot_response,
+        "Return by robot",
+        "Mean return of the episodes at each value of a parameter, the others at their medians, in "
+        "the last evaluation of every seed. Shaded grey: the robots trained on; beyond them the "
+        "agent was never trained.",
     ),
     "spread": Kind(
         figures.percentiles,

@@ -13,8 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from baselines_tf2.common import report_statistics as statistics
+from baselines_tf2.common.plots import axis_label
 from baselines_tf2.common.report_runs import Group
 from baselines_tf2.common.report_statistics import SPEED, Curve
+from baselines_tf2.common.returns import PHYSICS
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -127,26 +129,26 @@ def _plot_final(axis: Axes, y: int, group: Group) -> None:
                   textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
 
 
-def mass_response(groups: Sequence[Group]) -> Figure | None:
-    """Return by mass at the last evaluation, the training range shaded."""
+def robot_response(groups: Sequence[Group]) -> Figure | None:
+    """Return by each varied parameter at the last evaluation, the training range shaded."""
     panels: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
-        for column in statistics.mass_columns(group):
+        for column in statistics.robot_columns(group):
             panels.setdefault((group.environment, column), []).append(group)
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
     figure, axes = grid(len(panels), shown, columns=2)
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
-        name = column.removeprefix("physics/")
+        name = column.removeprefix(PHYSICS)
         for group in members:
-            plot_curve(axis, group, statistics.mass_curve(group, column), marker="o")
+            plot_curve(axis, group, statistics.robot_curve(group, column), marker="o")
         if name in members[0].training_ranges:
             axis.axvspan(*members[0].training_ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
-        label_axis(axis, environment, "mean return per episode", f"{name.replace('_', ' ')} [kg]")
-    trained = Patch(color=RANGE_COLOR, alpha=0.16, label="masses trained on")
+        label_axis(axis, environment, "mean return per episode", axis_label(name))
+    trained = Patch(color=RANGE_COLOR, alpha=0.16, label="robots trained on")
     legend(figure, shown, [trained])
-    headline(figure, "Last evaluation by mass: interquartile mean, 95% interval over seeds")
+    headline(figure, "Last evaluation by robot: interquartile mean, 95% interval over seeds")
     return figure
 
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from baselines_tf2.common.report_runs import Group, Run
+from baselines_tf2.common.returns import PHYSICS, percentiles, sweep_of
 from envs.errors import ConfigError
 
 LAST = 10  # evaluations that make a final return
 FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
-PERCENTILES = (10, 50, 90)
 SPEED = "time/steps_per_second"
 
 
@@ -100,7 +100,7 @@ def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
 def last_percentiles(group: Group) -> np.ndarray:
     """10th, 50th and 90th percentile of the episodes of every seed's last evaluation."""
     last = [run.evaluations[max(run.evaluations)] for run in group.evaluated]
-    return np.percentile([row["return"] for episodes in last for row in episodes], PERCENTILES)
+    return percentiles([row["return"] for episodes in last for row in episodes])
 
 
 def learning_curve(group: Group) -> Curve:
@@ -115,33 +115,22 @@ def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
         [row["return"] for run in group.evaluated for row in run.evaluations[step]]
         for step in steps
     ]
-    return steps, np.array([np.percentile(x, PERCENTILES) for x in pooled]).reshape(-1, 3).T
+    return steps, np.array([percentiles(x) for x in pooled]).reshape(-1, 3).T
 
 
-def mass_columns(group: Group) -> list[str]:
-    """The columns of eval.csv with a mass [kg] that is not the same for all robots."""
+def robot_columns(group: Group) -> list[str]:
+    """The columns of eval.csv with a physical parameter that is not the same for all robots."""
     rows = [row for run in group.evaluated for row in _last_evaluation(run)]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [
-        name
-        for name in names
-        if name.startswith("physics/")
-        and "mass" in name
-        and len({row[name] for row in rows if name in row}) > 1
-    ]
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(PHYSICS))
+    return [name for name in names if len({row[name] for row in rows if name in row}) > 1]
 
 
-def mass_curve(group: Group, column: str) -> Curve:
-    """Interquartile mean of the last evaluation's return by mass, at masses [kg] all seeds met."""
-    return iqm_curve([_returns_by_mass(run, column) for run in group.evaluated])
-
-
-def _returns_by_mass(run: Run, column: str) -> dict[float, float]:
-    returns: dict[float, list[float]] = {}
-    for row in _last_evaluation(run):
-        if column in row:
-            returns.setdefault(round(row[column], 4), []).append(row["return"])
-    return {mass: float(np.mean(x)) for mass, x in returns.items()}
+def robot_curve(group: Group, column: str) -> Curve:
+    """Interquartile mean of the last evaluation's return by a parameter, where all seeds have it."""
+    sweeps = [sweep_of(_last_evaluation(run), column) for run in group.evaluated]
+    return iqm_curve(
+        [{value: float(np.mean(x)) for value, x in returns.items()} for returns in sweeps]
+    )
 
 
 def _last_evaluation(run: Run) -> list[dict[str, float]]:

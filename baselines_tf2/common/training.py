@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines_tf2.common.checkpoint import Checkpoints, state_of
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.evaluate import evaluate, summarise
+from baselines_tf2.common.evaluate import evaluate, summarise, verdict
 from baselines_tf2.common.experiment import Progress
 from baselines_tf2.common.logger import Logger
 from baselines_tf2.common.plots import plot_run
@@ -19,7 +19,8 @@ from baselines_tf2.common.rollout import STOPS, Episode, Policy
 from baselines_tf2.common.run_folder import VIDEOS, WEIGHTS
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from baselines_tf2.common.video import video_env
-from envs import ConfigError, Ensemble, EnvSpec, make_env, mass_grid, mass_parameter
+from envs import ConfigError, Ensemble, EnvSpec, make_env, robots_of, sweeps, training_ranges
+from envs.grid import POINTS
 
 RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
 
@@ -30,7 +31,7 @@ class TrainConfig:
 
     num_timesteps: int = 1_000_000  # transitions
     eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
-    eval_episodes: int = 10  # per evaluation, or per robot of the mass grid on ensembles
+    eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
 
     def __post_init__(self):
         check_types(self)
@@ -149,7 +150,7 @@ def run_training(
             checkpoints.at_end(loop.step, state, agent.replay)
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
-            plot_run(folder, judge.training_range)
+            plot_run(folder, judge.training_ranges)
     summary = judge.verdict() | {
         "curves": "curves.png, and TensorBoard's events",
         "numbers": "metrics.csv, eval.csv, config.json, weights.npz",
@@ -174,9 +175,9 @@ def _resume(checkpoints, progress, parts):
 
 
 class Judge:
-    """Evaluates on whole episodes; a mass ensemble on a grid of masses inside and outside it.
+    """Evaluates on whole episodes; an ensemble on a grid of robots inside and outside of it.
 
-    With `video` one episode of each evaluation is recorded, on the middle robot of the grid.
+    With `video` one episode of each evaluation is recorded, on the grid's first parameter's middle.
     """
 
     def __init__(self, spec: EnvSpec, config: TrainConfig, seed: int, *, video: bool = False):
@@ -187,12 +188,9 @@ class Judge:
         self._env = video_env(spec) if video else make_env(spec, training=False)
         self._summary = {}
         ensemble = Ensemble.parse(spec.ensemble)
-        self._mass, robots = mass_parameter(spec.task), [None]
-        self.training_range = None  # [kg]
-        if self._mass in ensemble:
-            self.training_range = (ensemble[self._mass].low, ensemble[self._mass].high)
-            robots = [{self._mass: mass} for mass in mass_grid(ensemble[self._mass])]
-        self._middle = len(robots) // 2
+        self.training_ranges = training_ranges(ensemble)
+        robots = robots_of(sweeps(ensemble)) or [None]
+        self._middle = min(len(robots), POINTS) // 2
         self._robots = robots * config.eval_episodes
 
     def due(self, step: int) -> bool:
@@ -218,33 +216,13 @@ class Judge:
         return evaluate(policy, self._env, self._rng, self._robots)
 
     def summary(self, episodes: list[Episode]) -> dict[str, float]:
-        """Percentiles over all episodes, and the means inside and outside the training range."""
-        out = summarise(episodes)
-        if self.training_range:
-            low, high = self.training_range
-            inside = np.array([low <= e.physics[self._mass] <= high for e in episodes])
-            returns = np.array([e.episode_return for e in episodes])
-            for name, chosen in (("inside", inside), ("outside", ~inside)):
-                if chosen.any():
-                    out[f"return_{name}"] = float(returns[chosen].mean())
-        self._summary = out
-        return {f"eval/{name}": value for name, value in out.items()}
+        """What `summarise` says, inside and outside of the training ranges too."""
+        self._summary = summarise(episodes, self.training_ranges)
+        return {f"eval/{name}": value for name, value in self._summary.items()}
 
     def verdict(self) -> dict[str, str]:
         """The last evaluation in words."""
-        s = self._summary
-        text = {
-            "return": f"{s['return_mean']:.1f} mean of {len(self._robots)} episodes "
-            f"(10th percentile {s['return_p10']:.1f}, 90th {s['return_p90']:.1f})"
-        }
-        if self.training_range:
-            low, high = self.training_range
-            text["robots"] = ", ".join(
-                f"{s[f'return_{name}']:.1f} {name} the training range [{low:.3g}, {high:.3g}] kg"
-                for name in ("inside", "outside")
-                if f"return_{name}" in s
-            )
-        return text
+        return verdict(self._summary, self.training_ranges, f"{len(self._robots)} episodes")
 
 
 def _row(index: int, episode: Episode) -> dict[str, float]:

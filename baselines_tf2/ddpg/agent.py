@@ -1,12 +1,13 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
+from baselines_tf2.common.acting import ActorPolicy
 from baselines_tf2.common.compile import compile_updates, compiled
 from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.files import read_arrays, write_arrays
@@ -25,36 +26,6 @@ from envs.errors import ConfigError
 DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, DIAGNOSTIC_BATCHES = 32, 64, 16
 DIAGNOSTIC_WINDOW = 50_000  # latest transitions
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
-
-
-class ActorPolicy:
-    """An actor's weights and the observations' moments as they once were, [N, O] -> [N, A]."""
-
-    def __init__(
-        self,
-        forward: Callable,
-        weights: Sequence[np.ndarray],
-        moments: Sequence[np.ndarray] | None,
-        clip: float,
-        dtype: str,
-    ):
-        self._forward, self._weights, self._moments = forward, weights, moments
-        self._clip, self._dtype = clip, dtype
-
-    def __call__(self, obs: np.ndarray) -> np.ndarray:
-        x = obs.astype(self._dtype)
-        if self._moments is not None:
-            mean, std = self._moments
-            x = np.maximum(np.minimum((x - mean) / std, self._clip), -self._clip)
-        return self._forward(self._weights, x)
-
-    def get_state(self) -> dict:
-        """The weights and the moments."""
-        return {"weights": self._weights, "moments": self._moments}
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self._weights, self._moments = state["weights"], state["moments"]
 
 
 class Agent:

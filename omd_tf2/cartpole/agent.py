@@ -1,6 +1,7 @@
 """The agent: what explores, stores, trains, acts and is saved."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -8,8 +9,8 @@ from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.rollout import Policy, as_observations
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.update import init_state, metric_names, update
+from omd_tf2.common.acting import best_action, mean_values
 from omd_tf2.common.agent import LearnerAgent
-from omd_tf2.common.functional import numpy_mlp
 from omd_tf2.common.learner import Learner
 from omd_tf2.common.transition import from_replay
 
@@ -60,8 +61,7 @@ class Agent(LearnerAgent):
 
     def policy(self) -> Policy:
         """The best action by the critics' mean, one-hot: a NumPy function, [N, O] -> [N, A]."""
-        critics = self._learner.acting
-        return lambda obs: self._one_hot[self._values(critics, obs).argmax(-1)]
+        return partial(best_action, self._learner.acting, self._dtype)
 
     def exploring_policy(self) -> Callable[[], Policy]:
         """Gives the policy that explores.
@@ -71,7 +71,7 @@ class Agent(LearnerAgent):
         critics, config, rng = self._learner.acting, self.config, self._rng
 
         def sample(obs):
-            q = self._values(critics, obs)
+            q = mean_values(critics, self._dtype, obs)
             scores = q if config.hard else q / config.alpha + rng.gumbel(size=q.shape)
             uniform = rng.random((len(q), 1)) < config.epsilon
             # The largest of logits plus Gumbel noise is a draw from their softmax.
@@ -79,17 +79,13 @@ class Agent(LearnerAgent):
 
         return lambda: sample
 
-    def _values(self, critics, obs):
-        obs = obs.astype(self._dtype)
-        return sum(numpy_mlp(critic, obs) for critic in critics) / len(critics)
-
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """The best actions' indices, [...], for observations [..., O].
 
         Raises ConfigError for observations of another length.
         """
         obs = as_observations(obs, self.replay.layout.obs_dim)
-        return self._values(self._learner.acting, obs).argmax(-1)
+        return mean_values(self._learner.acting, self._dtype, obs).argmax(-1)
 
     def _update(self, state, rows, noise):
         size, unpack = self.config.batch_size, self._learner.replay.layout.unpack

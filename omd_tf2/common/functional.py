@@ -43,14 +43,6 @@ def mlp(layers: Layers, x: tf.Tensor) -> tf.Tensor:
     return x @ kernel + bias
 
 
-def numpy_mlp(layers: Layers, x: np.ndarray) -> np.ndarray:
-    """`mlp` on NumPy arrays, for acting: some 100 times cheaper for one row."""
-    for kernel, bias in layers[:-1]:
-        x = np.maximum(x @ kernel + bias, 0)
-    kernel, bias = layers[-1]
-    return x @ kernel + bias
-
-
 def mlp_kernel(layers: Layers, x: tf.Tensor, output_weights: tf.Tensor) -> tf.Tensor:
     """J J^T / B, [B, B], of the per-sample scalars sum(mlp(layers, x) * output_weights, -1).
 

@@ -1,13 +1,14 @@
 """The agent: what explores, stores, trains, acts and is saved."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.rollout import Policy, as_observations
+from omd_tf2.common.acting import mean_action, numpy_mlp
 from omd_tf2.common.agent import LearnerAgent
-from omd_tf2.common.functional import numpy_mlp
 from omd_tf2.common.learner import Learner
 from omd_tf2.common.transition import from_replay
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
@@ -52,8 +53,7 @@ class Agent(LearnerAgent):
 
     def policy(self) -> Policy:
         """The mean action as a NumPy function of observations, [N, O] -> [N, A] in [-1, 1]."""
-        actor = self._learner.acting
-        return lambda obs: np.tanh(_gaussian(actor, obs.astype(self._dtype))[0])
+        return partial(mean_action, self._learner.acting, self._dtype)
 
     def exploring_policy(self) -> Callable[[], Policy]:
         """Gives the policy that samples its actions."""

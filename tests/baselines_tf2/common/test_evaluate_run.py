@@ -7,15 +7,17 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from baselines_tf2.common.evaluate_run import default_grid, evaluate_run, load_agent, parse_grid
+from baselines_tf2.common import workers
+from baselines_tf2.common.evaluate_run import default_grids, evaluate_run, load_agent, parse_grid
 from baselines_tf2.common.experiment import Experiment
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from envs import ConfigError
+from tests.toys import still
 
 
 class Still:
     def policy(self):
-        return lambda obs: 0 * obs[:, :1]
+        return still
 
 
 def fake(settings, folder):
@@ -25,6 +27,12 @@ def fake(settings, folder):
 
 def rows_at(folder, name):
     return sorted(path.name for path in (folder / name).iterdir())
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    """Starting a process costs more than these evaluations."""
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
 
 
 @pytest.fixture
@@ -64,7 +72,7 @@ def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(ru
     grid, tables = "mass=1,2;length=1,1.5", []
     for video in (False, True):
         summary = evaluate_run(
-            experiments, folder, grid, episodes=2, seed=0, overwrite=True, video=video
+            experiments, folder, grid, episodes=2, seed=0, overwrite=True, video=video, cores=2
         )
         tables.append(rows(folder))
         assert ("videos" in summary) == (folder / "sweep_videos").exists() == video
@@ -109,12 +117,47 @@ def test_the_same_seed_gives_the_same_table_and_replaces_the_last(run):
     assert tables[0] == tables[1] != tables[2] and len(tables[2]) == 2
 
 
-def test_without_a_grid_nine_masses_inside_and_outside_the_ensemble(run):
-    experiments, folder = run
+def with_ensemble(run, text):
+    """The run, trained on another ensemble."""
+    _, folder = run
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["env"]["ensemble"] = text
+    (folder / "config.json").write_text(json.dumps(config))
+    return run
+
+
+@pytest.mark.parametrize("text", [None, "", "reward_offset:0,10,-30,30"])
+def test_without_a_grid_nine_masses_inside_and_outside_the_ensemble(run, text):
+    experiments, folder = run if text is None else with_ensemble(run, text)
     _, settings = load_agent(experiments, folder)
-    (masses,) = default_grid(settings).values()
-    assert len(masses) == 9
+    ((name, masses),) = default_grids(settings)[0].items()
+    assert name == "mass" and len(default_grids(settings)) == 1 and len(masses) == 9
     np.testing.assert_allclose([masses[0], masses[-1]], [0.25, 2.25])  # of [0.5, 1.5] kg
+
+
+def test_without_a_grid_each_varied_parameter_is_swept(run):
+    experiments, folder = with_ensemble(run, "length:0.5,1.5;mass:0.5,1.5")
+    summary = evaluate_run(experiments, folder, "", episodes=1, seed=0)
+    robots = [(float(row["physics/length"]), float(row["physics/mass"])) for row in rows(folder)]
+    assert robots[:9] == [(k / 4, 1.0) for k in range(1, 10)]
+    assert robots[9:] == [(1.0, k / 4) for k in range(1, 10) if k != 4]
+    assert "17 episodes on 17 robots" in summary["return"]
+    assert summary["inside"].endswith("inside of length 0.5 to 1.5, mass 0.5 to 1.5")
+    returns = [float(row["return"]) for row in rows(folder)]
+    inside = [0.5 <= length <= 1.5 and 0.5 <= mass <= 1.5 for length, mass in robots]
+    worst = min(x for x, chosen in zip(returns, inside, strict=True) if not chosen)
+    assert f"worst robot {worst:.1f}" in summary["outside"]
+
+
+def test_the_reward_offset_trained_with_is_not_judged_with(run):
+    tables = []
+    for text in ("mass:0.5,1.5", "mass:0.5,1.5;reward_offset:50,1,49,51"):
+        experiments, folder = with_ensemble(run, text)
+        evaluate_run(experiments, folder, "", episodes=1, seed=0, overwrite=True)
+        tables.append(rows(folder))
+    assert tables[0] == tables[1]
+    with pytest.raises(ConfigError, match="reward_offset is added in training only"):
+        evaluate_run(experiments, folder, "reward_offset=1", episodes=1, seed=0, overwrite=True)
 
 
 def test_a_grid_by_hand():

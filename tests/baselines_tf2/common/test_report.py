@@ -180,7 +180,7 @@ def test_the_training_range_is_shaded(tmp_path, monkeypatch):
     spans = []
     monkeypatch.setattr("matplotlib.axes.Axes.axvspan", lambda axis, *x, **_: spans.append(x))
     groups, _ = groups_of(write_run(tmp_path / "a", env__ensemble=ENSEMBLE))
-    report_figures.mass_response(groups)
+    report_figures.robot_response(groups)
     assert spans == [(3.0, 9.0)]
 
 
@@ -189,12 +189,12 @@ def test_the_training_range_is_shaded(tmp_path, monkeypatch):
 
 def test_the_page_has_all_sections_and_pictures(rich):
     root, paths = rich
-    assert list(paths) == ["page", "curves", "final", "masses", "spread", "speed", "solver"]
+    assert list(paths) == ["page", "curves", "final", "robots", "spread", "speed", "solver"]
     page = Page(root / "out" / "report.html")
     for path in paths.values():
         assert path.endswith(".html") or Path(path).read_bytes().startswith(b"\x89PNG")
     for title in (
-        "Summary", "Learning curves", "Final returns", "Return by mass of the robot",
+        "Summary", "Learning curves", "Final returns", "Return by robot",
         "Percentiles of the return", "Steps per second", "Health of the hypergradient's solver",
         "What differs between groups", "Settings common to all runs", "Versions", "Run folders",
     ):  # fmt: skip
@@ -226,7 +226,7 @@ def test_the_page_needs_nothing_else(rich):
 def test_the_same_runs_give_the_same_bytes(rich):
     root, _ = rich
     write_report([str(root / "runs" / "d*")], root / "again")
-    for name in ("report.html", "report_curves.png", "report_masses.png"):
+    for name in ("report.html", "report_curves.png", "report_robots.png"):
         assert (root / "out" / name).read_bytes() == (root / "again" / name).read_bytes()
 
 
@@ -234,8 +234,8 @@ def test_a_single_seed_is_said_to_show_no_spread(tmp_path):
     write_run(tmp_path / "runs" / "a")
     paths, page = report(tmp_path)
     assert "One seed only" in page.text and "every group" in page.text
-    assert "masses" not in paths and "left out" not in paths
-    assert "Return by mass" not in page.text and "What differs" not in page.text
+    assert "robots" not in paths and "left out" not in paths
+    assert "Return by robot" not in page.text and "What differs" not in page.text
 
 
 def test_unfinished_and_empty_runs_are_named(tmp_path):

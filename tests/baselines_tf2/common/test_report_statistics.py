@@ -124,14 +124,14 @@ def test_the_return_by_mass_is_the_last_evaluations():
     first = run({10: [(9.0, 3.0)], 20: [(1.0, 3.0), (3.0, 3.0), (5.0, 6.0)]})
     second = run({20: [(4.0, 3.0), (7.0, 6.0), (8.0, 9.0)]})
     both = group(first, second)
-    assert statistics.mass_columns(both) == ["physics/torso_mass"]
-    curve = statistics.mass_curve(both, "physics/torso_mass")
+    assert statistics.robot_columns(both) == ["physics/torso_mass"]
+    curve = statistics.robot_curve(both, "physics/torso_mass")
     assert curve.x.tolist() == [3.0, 6.0]  # 9 kg was the second one's alone
     assert curve.middle.tolist() == [3.0, 6.0]  # (2 + 4) / 2 and (5 + 7) / 2
 
 
 def test_a_mass_that_does_not_vary_is_no_column():
-    assert statistics.mass_columns(group(run({10: [(9.0, 3.0), (8.0, 3.0)]}))) == []
+    assert statistics.robot_columns(group(run({10: [(9.0, 3.0), (8.0, 3.0)]}))) == []
 
 
 def test_metrics_have_the_median_and_the_ends_of_the_seeds():

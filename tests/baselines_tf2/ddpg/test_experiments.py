@@ -83,13 +83,34 @@ def test_the_judge_tells_robots_inside_from_those_outside():
     ]
     out = judge.summary(episodes)
     assert (out["eval/return_inside"], out["eval/return_outside"]) == (4.0, 5.0)
-    assert "4.0 inside the training range [0.5, 1.5] kg, 5.0 outside" in judge.verdict()["robots"]
+    verdict = judge.verdict()
+    assert verdict["inside"].startswith("4.0 mean") and verdict["outside"].startswith("5.0 mean")
+    assert verdict["inside"].endswith("inside of mass 0.5 to 1.5")
 
 
 def test_the_judges_grid_follows_the_ensemble_that_was_set():
     judge = make_judge("ddpg_ensemble_pendulum", "env.ensemble=mass:20,1,18,22")
     masses = [episode.physics["mass"] for episode in judge.episodes(lambda obs: 0 * obs[:, :1])]
     assert min(masses) == 9 and max(masses) == 33
+
+
+def test_an_ensemble_of_several_parameters_is_judged_on_each():
+    judge = make_judge("ddpg_ensemble_pendulum", "env.ensemble=mass:0.5,1.5;length:1,0.1,0.8,1.2")
+    episodes = judge.episodes(lambda obs: 0 * obs[:, :1])
+    assert len(episodes) == 18
+    out = judge.summary(episodes)
+    inside = [e for e in episodes if 0.5 <= e.physics["mass"] <= 1.5 and e.physics["length"] <= 1.2]
+    inside = [e.episode_return for e in inside if e.physics["length"] >= 0.8]
+    assert out["eval/return_inside"] == pytest.approx(np.mean(inside))
+    assert out["eval/return_inside_worst_robot"] == min(inside)
+
+
+def test_the_judge_adds_no_reward_offset():
+    args = "ddpg_ensemble_pendulum", "env.ensemble=mass:1,0.25,0.5,1.5"
+    plain, offset = make_judge(*args), make_judge(args[0], args[1] + ";reward_offset:50,1,49,51")
+    policy = lambda obs: 0 * obs[:, :1]
+    returns = [[e.episode_return for e in judge.episodes(policy)] for judge in (plain, offset)]
+    assert returns[0] == returns[1] and max(returns[0]) <= 0  # 50 a step would be 10,000
 
 
 def test_evaluations_are_due_each_interval_and_at_the_end():

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from omd_tf2.common import functional
+from omd_tf2.common.acting import numpy_mlp
 from omd_tf2.common.functional import (
     adam_init,
     adam_step,
@@ -15,7 +16,6 @@ from omd_tf2.common.functional import (
     loss_and_gradient,
     mlp,
     mlp_kernel,
-    numpy_mlp,
     soft_update,
 )
 

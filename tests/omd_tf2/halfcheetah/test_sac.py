@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from omd_tf2.common.functional import numpy_mlp
+from omd_tf2.common.acting import numpy_mlp
 from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah.sac import (
     actor_loss,

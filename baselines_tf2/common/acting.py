@@ -1,0 +1,71 @@
+"""Policies in NumPy alone, made of what another process can load without TensorFlow."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def elu(x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+ACTIVATIONS = {"linear": linear, "tanh": np.tanh, "relu": relu, "elu": elu}
+
+
+def dense(activation: Callable, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """activation(x kernel + bias), [..., I] -> [..., O]."""
+    return activation(np.add(x := x @ kernel, bias, out=x))
+
+
+def layer_norm(epsilon: float, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Each row of x centred and divided by its standard deviation, then scaled and shifted."""
+    centred = x - x.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1, keepdims=True)
+    return centred / np.sqrt(variance + epsilon) * gamma + beta
+
+
+def forward(
+    steps: Sequence[tuple[Callable, slice]], weights: Sequence[np.ndarray], x: np.ndarray
+) -> np.ndarray:
+    """A network's layers in turn, each with its own slice of the weights."""
+    for step, own in steps:
+        x = step(x, *weights[own])
+    return x
+
+
+class ActorPolicy:
+    """An actor's weights and the observations' moments as they once were, [N, O] -> [N, A]."""
+
+    def __init__(
+        self,
+        forward: Callable,
+        weights: Sequence[np.ndarray],
+        moments: Sequence[np.ndarray] | None,
+        clip: float,
+        dtype: str,
+    ):
+        self._forward, self._weights, self._moments = forward, weights, moments
+        self._clip, self._dtype = clip, dtype
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        x = obs.astype(self._dtype)
+        if self._moments is not None:
+            mean, std = self._moments
+            x = np.maximum(np.minimum((x - mean) / std, self._clip), -self._clip)
+        return self._forward(self._weights, x)
+
+    def get_state(self) -> dict:
+        """The weights and the moments."""
+        return {"weights": self._weights, "moments": self._moments}
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._weights, self._moments = state["weights"], state["moments"]

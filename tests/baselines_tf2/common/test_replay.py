@@ -163,6 +163,21 @@ def test_n_step_windows_keep_to_their_environment():
     np.testing.assert_array_equal(np.asarray(batch.obs0)[:, 1], np.asarray(batch.obs1)[:, 1])
 
 
+def test_independent_pairs_have_nothing_in_common():
+    """Two of 100 rows and of two environments are drawn alike as often as chance has it."""
+    replay = make(num_envs=2)
+    replay.add(transitions(range(50), num_envs=2))
+    packed = replay.sample_many(RNG(0), 200, 100, paired=True)
+    (time_a, env_a), (time_b, env_b) = (
+        np.moveaxis(x[..., :2], -1, 0) for x in np.split(packed, 2, 1)
+    )
+    apart = np.bincount(np.abs(time_a - time_b).astype(int).ravel(), minlength=50) / time_a.size
+    expected = 2 * (50 - np.arange(50)) / 50**2  # of two uniform draws
+    expected[0] /= 2
+    np.testing.assert_allclose(apart, expected, atol=0.008)
+    assert (env_a == env_b).mean() == pytest.approx(0.5, abs=0.02)
+
+
 def two_robots():
     """Robot 7 has episodes 0-2 and 6-9, robot 3 has 3-5; capacity 8 forgets times 0 and 1."""
     replay = make(capacity=8, pairing="same_member")

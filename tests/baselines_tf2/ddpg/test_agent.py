@@ -74,6 +74,28 @@ def test_the_normaliser_follows_every_stored_observation():
     np.testing.assert_allclose(agent.nets.obs_stats.std, 2.0, atol=0.3)
 
 
+def test_the_normaliser_counts_every_observation_once_as_the_policy_saw_it():
+    """By hand: a hundredth of a row of mean 0 and variance 1, then ten rows of obs0."""
+    agent, new = make(), rows(10)
+    agent.store(new._replace(obs1=new.obs1 + 50))
+    x = new.obs0[:, 0].astype(float)
+    mean = x.sum(0) / 10.01
+    std = np.sqrt((np.square(x).sum(0) + 0.01) / 10.01 - mean**2)
+    np.testing.assert_allclose(agent.nets.obs_stats.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(agent.nets.obs_stats.std, std, rtol=1e-5)
+
+
+def test_adapted_parameter_noise_moves_the_actions_as_far_as_it_should():
+    """Where it settles, a policy that explores is at the wanted distance from the actor."""
+    agent = make(nb_train_steps=600, param_noise_adaption_interval=1, batch_size=64)
+    new = rows()
+    agent.store(new)
+    agent.adapt_noise()
+    obs, source = new.obs0[:, 0], agent.exploring_policy()
+    distances = [np.square(source()(obs) - agent.predict(obs)).mean() ** 0.5 for _ in range(50)]
+    assert np.median(distances) == pytest.approx(0.2, rel=0.3)
+
+
 def test_only_a_perturbed_policy_lasts_an_episode():
     assert make(noise_type="normal_0.1").refresh_each_cycle
     assert not make(noise_type="adaptive-param_0.1").refresh_each_cycle

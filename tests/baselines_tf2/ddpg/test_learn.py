@@ -214,6 +214,7 @@ def test_learn_is_train_with_baselines_words(eagerly):
     other = learn("mlp", Target(), total_timesteps=40, seed=5, callback=None, **QUICK)
     for a, b in zip(one.nets.actor.get_weights(), other.nets.actor.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+    assert float(one.nets.obs_stats.count) == pytest.approx(40.01)  # each observation once
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,12 @@ from baselines_tf2.common.noise import action_distance, parse_noise, perturb
 from baselines_tf2.common.replay import Layout, Replay, Transitions
 from baselines_tf2.common.rollout import Policy, as_observations
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.diagnostics import actor_gradient_snr, target_diagnostics
+from baselines_tf2.ddpg.diagnostics import (
+    as_one_batch,
+    flat_actor_gradient,
+    signal_to_noise,
+    target_diagnostics,
+)
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
 from baselines_tf2.ddpg.networks import Body, Nets
 from baselines_tf2.ddpg.robots import NOTHING, Robots, Sight
@@ -79,6 +84,7 @@ class Agent:
         )
         self._updates = compile_updates(self._update, len(Metrics._fields), dtype)
         self._values = compiled(self._evaluate_values)
+        self._diagnose = compiled(self._compute_diagnostics)
         self._reference, self._noise_metrics = None, {}
 
     # Acting ---------------------------------------------------------------------------------
@@ -244,13 +250,15 @@ class Agent:
         batches = self.replay.sample_many(
             rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired
         )
-        groups, batches = self._robots.complete(groups), self._robots.complete(batches)
-        unpack = self._layout.unpack
-        out = target_diagnostics(self.nets, self.head, [unpack(tf.constant(g)) for g in groups])
-        out["actor_gradient_snr"] = actor_gradient_snr(
-            self.nets, self.head, [unpack(tf.constant(b)) for b in batches]
-        )
+        groups = as_one_batch(self._robots.complete(groups), paired=config.paired)
+        out = self._diagnose(groups, self._robots.complete(batches))
         return {f"diagnostics/{name}": float(value) for name, value in out.items()}
+
+    def _compute_diagnostics(self, groups, batches):
+        nets, head, unpack = self.nets, self.head, self._layout.unpack
+        out = target_diagnostics(nets, head, unpack(groups), DIAGNOSTIC_ROBOTS)
+        gradients = tf.map_fn(lambda b: flat_actor_gradient(nets, head, unpack(b)), batches)
+        return out | {"actor_gradient_snr": signal_to_noise(gradients)}
 
     def _evaluate_values(self, obs, actions, robots):
         return self.head.values(self.nets, self.nets.normalise_obs(obs), actions, robots)

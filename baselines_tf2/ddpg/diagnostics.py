@@ -1,5 +1,6 @@
 """How much of a critic's learning signal is signal: comparable between values and differences."""
 
+import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Batch
@@ -8,17 +9,29 @@ from baselines_tf2.ddpg.networks import Nets
 from baselines_tf2.ddpg.update import actor_gradient, normalise
 
 
-def target_diagnostics(nets: Nets, head: CriticHead, groups: list[Batch]) -> dict[str, tf.Tensor]:
-    """Statistics of the critic's targets over groups that each come from one robot.
+def as_one_batch(groups: np.ndarray, *, paired: bool) -> np.ndarray:
+    """Packed groups [G, n, W] as one batch [G n, W] of which every half holds a half of each group.
 
-    groups: G batches of equal size, within each of which every row (or pair) has the same
-    robot(s). Returns scalars: `target_variance`; `robot_share`, the part of it explained by the
+    So a pair stays one, and the targets, [G n] or [G n/2], come group by group.
+    """
+    num_groups, _, width = groups.shape
+    halves = groups.reshape(num_groups, 1 + paired, -1, width)
+    return halves.swapaxes(0, 1).reshape(-1, width)
+
+
+def target_diagnostics(
+    nets: Nets, head: CriticHead, batch: Batch, num_groups: int
+) -> dict[str, tf.Tensor]:
+    """Statistics of the critic's targets over G groups that each come from one robot.
+
+    batch: the groups as `as_one_batch` puts them together, within each of which every row (or
+    pair) has the same robot(s). Returns scalars: `target_variance`; `robot_share`, the part of it explained by the
     robot, by one-way analysis of variance with the within-group noise taken off; and
     `residual_ratio`, the mean squared TD residual over the target variance.
     """
-    groups = [normalise(nets, group) for group in groups]
-    targets = tf.stack([head.targets(nets, group) for group in groups])  # [G, n]
-    predictions = tf.stack([head.predictions(nets, group) for group in groups])
+    batch = normalise(nets, batch)
+    targets = tf.reshape(head.targets(nets, batch), [num_groups, -1])
+    predictions = tf.reshape(head.predictions(nets, batch), [num_groups, -1])
     within = tf.reduce_mean(_sample_variance(targets))
     size = tf.cast(tf.shape(targets)[1], targets.dtype)
     between = _sample_variance(tf.reduce_mean(targets, axis=1)) - within / size
@@ -32,19 +45,20 @@ def target_diagnostics(nets: Nets, head: CriticHead, groups: list[Batch]) -> dic
     }
 
 
-def actor_gradient_snr(nets: Nets, head: CriticHead, batches: list[Batch]) -> tf.Tensor:
-    """Signal-to-noise ratio of the actor's gradient over M minibatches, a scalar.
+def flat_actor_gradient(nets: Nets, head: CriticHead, batch: Batch) -> tf.Tensor:
+    """The actor's gradient on one minibatch, [number of weights]."""
+    _, gradients = actor_gradient(nets, head, normalise(nets, batch))
+    return tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)
+
+
+def signal_to_noise(gradients: tf.Tensor) -> tf.Tensor:
+    """Signal-to-noise ratio of the gradients of M minibatches, [M, number of weights], a scalar.
 
     |mean gradient|^2 over the mean of |gradient - mean gradient|^2, the signal's own share of
     sampling noise, 1/M of the noise, taken off; 0 if nothing is left.
     """
-    flat = []
-    for batch in batches:
-        _, gradients = actor_gradient(nets, head, normalise(nets, batch))
-        flat.append(tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0))
-    flat = tf.stack(flat)  # [M, number of weights]
-    noise = tf.reduce_sum(_sample_variance(tf.transpose(flat)))
-    signal = tf.reduce_sum(tf.square(tf.reduce_mean(flat, axis=0))) - noise / len(batches)
+    noise = tf.reduce_sum(_sample_variance(tf.transpose(gradients)))
+    signal = tf.reduce_sum(tf.square(tf.reduce_mean(gradients, axis=0))) - noise / len(gradients)
     return tf.math.divide_no_nan(tf.maximum(signal, 0), noise)
 
 

@@ -7,9 +7,16 @@ import tensorflow as tf
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Batch
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.diagnostics import actor_gradient_snr, target_diagnostics
+from baselines_tf2.ddpg.diagnostics import (
+    as_one_batch,
+    flat_actor_gradient,
+    signal_to_noise,
+    target_diagnostics,
+)
 from baselines_tf2.ddpg.heads import make_head
 from baselines_tf2.ddpg.networks import Nets
+from tests.baselines_tf2.ddpg.test_agent import make
+from tests.baselines_tf2.ddpg.test_agent import rows as agent_rows
 
 LINEAR = MLPConfig(num_layers=0)
 
@@ -33,8 +40,13 @@ def rows(rewards, obs=None):
     return Batch(*(tf.constant(field, tf.float64) for field in fields))
 
 
+def signal(nets, head):
+    batches = rows([0], [1.0]), rows([0], [3.0])
+    return float(signal_to_noise(tf.stack([flat_actor_gradient(nets, head, b) for b in batches])))
+
+
 def test_a_level_per_robot_explains_everything(agent):
-    out = target_diagnostics(*agent, [rows([1, 1, 1]), rows([5, 5, 5])])
+    out = target_diagnostics(*agent, rows([1, 1, 1, 5, 5, 5]), 2)
     assert float(out["target_variance"]) == pytest.approx(4.0)
     assert float(out["robot_share"]) == pytest.approx(1.0)
     # Mean square (1 + 25) / 2 = 13 over the variance 4
@@ -42,19 +54,19 @@ def test_a_level_per_robot_explains_everything(agent):
 
 
 def test_equal_robots_explain_nothing(agent):
-    out = target_diagnostics(*agent, [rows([0, 2]), rows([0, 2])])
+    out = target_diagnostics(*agent, rows([0, 2, 0, 2]), 2)
     assert float(out["robot_share"]) == 0
 
 
 def test_share_by_hand(agent):
-    out = target_diagnostics(*agent, [rows([0, 2]), rows([6, 8])])
+    out = target_diagnostics(*agent, rows([0, 2, 6, 8]), 2)
     # Within: variance 2. Means 1 and 7: variance 18, less 2 / 2 of noise: 17 of 19.
     assert float(out["robot_share"]) == pytest.approx(17 / 19)
 
 
 def test_noise_is_not_taken_for_robots(agent):
     rng = np.random.default_rng(0)
-    out = target_diagnostics(*agent, [rows(rng.normal(size=20)) for _ in range(200)])
+    out = target_diagnostics(*agent, rows(rng.normal(size=4000)), 200)
     assert float(out["robot_share"]) < 0.01
 
 
@@ -63,12 +75,32 @@ def test_signal_to_noise_by_hand(agent):
     nets.critic.layers[-1].kernel.assign([[0.0], [1.0]])  # Q = a, mu = tanh(w s + b) at w = b = 0
     # Gradients of -mean(Q) by (w, b) are (-s, -1): for s = 1 and 3, mean (-2, -1), variance (2, 0).
     # Signal 4 + 1 - 2 / 2 over noise 2
-    snr = actor_gradient_snr(nets, head, [rows([0], [1.0]), rows([0], [3.0])])
-    assert float(snr) == pytest.approx(2.0)
+    assert signal(nets, head) == pytest.approx(2.0)
 
 
 def test_pure_noise_has_no_signal(agent):
     nets, head = agent
     nets.critic.layers[-1].kernel.assign([[0.0], [1.0]])
     nets.actor.layers[-1].bias.assign([50.0])  # saturated: no gradient at all
-    assert float(actor_gradient_snr(nets, head, [rows([0], [1.0]), rows([0], [3.0])])) == 0
+    assert signal(nets, head) == 0
+
+
+def test_groups_become_one_batch_whose_pairs_stay_pairs():
+    groups = np.array([[11, 12, 13, 14], [21, 22, 23, 24]])[..., None]
+    assert as_one_batch(groups, paired=False)[:, 0].tolist() == [11, 12, 13, 14, 21, 22, 23, 24]
+    # Pairs are rows i and i + 4: (11, 13), (12, 14), then the second group's.
+    assert as_one_batch(groups, paired=True)[:, 0].tolist() == [11, 12, 21, 22, 13, 14, 23, 24]
+
+
+@pytest.mark.parametrize("critic", ["q", "additive"])
+def test_compiled_diagnostics_equal_eager_ones(critic):
+    agent, out = make(critic=critic), []
+    agent.store(agent_rows())
+    state = agent.get_state()
+    for eager in (False, True):
+        agent.set_state(state)  # the same draws
+        tf.config.run_functions_eagerly(eager)
+        out.append(agent.diagnostics())
+    tf.config.run_functions_eagerly(False)
+    assert out[0] == pytest.approx(out[1], rel=1e-3)
+    assert out[0]["diagnostics/actor_gradient_snr"] > 0

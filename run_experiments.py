@@ -82,7 +82,7 @@ SWEEP_FLAGS = ("seeds", "ray_address", "cpus_per_run", "gpus_per_run")
 # What each mode reads; any other flag beside it is a mistake.
 FLAGS_OF = {
     "train": (*RUN_FLAGS, *SWEEP_FLAGS, "set", "seed", "logdir", "overwrite", "resume"),
-    "evaluate": ("run", "grid", "episodes", "seed", "video", "overwrite"),
+    "evaluate": ("run", "grid", "protocol", "variant", "episodes", "seed", "video", "overwrite"),
     "report": ("runs", "out"),
     "study": (
         "study", "parts", "smoke", "collect", "logdir", "overwrite", "ray_address", "cpus_per_run",
@@ -117,6 +117,10 @@ flags.DEFINE_string(
     "",
     "For --mode=evaluate: torso_mass=3,6,9;friction=0.5,1; default: what the ensemble varies.",
 )
+flags.DEFINE_string(
+    "protocol", None, "For --mode=evaluate: rrls1, rrls2, rrls3, an uncertainty set of the robot's."
+)
+flags.DEFINE_string("variant", None, "Of --protocol: corrected, the default, or as_published.")
 flags.DEFINE_integer("episodes", 10, "For --mode=evaluate: episodes on each robot of the grid.")
 flags.DEFINE_multi_string("runs", [], "For --mode=report: run folders or their parents, a glob.")
 flags.DEFINE_string("out", "report", "For --mode=report: the folder of the page and its pictures.")
@@ -303,6 +307,8 @@ def _evaluate() -> None:
         EXPERIMENTS,
         folder,
         FLAGS.grid,
+        protocol=FLAGS.protocol,
+        variant=FLAGS.variant,
         episodes=FLAGS.episodes,
         seed=FLAGS.seed,
         overwrite=FLAGS.overwrite,

@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,23 +15,33 @@ from baselines_tf2.common.experiment import Experiment, find_experiment, setting
 from baselines_tf2.common.files import read_arrays, read_json, write_atomically
 from baselines_tf2.common.logger import CsvTable
 from baselines_tf2.common.plots import axis_label
-from baselines_tf2.common.returns import by_robot, percentiles
+from baselines_tf2.common.returns import Returns, by_robot, percentiles, robot_key
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.common.run_folder import (
     CONFIG,
-    SWEEP_FIGURE,
-    SWEEP_TABLE,
-    SWEEP_VIDEOS,
+    SWEEP,
     WEIGHTS,
     failure,
     is_finished,
 )
 from baselines_tf2.common.workers import evaluate_on_cores
-from envs import Ensemble, default_ensemble, robots_of, sweeps, training_ranges
-from envs.errors import ConfigError
+from envs import (
+    VARIANTS,
+    Ensemble,
+    EnvSpec,
+    default_ensemble,
+    robots_of,
+    sweeps,
+    training_ranges,
+    uncertainty_grid,
+)
+from envs.errors import ConfigError, unknown
 from envs.grid import Grid, Ranges
 from envs.physics import REWARD_OFFSET
+from envs.spec import NAMED_SETS
+from envs.uncertainty import SETS
 
+MAX_LINES = 6  # of one picture
 Robot = dict[str, float]
 
 
@@ -99,71 +111,113 @@ def parse_grid(text: str) -> Grid:
     return grid
 
 
-def default_grids(settings) -> list[Grid]:
+def default_grids(spec: EnvSpec) -> list[Grid]:
     """Nine values of each parameter that the ensemble varies, inside and outside of it.
 
     Where there is none, those of the task's default ensemble.
     """
-    spec = settings.env
     default = default_ensemble(spec.task, spec.backend)
     return sweeps(Ensemble.parse(spec.ensemble)) or sweeps(Ensemble.parse(default))
+
+
+class Plan(NamedTuple):
+    """What a run is judged on."""
+
+    name: str  # of the files
+    spec: EnvSpec
+    grids: list[Grid]
+    ranges: Ranges  # trained on, if these are to be told from the others
+
+
+def protocol_plan(spec: EnvSpec, protocol: str, variant: str) -> Plan:
+    """An uncertainty set's grid, 10 values of each parameter; of all else the robot is nominal.
+
+    The run's own ensemble and physics are left out. As published a mass changes without inertia.
+    Raises ConfigError where the run's robot has no such set.
+    """
+    if protocol not in NAMED_SETS:
+        raise unknown("protocol", protocol, NAMED_SETS)
+    if spec.backend != "mujoco" or spec.task not in SETS:
+        robots = ", ".join(SETS)
+        raise ConfigError(
+            f"--protocol={protocol} is for mujoco's {robots}; this run's robot is the {spec.task} "
+            f"of {spec.backend}: name its values with --grid"
+        )
+    grid = uncertainty_grid(spec.task, NAMED_SETS[protocol], variant)
+    bare = variant == "as_published"
+    robot = replace(spec, ensemble="", ensemble_size=0, physics="", bare_mass=bare)
+    return Plan(f"{SWEEP}_{protocol}_{variant}", robot, [grid], {})
+
+
+def _plan(spec: EnvSpec, grid: str, protocol: str | None, variant: str | None) -> Plan:
+    if protocol is None:
+        if variant is not None:
+            raise ConfigError("--variant is a protocol's: add --protocol, or leave it out")
+        grids = [values] if (values := parse_grid(grid)) else default_grids(spec)
+        return Plan(SWEEP, spec, grids, training_ranges(Ensemble.parse(spec.ensemble)))
+    if grid:
+        raise ConfigError("--protocol has a grid of its own: leave --grid out")
+    return protocol_plan(spec, protocol, variant or VARIANTS[0])
 
 
 def evaluate_run(
     experiments: Mapping[str, Experiment],
     folder: Path,
-    grid: str,
+    grid: str = "",
     *,
+    protocol: str | None = None,
+    variant: str | None = None,
     episodes: int,
     seed: int,
     overwrite: bool = False,
     video: bool = False,
     cores: int | None = None,
 ) -> dict[str, str]:
-    """Evaluates a run on every combination of the grid; writes sweep.csv and sweep.png beside it.
+    """Evaluates a run on every robot of a grid; writes a table and a figure of it into its folder.
 
-    grid: as `parse_grid` reads it; "" takes `default_grids`. episodes: for each combination. video:
-    records the first episode of each, in the run's folder `sweep_videos`. cores: how many step,
-    None: all. Returns {what: text} for the terminal. Raises ConfigError as `load_agent` and
-    `video_env` do, and for parameters that the robot does not have.
+    grid: as `parse_grid` reads it; "" takes `default_grids`. protocol, variant: as `protocol_plan`
+    takes them, instead of a grid. episodes: on each robot. video: records the first one of each.
+    cores: how many step, None: all. Returns {what: text} for the terminal. Raises ConfigError as
+    `load_agent`, `protocol_plan` and `video_env` do, and for parameters that the robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
-    if (folder / SWEEP_TABLE).exists() and not overwrite:
-        raise ConfigError(
-            f"{folder} was evaluated already: add --overwrite to replace {SWEEP_TABLE}"
-        )
     agent, settings = load_agent(experiments, folder)
-    grids = [values] if (values := parse_grid(grid)) else default_grids(settings)
-    robots = robots_of(grids)
+    plan = _plan(settings.env, grid, protocol, variant)
+    table, figure, films = (f"{plan.name}{end}" for end in (".csv", ".png", "_videos"))
+    if (folder / table).exists() and not overwrite:
+        raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
+    robots = robots_of(plan.grids)
     repeated = [robot for robot in robots for _ in range(episodes)]
-    videos = [folder / SWEEP_VIDEOS / _video_name(robot) for robot in robots] if video else []
+    videos = [folder / films / _video_name(robot) for robot in robots] if video else []
     recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
     rng, policy = np.random.default_rng(seed), agent.policy()
-    done = evaluate_on_cores(policy, settings.env, rng, repeated, recorded or None, cores=cores)
-    _keep_only(videos, folder / SWEEP_VIDEOS)
-    _write(folder / SWEEP_TABLE, repeated, done)
-    plot_sweeps(folder / SWEEP_FIGURE, grids, repeated, done)
-    ranges = training_ranges(Ensemble.parse(settings.env.ensemble))
-    return _summary(folder, done, ranges, len(robots), video)
+    done = evaluate_on_cores(policy, plan.spec, rng, repeated, recorded or None, cores=cores)
+    _keep_only(videos, folder / films)
+    _write(folder / table, repeated, done)
+    returns = by_robot(repeated, [episode.episode_return for episode in done])
+    drawn = plot_sweeps(folder / figure, plan.grids, returns)
+    made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
+    made |= {"folder": str(folder), "warning": unfinished(folder)}
+    summary = verdict(
+        summarise(done, plan.ranges), plan.ranges, f"{len(done)} episodes on {len(robots)} robots"
+    )
+    return summary | _worst(returns) | {name: text for name, text in made.items() if text}
+
+
+def _worst(returns: Returns) -> dict[str, str]:
+    """Which robot has the lowest mean."""
+    robot = min(returns, key=lambda one: np.mean(returns[one]))
+    values = ", ".join(f"{name} {value:g}" for name, value in sorted(robot))
+    return {"worst": f"{np.mean(returns[robot]):.1f} mean on {values}"}
 
 
 def _keep_only(videos: Sequence[Path], folder: Path) -> None:
-    """Removes an earlier evaluation's videos."""
+    """Removes an earlier evaluation's videos, and what a killed one left."""
     if not videos:
         shutil.rmtree(folder, ignore_errors=True)
     for old in set(folder.glob("*.mp4")) - set(videos):
         old.unlink()
-
-
-def _summary(
-    folder: Path, done: Sequence[Episode], ranges: Ranges, robots: int, video: bool
-) -> dict[str, str]:
-    summary = verdict(summarise(done, ranges), ranges, f"{len(done)} episodes on {robots} robots")
-    summary |= {"numbers": SWEEP_TABLE, "figure": SWEEP_FIGURE}
-    summary |= {"videos": SWEEP_VIDEOS} if video else {}
-    warning = unfinished(folder)
-    return summary | {"folder": str(folder)} | ({"warning": warning} if warning else {})
 
 
 def _video_name(robot: Robot) -> str:
@@ -181,26 +235,43 @@ def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> 
     CsvTable(path).append(rows)
 
 
-def plot_sweeps(
-    path: Path, grids: Sequence[Grid], robots: Sequence[Robot], episodes: Sequence[Episode]
-) -> None:
-    """Draws the return on each grid by its first parameter, a line for each of the others' values."""
+def plot_sweeps(path: Path, grids: Sequence[Grid], returns: Returns) -> bool:
+    """Draws the return on each grid, and whether it could: three parameters make too many lines.
+
+    By the first parameter, a line for each combination of the others; many values of two: as a map.
+    """
+    path.unlink(missing_ok=True)
+    lines = [len(robots_of([grid])) // len(next(iter(grid.values()))) for grid in grids]
+    if any(count > MAX_LINES and len(grid) > 2 for grid, count in zip(grids, lines, strict=True)):
+        return False
     figure = Figure(figsize=(1 + 4.5 * len(grids), 3.8), layout="constrained")
-    returns = by_robot(robots, [episode.episode_return for episode in episodes])
-    for axis, grid in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids, strict=True):
-        _plot_lines(axis, grid, returns)
-    figure.suptitle("Median, 10th to 90th percentile")
+    axes = figure.subplots(1, len(grids), squeeze=False)[0]
+    for axis, grid, count in zip(axes, grids, lines, strict=True):
+        (_plot_lines if count <= MAX_LINES else _plot_map)(axis, grid, returns)
     write_atomically(path, lambda file: figure.savefig(file, dpi=150))
+    return True
 
 
-def _plot_lines(axis: Axes, grid: Grid, returns: Mapping[frozenset, list[float]]) -> None:
+def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
     first, *others = grid
     for rest in robots_of([{name: grid[name] for name in others}]):
-        line = [percentiles(returns[frozenset({first: x, **rest}.items())]) for x in grid[first]]
+        line = [percentiles(returns[robot_key({first: x, **rest})]) for x in grid[first]]
         low, middle, high = np.transpose(line)
         label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
         axis.plot(grid[first], middle, ".-", label=label or "median")
         axis.fill_between(grid[first], low, high, alpha=0.2)
-    axis.set(xlabel=axis_label(first), ylabel="return per episode")
+    axis.set(
+        xlabel=axis_label(first),
+        ylabel="return per episode",
+        title="Median, 10th to 90th percentile",
+    )
     axis.legend(fontsize="small")
     axis.grid(alpha=0.3)
+
+
+def _plot_map(axis: Axes, grid: Grid, returns: Returns) -> None:
+    (first, columns), (second, rows) = grid.items()
+    means = [[np.mean(returns[robot_key({first: x, second: y})]) for x in columns] for y in rows]
+    colours = axis.pcolormesh(columns, rows, means, shading="nearest")
+    axis.figure.colorbar(colours, ax=axis, label="mean return per episode")
+    axis.set(xlabel=axis_label(first), ylabel=axis_label(second))

@@ -12,6 +12,7 @@ WORST_SHARE = 0.1  # of the episodes, for the conditional value at risk
 PHYSICS = "physics/"  # what a table's columns of parameters begin with
 
 Robot = Mapping[str, float]
+Returns = dict[frozenset, list[float]]  # robot_key -> of its episodes
 
 
 def percentiles(returns: Sequence[float]) -> np.ndarray:
@@ -24,11 +25,16 @@ def cvar(returns: Sequence[float]) -> float:
     return float(np.asarray(returns)[worst_episodes(returns, WORST_SHARE)].mean())
 
 
-def by_robot(robots: Sequence[Robot], returns: Sequence[float]) -> dict[frozenset, list[float]]:
-    """Each robot's returns; the key is the set of its parameters' (name, value)."""
-    groups: dict[frozenset, list[float]] = {}
+def robot_key(robot: Robot) -> frozenset:
+    """The set of its parameters' (name, value)."""
+    return frozenset(robot.items())
+
+
+def by_robot(robots: Sequence[Robot], returns: Sequence[float]) -> Returns:
+    """Each robot's returns, by its key."""
+    groups: Returns = {}
     for robot, one in zip(robots, returns, strict=True):
-        groups.setdefault(frozenset(robot.items()), []).append(one)
+        groups.setdefault(robot_key(robot), []).append(one)
     return groups
 
 

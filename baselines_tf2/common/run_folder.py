@@ -27,8 +27,8 @@ PACKAGES = (
 # Files of a run folder.
 CONFIG, FINISHED, LOCK, WEIGHTS = "config.json", "finished.json", ".lock", "weights.npz"
 FAILURE, VIDEOS = "failed.json", "videos"
-# What --mode=evaluate leaves in it; of weights that change when the run goes on.
-SWEEP_TABLE, SWEEP_FIGURE, SWEEP_VIDEOS = "sweep.csv", "sweep.png", "sweep_videos"
+# How the names begin of what --mode=evaluate leaves; of weights that change when the run goes on.
+SWEEP = "sweep"
 # Of config.json: `set` and `preset` are in the settings.
 NOT_COMPARED = ("set", "preset")
 MAX_SHOWN = 4  # differences that a message lists
@@ -147,9 +147,8 @@ def failed_before(folder: Path) -> str | None:
 
 def remove_evaluation(folder: Path) -> None:
     """Removes what `--mode=evaluate` left."""
-    for name in (SWEEP_TABLE, SWEEP_FIGURE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / SWEEP_VIDEOS, ignore_errors=True)
+    for path in folder.glob(f"{SWEEP}[._]*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def carry_out(

@@ -1,6 +1,7 @@
 """Judging finished runs over a grid of parameters."""
 
 import csv
+import itertools
 import json
 from dataclasses import asdict
 
@@ -10,8 +11,9 @@ import pytest
 from baselines_tf2.common import workers
 from baselines_tf2.common.evaluate_run import default_grids, evaluate_run, load_agent, parse_grid
 from baselines_tf2.common.experiment import Experiment
+from baselines_tf2.common.rollout import Episode
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
-from envs import ConfigError
+from envs import ConfigError, EnvSpec, uncertainty_grid
 from tests.toys import still
 
 
@@ -130,8 +132,8 @@ def with_ensemble(run, text):
 def test_without_a_grid_nine_masses_inside_and_outside_the_ensemble(run, text):
     experiments, folder = run if text is None else with_ensemble(run, text)
     _, settings = load_agent(experiments, folder)
-    ((name, masses),) = default_grids(settings)[0].items()
-    assert name == "mass" and len(default_grids(settings)) == 1 and len(masses) == 9
+    ((name, masses),) = default_grids(settings.env)[0].items()
+    assert name == "mass" and len(default_grids(settings.env)) == 1 and len(masses) == 9
     np.testing.assert_allclose([masses[0], masses[-1]], [0.25, 2.25])  # of [0.5, 1.5] kg
 
 
@@ -163,6 +165,79 @@ def test_the_reward_offset_trained_with_is_not_judged_with(run):
 def test_a_grid_by_hand():
     assert parse_grid(" a=1,2.5 ; b=3 ") == {"a": (1.0, 2.5), "b": (3.0,)}
     assert parse_grid("") == {}
+
+
+def on_robot(run, task, backend, **fields):
+    """The run, of another robot."""
+    experiments, folder = run
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["env"] |= {"task": task, "backend": backend, "ensemble": "", **fields}
+    (folder / "config.json").write_text(json.dumps(config))
+    return experiments, folder
+
+
+@pytest.fixture
+def judged_in(monkeypatch):
+    """The environments that were asked for; nothing is stepped, each robot has its own return."""
+    specs = []
+
+    def judge(policy, spec, rng, robots, videos=None, *, cores=None):
+        specs.append(spec)
+        return [Episode(sum(robot.values()), 5, dict(robot)) for robot in robots]
+
+    monkeypatch.setattr("baselines_tf2.common.evaluate_run.evaluate_on_cores", judge)
+    return specs
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("variant", [None, "corrected", "as_published"])
+def test_a_protocol_judges_its_own_grid_alone(run, judged_in, count, variant):
+    trained = {"ensemble": "damping:0.5,1.5", "physics": "mass/foot=9", "distractors": 2}
+    experiments, folder = on_robot(run, "hopper", "mujoco", **trained)
+    name = f"rrls{count}"
+    summary = evaluate_run(experiments, folder, protocol=name, variant=variant, episodes=2, seed=0)
+    (spec,), bare = judged_in, variant == "as_published"
+    assert spec == EnvSpec("hopper", "mujoco", bare_mass=bare, distractors=2)
+    stem = f"sweep_{name}_{variant or 'corrected'}"
+    assert summary["numbers"] == f"{stem}.csv" and not (folder / "sweep.csv").exists()
+    grid = uncertainty_grid("hopper", count, variant or "corrected")
+    with open(folder / f"{stem}.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    points = [tuple(float(row[f"physics/{name}"]) for name in grid) for row in table]
+    assert points == [x for x in itertools.product(*grid.values()) for _ in range(2)]
+    assert len(points) == 2 * 10**count
+    # The least of all sums is that of the lower ends, 0.1 each.
+    assert summary["worst"].startswith(f"{0.1 * count:.1f} mean on floor_friction 0.1")
+    assert f"worst robot {0.1 * count:.1f}; {2 * 10**count} episodes on" in summary["return"]
+    assert ("figure" in summary) == (folder / f"{stem}.png").exists() == (count < 3)
+    assert "inside" not in summary
+
+
+def test_a_protocol_steps_real_robots(run):
+    experiments, folder = on_robot(run, "hopper", "mujoco")
+    summary = evaluate_run(experiments, folder, protocol="rrls1", episodes=1, seed=0)
+    assert "10 episodes on 10 robots" in summary["return"]
+    with pytest.raises(ConfigError, match="add --overwrite to replace sweep_rrls1_corrected.csv"):
+        evaluate_run(experiments, folder, protocol="rrls1", episodes=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "backend", "asked", "message"),
+    [
+        ("hopper", "mujoco", {"protocol": "rrls1", "grid": "friction=1"}, "leave --grid out"),
+        ("hopper", "mujoco", {"variant": "corrected"}, "--variant is a protocol's: add --protocol"),
+        ("hopper", "mujoco", {"protocol": "rrls4"}, "unknown protocol 'rrls4'"),
+        ("hopper", "mujoco", {"protocol": "rrls1", "variant": "x"}, "unknown variant"),
+        ("hopper", "pybullet", {"protocol": "rrls1"}, "this run's robot is the hopper of pybullet"),
+        ("ant", "mujoco", {"protocol": "rrls1"}, "this run's robot is the ant of mujoco"),
+        ("pendulum", "classic", {"protocol": "rrls1"}, "for mujoco's cheetah, hopper, walker;"),
+    ],
+)
+def test_protocols_that_are_refused(run, task, backend, asked, message):
+    experiments, folder = on_robot(run, task, backend)
+    with pytest.raises(ConfigError, match=message):
+        evaluate_run(experiments, folder, **asked, episodes=1, seed=0)
+    assert not list(folder.glob("sweep*"))
 
 
 def test_an_evaluation_is_not_replaced_unasked(run):

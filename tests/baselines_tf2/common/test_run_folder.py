@@ -189,7 +189,7 @@ def test_a_failure_is_kept_until_the_run_goes_on(tmp_path):
 
 def test_an_evaluation_does_not_outlive_its_weights(tmp_path):
     (tmp_path / "sweep_videos").mkdir()
-    for name in ("sweep.csv", "sweep.png", "sweep_videos/mass=1.mp4"):
+    for name in ("sweep.csv", "sweep_rrls1_corrected.png", "sweep_videos/mass=1.mp4"):
         (tmp_path / name).touch()
     carry_out(lambda *_: {"return": "1"}, tmp_path, None, Checkpoints(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {FINISHED}

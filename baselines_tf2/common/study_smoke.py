@@ -52,9 +52,9 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     with _short_episodes():
         for run in runs:
             _do(run, experiments)
-    store = Store(tried.path)
-    store.collect(tried, runs)
-    return write_page(tried, store, folder)
+    store = Store(tried)
+    store.collect(runs)
+    return write_page(store, folder)
 
 
 def _few(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:

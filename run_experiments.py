@@ -470,22 +470,22 @@ def _study() -> None:
         return print(smoke(study, EXPERIMENTS, FLAGS.parts))
     runs = plan(study, EXPERIMENTS, FLAGS.logdir, FLAGS.parts)
     check_apart([run.planned for run in runs])
-    store = Store(study.path)
-    left = store.collect(study, runs, overwrite=FLAGS.overwrite)
+    store = Store(study)
+    left = store.collect(runs, overwrite=FLAGS.overwrite)
     print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
 
     def take_in():
         try:
-            store.collect(study, runs)
+            store.collect(runs)
         except (ConfigError, OSError) as error:  # no reason to stop the runs
             print(f"warning: {error}", flush=True)
 
     planned = [] if FLAGS.collect else [run.planned for run in left]
-    failed = _launch(planned, calls=RUNS_PER_PROCESS, after=take_in)
-    print(write_page(study, store, Path(FLAGS.logdir) / study.name))
-    if failed:
-        lines = [f"  {name}: {error}" for name, error in failed.items()]
-        sys.exit("\n".join([f"error: {len(failed)} of {len(planned)} runs failed:", *lines]))
+    errors = _launch(planned, calls=RUNS_PER_PROCESS, after=take_in)
+    print(write_page(store, Path(FLAGS.logdir) / study.name))
+    undone = {run.planned.name for run in store.collect(runs)}  # the others' failures are results
+    if lines := [f"  {name}: {error}" for name, error in errors.items() if name in undone]:
+        sys.exit("\n".join([f"error: {len(lines)} of {len(planned)} runs failed:", *lines]))
 
 
 def work(arguments: Sequence[str], progress) -> None:

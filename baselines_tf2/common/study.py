@@ -18,10 +18,11 @@ WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a t
 WORDS |= {list: "a list of texts"}
 # Keys of a part that the file may say once for all parts. `set` adds up, the others are replaced.
 SHARED = {"primary": str, "outcomes": list, "seeds": str, "steps": int, "backend": str, "set": list}
-STUDY = {"question": str, "hypotheses": list, "tuning": str, "part": dict} | SHARED
-PART = {"title": str, "baseline": str, "arm": dict, "factor": dict, "tunes": bool} | SHARED
+STUDY = {"question": str, "hypotheses": list, "tuning": str, "arm": dict, "part": dict} | SHARED
+PART = {"title": str, "baseline": str, "arms": list, "arm": dict, "factor": dict} | SHARED
+PART |= {"tunes": bool}
 ARM = {"exp": str, "set": list, "without": list}
-OPTIONAL = {"backend", "set", "tuning", "factor", "tunes", "without"}
+OPTIONAL = {"backend", "set", "tuning", "arms", "arm", "factor", "tunes", "without"}
 
 
 class Arm(NamedTuple):
@@ -97,7 +98,8 @@ def read_study(path: Path) -> Study:
     try:
         shared = {name: value for name, value in table.items() if name in SHARED}
         _check("the study", table, STUDY, set(SHARED))
-        parts = {name: _part(name, part, shared) for name, part in table["part"].items()}
+        arms = table.get("arm", {})
+        parts = {name: _part(name, part, shared, arms) for name, part in table["part"].items()}
         _check_seeds(parts, {name for name, part in table["part"].items() if part.get("tunes")})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -120,12 +122,16 @@ def _check(
             raise ConfigError(f"{where} lacks '{name}', {WORDS[kinds[name]]}")
 
 
-def _part(name: str, own: Any, shared: Mapping[str, Any]) -> Part:
+def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, Any]) -> Part:
     where = f"part.{name}"
     _check(where, own, PART, set(SHARED))
     part = {**shared, **own}
     _check(where, part, PART)
-    arms = {arm: _arm(f"{where}.arm.{arm}", table, part) for arm, table in part["arm"].items()}
+    for arm in part.get("arms", ()):
+        if arm not in known:
+            raise unknown(f"arm of {where}", arm, known)
+    tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
+    arms = {arm: _arm(f"{where}.arm.{arm}", table, part) for arm, table in tables.items()}
     if part["baseline"] not in arms:
         raise unknown(f"baseline of {where}", part["baseline"], arms)
     for factor, levels in part.get("factor", {}).items():

@@ -148,4 +148,4 @@ def curves(run: Run) -> dict[str, ByStep]:
         if "physics/torso_mass" in row:
             by_mass.setdefault(round(row["physics/torso_mass"], 4), []).append(row["return"])
     found["torso_mass"] = {mass: mean(x) for mass, x in sorted(by_mass.items())}
-    return {name: curve for name, curve in found.items() if len(curve) > 1}
+    return {name: curve for name, curve in found.items() if curve}

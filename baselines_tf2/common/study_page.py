@@ -6,10 +6,11 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from baselines_tf2.common.files import write_atomically
 from baselines_tf2.common.report_figures import render
-from baselines_tf2.common.study import Part, Study, read_study
+from baselines_tf2.common.study import Part
 from baselines_tf2.common.study_figures import FIGURES
 from baselines_tf2.common.study_outcomes import OUTCOMES
 from baselines_tf2.common.study_store import Store
@@ -20,119 +21,100 @@ BLOCK = re.compile(r"(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL
 KEYS = ("part", "outcome", "table", "figure", "arm", "level")
 
 
-def write_page(study: Study, store: Store, folder: Path) -> str:
-    """Writes study.md, everything that is known, and its figures; returns what to tell the user."""
-    lines = [f"# {study.question}", "", *(f"- {text}" for text in study.hypotheses), ""]
-    lines += [f"Settings: {study.tuning}", ""] if study.tuning else []
-    lines += [facts(study, store), ""]
+class Picture(NamedTuple):
+    """A figure of a part."""
+
+    store: Store
+    part: Part
+    kind: str  # of FIGURES
+    outcome: str
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.store.study.name}_{self.part.name}_{self.kind}_{self.outcome}.png"
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all numbers of the part, which the file keeps as its description."""
+        numbers = []
+        for key in (k for cell in self.part.cells() for k in self.store.cell(self.part, *cell)):
+            curves = self.store.curves.get(key, {})
+            numbers.append(
+                [self.store.rows[key], {n: [list(x), list(y)] for n, (x, y) in curves.items()}]
+            )
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:10]
+
+    def draw(self, folder: Path) -> bool:
+        """Draws it into the folder; False if there is nothing to show."""
+        draw = FIGURES[self.kind]
+        png = render(draw, self.part, self.store, self.outcome, note=self.digest)
+        if png:
+            write_atomically(folder / self.name, lambda file: file.write(png))
+        return bool(png)
+
+
+def write_page(store: Store, folder: Path) -> str:
+    """Writes study.md, all that is known, and its figures; returns what to tell the user."""
+    study, done = store.study, facts(store)
     folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"# {study.question}", "", *(f"- {text}" for text in study.hypotheses), ""]
+    lines += [f"Settings: {study.tuning}", "", done, ""]
     for part in study.parts.values():
         if not any(store.cell(part, *cell) for cell in part.cells()):
             continue
         lines += [f"## {part.title}", ""]
-        for name in FIGURES:
-            path = folder / figure_name(study, part, name, part.primary)
-            if draw(part, store, name, part.primary, path):
-                lines += [f"![{part.title}]({path.name})", ""]
+        for kind in FIGURES:
+            picture = Picture(store, part, kind, part.primary)
+            if picture.draw(folder):
+                lines += [f"![{part.title}]({picture.name})", ""]
         for name, table in TABLES.items():
-            lines += [
-                f"{OUTCOMES[part.primary].words}, {name}",
-                "",
-                table(part, store, part.primary),
-                "",
-            ]
-    text = "\n".join(lines)
-    write_atomically(folder / "study.md", lambda file: file.write(text.encode()))
-    return f"{facts(study, store)}\npage     {folder / 'study.md'}\nnumbers  {study.path.with_suffix('.csv')}"
+            title = f"{OUTCOMES[part.primary].words}, {name}"
+            lines += [title, "", table(part, store, part.primary), ""]
+    text, path = "\n".join(lines), folder / "study.md"
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return f"{done}\npage     {path}\nnumbers  {study.path.with_suffix('.csv')}"
 
 
-def figure_name(study: Study, part: Part, figure: str, outcome: str) -> str:
-    return f"{study.name}_{part.name}_{figure}_{outcome}.png"
-
-
-def digest(part: Part, store: Store) -> str:
-    """A short hash of all numbers of a part, which its figures keep."""
-    keys = [key for cell in part.cells() for key in store.cell(part, *cell)]
-    curves = [{n: [list(a) for a in xy] for n, xy in store.curves.get(k, {}).items()} for k in keys]
-    text = json.dumps([[store.rows[key] for key in keys], curves], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def draw(part: Part, store: Store, figure: str, outcome: str, path: Path) -> bool:
-    """Draws a figure; False if there is nothing to show."""
-    png = render(FIGURES[figure], part, store, outcome, note=digest(part, store))
-    if png:
-        write_atomically(path, lambda file: file.write(png))
-    return bool(png)
-
-
-class Studies(dict):
-    """The studies of a folder by name, each read when it is asked for."""
-
-    def __init__(self, folder: Path):
-        super().__init__()
-        self.folder = folder
-
-    def __missing__(self, name: str) -> tuple[Study, Store]:
-        path = self.folder / f"{name}.toml"
-        if not path.exists():
-            raise unknown("study", name, (one.stem for one in self.folder.glob("*.toml")))
-        self[name] = read_study(path), Store(path)
-        return self[name]
-
-
-Figure = tuple[Part, Store, str, str, Path]
-
-
-def fill(
-    text: str, studies: Mapping[str, tuple[Study, Store]], prefix: str
-) -> tuple[str, list[Figure]]:
-    """The text with its blocks made anew of the studies' numbers, and the figures they show.
+def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list[Picture]]:
+    """The text with its blocks made anew of the studies' numbers, and the pictures they show.
 
     A block is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
-    `<!-- end -->`; `outcome=` takes another one than the part's primary, `figure=` shows a figure,
-    `arm=` with `level=` writes a number in a line. prefix: of a figure's path.
+    `<!-- end -->`. `table=` is comparison, summary or outcomes; `figure=` is outcome, curves or
+    masses; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
+    part's primary. prefix: of a picture's path. Raises ConfigError naming the block.
     """
-    figures: list[Figure] = []
+    pictures: list[Picture] = []
 
     def replace(match: re.Match) -> str:
         start, name, words, _, end = match.groups()
         try:
-            return f"{start}{_content(*studies[name], _attributes(words), prefix, figures)}{end}"
+            given = dict(word.partition("=")[::2] for word in shlex.split(words))
+            content = _content(_choose("study", name, stores), given, prefix, pictures)
         except ConfigError as error:
             raise ConfigError(f"{start}: {error}") from None
+        return f"{start}{content}{end}"
 
-    return BLOCK.sub(replace, text), figures
-
-
-def _attributes(words: str) -> dict[str, str]:
-    pairs = [word.partition("=")[::2] for word in shlex.split(words)]
-    for name, _ in pairs:
-        if name not in KEYS:
-            raise unknown("key", name, KEYS)
-    return dict(pairs)
+    return BLOCK.sub(replace, text), pictures
 
 
-def _content(study, store, given, prefix, figures) -> str:
-    part = _one_of("part", given, study.parts)
+def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
+    for name in given:
+        _choose("key", name, dict.fromkeys(KEYS))
+    part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
-    if outcome not in OUTCOMES:
-        raise unknown("outcome", outcome, OUTCOMES)
+    _choose("outcome", outcome, OUTCOMES)
     if "arm" in given:
-        found = {(one.arm, one.level): one.value for one in results(part, store, outcome)}
-        place = given["arm"], given.get("level", "")
-        if place not in found:
-            raise unknown("arm and level", str(place), map(str, found))
-        return str(found[place])
+        values = {f"{one.arm}, {one.level}": one.value for one in results(part, store, outcome)}
+        return str(_choose("arm and level", f"{given['arm']}, {given.get('level', '')}", values))
     if "figure" in given:
-        _one_of("figure", given, FIGURES)
-        name = figure_name(study, part, given["figure"], outcome)
-        figures.append((part, store, given["figure"], outcome, study.path.with_name(name)))
-        return f"\n![{part.title}]({prefix}{name})\n"
-    return f"\n{_one_of('table', given, TABLES)(part, store, outcome)}\n"
+        _choose("figure", given["figure"], FIGURES)
+        pictures.append(Picture(store, part, given["figure"], outcome))
+        return f"\n![{part.title}]({prefix}{pictures[-1].name})\n"
+    return f"\n{_choose('table', given.get('table', ''), TABLES)(part, store, outcome)}\n"
 
 
-def _one_of(key: str, given: Mapping[str, str], choices: Mapping):
-    if given.get(key) not in choices:
-        raise unknown(key, given.get(key, ""), choices)
-    return choices[given[key]]
+def _choose(kind: str, name: str, choices: Mapping):
+    if name not in choices:
+        raise unknown(kind, name, choices)
+    return choices[name]

@@ -19,10 +19,10 @@ from baselines_tf2.common.study_store import Store
 EPISODE = 13  # [steps] of the robots
 # Of the settings that a run has.
 TINY = {
-    "train.num_timesteps": 80, "train.eval_interval": 40, "train.eval_episodes": 1,
-    "agent.random_steps": 60, "agent.batch_size": 8, "agent.replay_size": 100,
+    "train.num_timesteps": 40, "train.eval_interval": 40, "train.eval_episodes": 1,
+    "agent.random_steps": 36, "agent.batch_size": 8, "agent.replay_size": 100,
     "agent.nb_rollout_steps": 4, "agent.nb_train_steps": 1, "agent.nb_epoch_cycles": 10,
-    "agent.cycle_steps": 4, "agent.hidden_dim": 4,
+    "agent.cycle_steps": 2, "agent.hidden_dim": 4,
     **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
 }  # fmt: skip
@@ -46,22 +46,24 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     tried = replace(study, path=folder / study.path.name, parts={
         name: replace(part, seeds=part.seeds[:1]) for name, part in study.parts.items()
     })  # fmt: skip
-    runs = [_tiny(run, experiments) for run in _few(plan(tried, experiments, str(folder), parts))]
+    runs = [
+        _tiny(run, experiments) for run in _few(tried, plan(tried, experiments, str(folder), parts))
+    ]
     with _short_episodes():
         for run in runs:
             _do(run, experiments)
-    store = Store(tried.path)
-    store.collect(tried, runs)
-    return write_page(tried, store, folder)
+    store = Store(tried)
+    store.collect(runs)
+    return write_page(store, folder)
 
 
-def _few(runs: Sequence[StudyRun]) -> list[StudyRun]:
-    """Of each part as few runs as have every arm and every level of every factor."""
+def _few(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """As few runs as have every part, and every arm and every level somewhere."""
     few, seen = [], set()
-    for least in (2, 1):  # first those that are new in both ways
+    for least in (3, 2, 1):  # first those that are new in more ways
         for run in runs:
             part, arm, level, _ = run.key
-            new = {(part, "arm", arm), *((part, "level", x) for x in level.split(", "))} - seen
+            new = {part, study.parts[part].arms[arm], *level.split(", ")} - seen
             if len(new) >= least:
                 few.append(run)
                 seen |= new

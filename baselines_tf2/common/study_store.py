@@ -36,21 +36,17 @@ Row = dict[str, str]
 class Store:
     """The rows of a study's CSV, and the curves of NAME_curves.csv."""
 
-    def __init__(self, path: Path):
-        """path: of the study's file."""
-        self._path, self._curves_path = (
-            path.with_suffix(".csv"),
-            path.with_name(f"{path.stem}_curves.csv"),
-        )
+    def __init__(self, study: Study):
+        self.study, path = study, study.path
+        self._path = path.with_suffix(".csv")
+        self._curves_path = path.with_name(f"{path.stem}_curves.csv")
         self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
         self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for row in read_table(self._curves_path):
             points = tuple(np.array(row[name].split(), dtype=float) for name in ("x", "y"))
             self.curves.setdefault(_key(row), {})[row["curve"]] = points
 
-    def collect(
-        self, study: Study, runs: Sequence[StudyRun], *, overwrite: bool = False
-    ) -> list[StudyRun]:
+    def collect(self, runs: Sequence[StudyRun], *, overwrite: bool = False) -> list[StudyRun]:
         """Adds the rows of runs that came to their end since; returns the runs that are left to do.
 
         Raises ConfigError if a row or a folder is of other settings than the run, and not
@@ -60,14 +56,14 @@ class Store:
         if other and not overwrite:
             names = ", ".join(run.planned.name for run in other[:2]) + ", ..." * (len(other) > 2)
             raise ConfigError(
-                f"{len(other)} runs were done with other settings than {study.path} has now "
+                f"{len(other)} runs were done with other settings than {self.study.path} has now "
                 f"({names}): --overwrite does them anew, or name another study"
             )
         for run in other:
             self._start_anew(run)
         known = dict(self.rows)
         for run in runs:
-            folder, part = run.planned.folder, study.parts[run.key[0]]
+            folder, part = run.planned.folder, self.study.parts[run.key[0]]
             if self._is_news(run.key, folder, part.outcomes):
                 self._add(run, part)
         if other or known != self.rows:

@@ -8,7 +8,7 @@ import numpy as np
 
 from baselines_tf2.common.report_figures import number, span
 from baselines_tf2.common.report_statistics import FINAL_REPS, interval, iqm
-from baselines_tf2.common.study import Part, Study
+from baselines_tf2.common.study import Part
 from baselines_tf2.common.study_outcomes import OUTCOMES
 from baselines_tf2.common.study_store import FINISHED, Key, Store
 
@@ -165,12 +165,15 @@ def _table(rows: Sequence[Sequence[object]]) -> str:
 TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
 
 
-def facts(study: Study, store: Store) -> str:
+def facts(store: Store) -> str:
     """How much was run, how long it took, and what failed."""
     keys = [
-        k for part in study.parts.values() for cell in part.cells() for k in store.cell(part, *cell)
+        k
+        for part in store.study.parts.values()
+        for cell in part.cells()
+        for k in store.cell(part, *cell)
     ]
-    planned = sum(len(part.cells()) * len(part.seeds) for part in study.parts.values())
+    planned = sum(len(part.cells()) * len(part.seeds) for part in store.study.parts.values())
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
     failed = sum(store.rows[key]["status"] != FINISHED for key in keys)
     commits = sorted({store.rows[key]["commit"] for key in keys} - {""})

@@ -14,9 +14,9 @@ from envs.adaptation import (
     record_transitions,
     simulator_log_likelihood,
 )
-from envs.ensemble import Ensemble, TruncatedNormal, epsilon_at, worst_episodes
+from envs.ensemble import Ensemble, TruncatedNormal, worst_episodes
 from envs.errors import ConfigError, unknown
-from envs.make import make_env, register_all
+from envs.make import make_env, register_all, time_limit
 from envs.physics import Physics
 from envs.spec import (
     CONTINUOUS_TASKS,
@@ -44,7 +44,6 @@ __all__ = [
     "adapt",
     "backends_of",
     "default_ensemble",
-    "epsilon_at",
     "find_robot",
     "get_env_state",
     "make_env",
@@ -53,6 +52,7 @@ __all__ = [
     "record_transitions",
     "set_env_state",
     "simulator_log_likelihood",
+    "time_limit",
     "unknown",
     "worst_episodes",
 ]

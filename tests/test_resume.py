@@ -126,8 +126,8 @@ CASES = {
     "sgd": ("ddpg_pendulum", ("agent.critic_optimizer=sgd", "agent.tau=1.0"), (8,)),
     "no_random_steps": ("ddpg_pendulum", ("agent.random_steps=0",), (1, 1, 1)),
     "epopt": (
-        "ddpg_ensemble_pendulum",
-        ("agent.epopt_trajectories=2", "agent.epopt_warmup=1", "agent.epopt_epsilon=0.5"),
+        "epopt_pendulum",
+        ("agent.epopt_trajectories=2", "agent.epopt_warmup=0.2", "agent.epopt_epsilon=0.5"),
         (3, 4, 5),
     ),
     "same_member": (

@@ -47,6 +47,8 @@ class Selection(Protocol):
 
     def __call__(self, new: Transitions, finished: list[Episode]) -> Transitions | None: ...
 
+    def metrics(self) -> dict[str, float]: ...  # for each row of the log
+
     def end_episodes(self) -> None: ...  # the running ones will not be finished
 
     def get_state(self) -> dict: ...
@@ -105,9 +107,13 @@ class TrainLoop:
             while self.step < self._num_timesteps:
                 new, finished = self._run_cycle(thread)
                 if self._cycle % self._epoch_cycles == 0 or self.step >= self._num_timesteps:
-                    on_epoch(Epoch(self.step, self._episodes, _means(self._metrics), new))
+                    on_epoch(Epoch(self.step, self._episodes, self._epoch_metrics(), new))
                     self._episodes, self._metrics = [], []
                 on_cycle(self.step, finished)
+
+    def _epoch_metrics(self):
+        chosen = {} if self._select is None else self._select.metrics()
+        return _means(self._metrics) | chosen
 
     def _run_cycle(self, thread):
         agent = self.agent

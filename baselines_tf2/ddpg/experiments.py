@@ -18,6 +18,7 @@ from baselines_tf2.common.training import (
 )
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from envs import (
     CONTINUOUS_TASKS,
@@ -26,6 +27,7 @@ from envs import (
     backends_of,
     default_ensemble,
     make_env,
+    time_limit,
 )
 
 
@@ -39,6 +41,8 @@ class Settings:
 
     def __post_init__(self):
         check_random_steps(self.train.num_timesteps, self.agent.random_steps)
+        episode_steps = time_limit(self.env.task, self.env.backend)
+        check_selection(self.agent, self.train.num_timesteps, episode_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble:
             raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
 
@@ -70,6 +74,8 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
                 agent = replace(agent, random_steps=1_000)
             elif backend == "pybullet":  # rewards are a tenth of MuJoCo's
                 agent = replace(agent, reward_scale=1.0)
+        if kind == "epopt":
+            agent = replace(agent, epopt_trajectories=10)
         return Settings(EnvSpec(task, backend, ensemble=ensemble), agent, _training(task, kind))
 
     return settings
@@ -113,6 +119,7 @@ def _experiments():
     kinds = {
         "ddpg": ("DDPG with a Q critic", "OpenAI Baselines ea25b9e"),
         "ddpg_ensemble": ("the same on robots of varying mass", "EPOpt, arXiv 1610.01283"),
+        "epopt": ("the same, learning from the worst tenth of episodes", "EPOpt, arXiv 1610.01283"),
         "diffcritic": ("difference critic on robots of varying mass", "Difference Critic; Bertsekas 1997"),
     }  # fmt: skip
     for kind, (description, source) in kinds.items():

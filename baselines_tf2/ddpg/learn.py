@@ -17,7 +17,7 @@ from baselines_tf2.common.train_loop import TrainLoop
 from baselines_tf2.common.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.epopt import WorstEpisodes
+from baselines_tf2.ddpg.epopt import make_selection
 from envs.errors import ConfigError
 
 
@@ -51,14 +51,8 @@ def make_loop(
         nb_epoch_cycles=config.nb_epoch_cycles,
         random_steps=config.random_steps,
         overlap=config.overlap,
-        select=_selection(config),
+        select=make_selection(config, num_timesteps),
     )
-
-
-def _selection(config: DDPGConfig) -> WorstEpisodes | None:
-    if not config.epopt_trajectories:
-        return None
-    return WorstEpisodes(config.epopt_trajectories, config.epopt_epsilon, config.epopt_warmup)
 
 
 class StepEvaluator:

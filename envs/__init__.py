@@ -14,7 +14,7 @@ from envs.adaptation import (
     record_transitions,
     simulator_log_likelihood,
 )
-from envs.ensemble import Ensemble, TruncatedNormal, worst_episodes
+from envs.ensemble import Ensemble, TruncatedNormal, Uniform, worst_episodes
 from envs.errors import ConfigError, unknown
 from envs.make import make_env, register_all, time_limit
 from envs.physics import Physics
@@ -28,11 +28,13 @@ from envs.spec import (
     mass_parameter,
 )
 from envs.state import get_env_state, set_env_state
+from envs.uncertainty import VARIANTS, uncertainty_grid, uncertainty_set
 from envs.wrappers import RobotEnsemble, find_robot
 
 __all__ = [
     "CONTINUOUS_TASKS",
     "TASKS",
+    "VARIANTS",
     "Adaptation",
     "ConfigError",
     "Ensemble",
@@ -41,6 +43,7 @@ __all__ = [
     "RobotEnsemble",
     "Transition",
     "TruncatedNormal",
+    "Uniform",
     "adapt",
     "backends_of",
     "default_ensemble",
@@ -53,6 +56,8 @@ __all__ = [
     "set_env_state",
     "simulator_log_likelihood",
     "time_limit",
+    "uncertainty_grid",
+    "uncertainty_set",
     "unknown",
     "worst_episodes",
 ]

@@ -7,12 +7,17 @@ import gymnasium as gym
 import numpy as np
 from scipy.special import logsumexp
 
-from envs.ensemble import Ensemble, TruncatedNormal
+from envs.ensemble import Ensemble, TruncatedNormal, Uniform
 from envs.errors import ConfigError
+from envs.physics import limits
 from envs.wrappers import RobotEnsemble, find_robot
 
 PROPOSAL_WIDTH = 2.0  # the proposal's std over the prior's: a wrong prior can still be left
 MAX_NARROWING = 4.0  # of a std in one round: a single surviving sample must not end the search
+REACH = 8.0  # [stds] how far from the mean robots are proposed
+NEAREST = 0.1  # to an impossible value, over the mean's own distance from it
+ROUNDING = 1e-6  # [stds] outside its range: no mean that has left it
+HALF_RANGE = 2.0  # [stds] around a mean that has left its range, as in EPOpt's [3, 9] kg
 
 
 class Transition(NamedTuple):
@@ -42,45 +47,91 @@ def adapt(
 ) -> Adaptation:
     """Moves `ensemble` to where robots explain `transitions` (EPOpt, 1610.01283).
 
-    `num_samples` robots p_i come from a proposal: the ensemble with twice its stds. Each has the
-    weight w_i = exp(log_likelihood(p_i, transitions)) * ensemble(p_i) / proposal(p_i), normalised.
-    The answer's means and stds are the weighted samples'; each parameter keeps its range. Of the
-    weighted covariance only the diagonal is kept: an Ensemble's parameters are independent, so
-    that with several of them a ridge of equally likely robots becomes the box around it. One
-    round narrows a std at most fourfold. Bring new transitions to each round: the same ones
-    would count twice. Raises ConfigError if there is nothing to sample or to explain.
+    What moves is each parameter's normal(mean, std), not cut at [low, high]: the target may lie
+    outside. `num_samples` robots p_i come from a proposal, that normal with twice its std on
+    possible values, in a Latin hypercube. Each has the weight w_i = exp(log_likelihood(p_i,
+    transitions)) * prior(p_i) / proposal(p_i), normalised. With M, S the weighted samples' mean
+    and std, and M0, S0 the same without the likelihood, which differ from the prior's mean and
+    std by what is impossible and by chance, the answer has
+
+        std' = std S / S0,   mean' = M - (M0 - mean) S / S0:
+
+    transitions that say nothing leave it as it was. One round narrows a std at most to a quarter,
+    nor below a quarter of the mean's move, so that a far target can be followed over rounds. A
+    range stays, unless its mean leaves it: then it grows to two stds beyond. Of the weighted
+    covariance only the diagonal is kept: an Ensemble's parameters are independent, so that with
+    several of them a ridge of equally likely robots becomes the box around it. Bring new
+    transitions to each round: the same ones would count twice. Raises ConfigError if there is
+    nothing to sample or to explain, or for a uniform parameter.
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
-    proposal = Ensemble({name: _widened(one) for name, one in ensemble.items()})
-    samples = [proposal.draw(rng) for _ in range(num_samples)]
-    log_weights = np.array(
-        [
-            log_likelihood(values, transitions)
-            + ensemble.log_density(values)
-            - proposal.log_density(values)
-            for values in samples
-        ]
+    for name, one in ensemble.items():
+        if isinstance(one, Uniform):
+            raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
+    prior = Ensemble({name: _untruncated(name, one, 1.0) for name, one in ensemble.items()})
+    proposal = Ensemble(
+        {name: _untruncated(name, one, PROPOSAL_WIDTH) for name, one in ensemble.items()}
     )
+    samples = _latin_hypercube(proposal, num_samples, rng)
+    log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
+    log_weights = log_prior + [log_likelihood(values, transitions) for values in samples]
     if not np.isfinite(log_weights).any():
         raise ConfigError("no sampled robot explains the transitions: widen the ensemble")
-    weights = np.exp(log_weights - logsumexp(log_weights))
+    before, weights = _normalised(log_prior), _normalised(log_weights)
     moved = {
-        name: _moved(one, np.array([values[name] for values in samples]), weights)
+        name: _moved(name, one, np.array([values[name] for values in samples]), before, weights)
         for name, one in ensemble.items()
     }
     return Adaptation(Ensemble(moved), float(1 / np.sum(weights**2)))
 
 
-def _widened(one: TruncatedNormal) -> TruncatedNormal:
-    return TruncatedNormal(one.mean, one.std * PROPOSAL_WIDTH, one.low, one.high)
+def _untruncated(name: str, one: TruncatedNormal, width: float) -> TruncatedNormal:
+    """`one` with `width` times its std, cut only where proposals end and values are impossible."""
+    low, high = _within_limits(name, one.mean, REACH * one.std)
+    return TruncatedNormal(one.mean, one.std * width, low, high)
 
 
-def _moved(one: TruncatedNormal, samples: np.ndarray, weights: np.ndarray) -> TruncatedNormal:
-    """`samples` [N] of one parameter with `weights` [N] that sum to 1."""
-    mean = float(np.clip(weights @ samples, one.low, one.high))
-    std = float(np.sqrt(weights @ (samples - mean) ** 2))
-    return TruncatedNormal(mean, max(std, one.std / MAX_NARROWING), one.low, one.high)
+def _within_limits(name: str, mean: float, reach: float) -> tuple[float, float]:
+    """[mean - reach, mean + reach], if need be less, a distance from what is impossible."""
+    low, high = limits(name)
+    share = 1 - NEAREST
+    return mean - min(reach, share * (mean - low)), mean + min(reach, share * (high - mean))
+
+
+def _latin_hypercube(
+    proposal: Ensemble, count: int, rng: np.random.Generator
+) -> list[dict[str, float]]:
+    """`count` robots, of each parameter one from each of `count` equally likely intervals."""
+    shares = [(rng.permutation(count) + rng.random(count)) / count for _ in proposal]
+    return [
+        {
+            name: one.quantile(share)
+            for (name, one), share in zip(proposal.items(), row, strict=True)
+        }
+        for row in zip(*shares, strict=True)
+    ]
+
+
+def _normalised(log_weights: np.ndarray) -> np.ndarray:
+    """Weights [N] that sum to 1; none for a robot whose simulation failed."""
+    log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    return np.exp(log_weights - logsumexp(log_weights))
+
+
+def _moved(
+    name: str, one: TruncatedNormal, samples: np.ndarray, before: np.ndarray, weights: np.ndarray
+) -> TruncatedNormal:
+    """`samples` [N] of one parameter, their weights [N] before and after the transitions."""
+    mean0, mean = before @ samples, weights @ samples
+    std0, std = np.sqrt(before @ (samples - mean0) ** 2), np.sqrt(weights @ (samples - mean) ** 2)
+    mean -= (mean0 - one.mean) * std / std0
+    std = max(one.std * std / std0, max(one.std, abs(mean - one.mean)) / MAX_NARROWING)
+    low, high = one.low, one.high
+    if not low - ROUNDING * std <= mean <= high + ROUNDING * std:
+        nearest = _within_limits(name, mean, HALF_RANGE * std)
+        low, high = min(low, nearest[0]), max(high, nearest[1])
+    return TruncatedNormal(*map(float, (min(max(mean, low), high), std, low, high)))
 
 
 def record_transitions(

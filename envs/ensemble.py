@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from envs.errors import ConfigError
 
-SYNTAX = "write 'name:mean,std,low,high' and separate several with ';'"
+SYNTAX = "write 'name:mean,std,low,high' or 'name:low,high' and separate several with ';'"
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class TruncatedNormal:
         low, high = (float(ndtr((end - self.mean) / self.std)) for end in (self.low, self.high))
         return low, high
 
-    def draw(self, rng: np.random.Generator) -> float:
-        """One value, by the inverse of the cumulative distribution: one uniform number each."""
+    def quantile(self, share: float) -> float:
+        """The value below which `share` of the probability lies."""
         low, high = self._tails
-        value = self.mean + self.std * float(ndtri(low + (high - low) * rng.random()))
+        value = self.mean + self.std * float(ndtri(low + (high - low) * share))
         return min(max(value, self.low), self.high)  # rounding may step over an end
 
     def log_density(self, value: float) -> float:
@@ -58,19 +58,46 @@ class TruncatedNormal:
         return -0.5 * z * z - math.log(self.std * math.sqrt(2 * math.pi) * (high - low))
 
 
-class Ensemble(Mapping[str, TruncatedNormal]):
-    """Independent truncated normals by parameter name; empty for the nominal robot."""
+@dataclass(frozen=True)
+class Uniform:
+    """Every value in [low, high] alike; ConfigError unless both are finite and low < high."""
 
-    def __init__(self, distributions: Mapping[str, TruncatedNormal]) -> None:
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ConfigError(f"uniform {self}: needs finite numbers, low < high")
+
+    def __str__(self) -> str:
+        return f"{_shortest(self.low)},{_shortest(self.high)}"
+
+    def quantile(self, share: float) -> float:
+        """The value below which `share` of the probability lies."""
+        return min(self.low + (self.high - self.low) * share, self.high)
+
+    def log_density(self, value: float) -> float:
+        """Log probability density at `value`; -inf outside [low, high]."""
+        return -math.log(self.high - self.low) if self.low <= value <= self.high else -math.inf
+
+
+Distribution = TruncatedNormal | Uniform
+
+
+class Ensemble(Mapping[str, Distribution]):
+    """Independent distributions by parameter name; empty for the nominal robot."""
+
+    def __init__(self, distributions: Mapping[str, Distribution]) -> None:
         self._distributions = dict(distributions)
 
     @classmethod
     def parse(cls, text: str) -> "Ensemble":
-        """Reads "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5"; "" is the empty ensemble.
+        """Reads "torso_mass:6,1.5,3,9;friction:0.5,1.5"; "" is the empty ensemble.
 
-        Raises ConfigError for a malformed entry, an invalid distribution or a repeated name.
+        Four numbers are a TruncatedNormal's, two a Uniform's. Raises ConfigError for a malformed
+        entry, an invalid distribution or a repeated name.
         """
-        distributions: dict[str, TruncatedNormal] = {}
+        distributions: dict[str, Distribution] = {}
         for entry in filter(None, (part.strip() for part in text.split(";"))):
             name, _, numbers = (part.strip() for part in entry.partition(":"))
             if name in distributions:
@@ -79,8 +106,8 @@ class Ensemble(Mapping[str, TruncatedNormal]):
         return cls(distributions)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
-        """One robot: a value for each parameter, drawn in the order of the names."""
-        return {name: one.draw(rng) for name, one in self._distributions.items()}
+        """One robot: for each parameter, in the order of the names, the quantile of one number."""
+        return {name: one.quantile(rng.random()) for name, one in self._distributions.items()}
 
     def ends(self) -> tuple[dict[str, float], dict[str, float]]:
         """The robots with every parameter at its low and at its high: the limits of any draw."""
@@ -92,7 +119,7 @@ class Ensemble(Mapping[str, TruncatedNormal]):
         """Log density of one robot; the parameters are independent."""
         return sum(one.log_density(values[name]) for name, one in self.items())
 
-    def __getitem__(self, name: str) -> TruncatedNormal:
+    def __getitem__(self, name: str) -> Distribution:
         return self._distributions[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -108,13 +135,14 @@ class Ensemble(Mapping[str, TruncatedNormal]):
         return f"Ensemble.parse({str(self)!r})"
 
 
-def _parse_distribution(entry: str, numbers: str) -> TruncatedNormal:
+def _parse_distribution(entry: str, numbers: str) -> Distribution:
     try:
-        mean, std, low, high = (float(number) for number in numbers.split(","))
-    except ValueError:
+        values = [float(number) for number in numbers.split(",")]
+        kind = {2: Uniform, 4: TruncatedNormal}[len(values)]
+    except (ValueError, KeyError):
         raise ConfigError(f"cannot read ensemble entry '{entry}': {SYNTAX}") from None
     try:
-        return TruncatedNormal(mean, std, low, high)
+        return kind(*values)
     except ConfigError as error:
         raise ConfigError(f"ensemble entry '{entry}': {error}") from None
 

@@ -13,6 +13,7 @@ from envs.display import prepare_drawing_without_screen
 from envs.physics import (
     AIR_DENSITY,
     AIR_VISCOSITY,
+    FLOOR_FRICTION,
     MASS_PREFIX,
     PARAMETERS,
     SCALES,
@@ -21,6 +22,7 @@ from envs.physics import (
     check_values,
 )
 
+FLOOR, SLIDING = "floor", 0  # a geom's name, and the first of its coefficients
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # all that a step depends on, solver warm start too
 
 
@@ -69,6 +71,7 @@ class MujocoPhysics(Physics):
         self._nominal = {name: array.copy() for name, array in self._arrays().items()}
         self._state_size = mujoco.mj_stateSize(self.model, STATE)
         self._nominal_air = (self.model.opt.density, self.model.opt.viscosity)
+        self._floor_friction = self.model.geom(FLOOR).friction  # a view into the model
         self._bodies = _named_bodies(self.model)
         self._names = PARAMETERS["mujoco"] + tuple(MASS_PREFIX + body for body in self._bodies)
         self._values: dict[str, float] = {}
@@ -83,9 +86,12 @@ class MujocoPhysics(Physics):
             return math.degrees(math.atan2(-option.gravity[0], -option.gravity[2]))
         if name == "head_wind":
             return float(0.0 - option.wind[0])  # not -0.0
+        if name == FLOOR_FRICTION:
+            return float(self._floor_friction[SLIDING])
         if name in (scaled := self._scaled()):
             array, nominal = scaled[name]
-            at = np.argmax(np.abs(nominal))  # any entry that is not zero tells the scale
+            # Any entry that is not zero tells the scale; the last one, as the first is the floor's.
+            at = nominal.size - 1 - np.argmax(np.abs(nominal).ravel()[::-1])
             return float(array.flat[at] / nominal.flat[at])
         return float(self.model.body_mass[self._body(name)])
 
@@ -100,6 +106,8 @@ class MujocoPhysics(Physics):
             if name in scaled:
                 array, nominal = scaled[name]
                 array[:] = nominal * value
+            elif name == FLOOR_FRICTION:
+                self._floor_friction[SLIDING] = value
             elif name not in ("slope", "head_wind"):
                 self._set_mass(self._body(name), value)
         self._set_world(values.get("slope", 0.0), values.get("head_wind", 0.0))

@@ -5,6 +5,8 @@
 | `torso_mass`        | kg               | the torso's mass; its inertia scales along            |
 | `mass/<body>`       | kg               | the same for any named body                           |
 | `friction`          | scale of nominal | every contact's friction                              |
+| `floor_friction`    | coefficient      | sliding friction of the floor alone (MuJoCo only); a  |
+|                     |                  | contact takes the larger of its own and the robot's   |
 | `damping`           | scale of nominal | joint damping (MuJoCo only)                           |
 | `armature`          | scale of nominal | the joints' rotor inertia (MuJoCo only)               |
 | `actuator_strength` | scale of nominal | torque for the same action                            |
@@ -28,6 +30,7 @@ from envs.errors import ConfigError, unknown
 
 MASS_PREFIX = "mass/"
 REWARD_OFFSET = "reward_offset"
+FLOOR_FRICTION = "floor_friction"
 SCALES = ("friction", "damping", "armature", "actuator_strength")
 MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", "pole_length")
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
@@ -35,7 +38,7 @@ AIR_VISCOSITY = 1.8e-5  # [Pa s]
 
 # Bullet reads neither damping nor armature from the robots' files: there is no nominal to scale.
 PARAMETERS = {
-    "mujoco": ("torso_mass", *SCALES, "slope", "head_wind"),
+    "mujoco": ("torso_mass", *SCALES, FLOOR_FRICTION, "slope", "head_wind"),
     "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
 }
 
@@ -89,13 +92,26 @@ def check_value(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be a number; got {value!r}")
     if not math.isfinite(value):
         raise ConfigError(f"{name} must be finite; got {value}")
-    if name in MASSES_AND_LENGTHS or name.startswith(MASS_PREFIX):
-        if value <= 0:
-            raise ConfigError(f"{name} must be positive; got {value}")
-    elif name in SCALES and value < 0:
-        raise ConfigError(f"{name} is a scale of the nominal and must be >= 0; got {value}")
-    elif name == "slope" and abs(value) >= 90:
+    low, high = limits(name)
+    if _is_mass_or_length(name) and value <= low:
+        raise ConfigError(f"{name} must be positive; got {value}")
+    if name == "slope" and not low < value < high:
         raise ConfigError(f"slope is in degrees and must be between -90 and 90; got {value}")
+    if value < low:
+        kind = "is a scale of the nominal and " if name in SCALES else ""
+        raise ConfigError(f"{name} {kind}must be >= 0; got {value}")
+
+
+def limits(name: str) -> tuple[float, float]:
+    """The ends of what is possible for the parameter `name`; of a mass or length 0 is not."""
+    if name == "slope":
+        return -90.0, 90.0
+    unsigned = _is_mass_or_length(name) or name in (*SCALES, FLOOR_FRICTION)
+    return 0.0 if unsigned else -math.inf, math.inf
+
+
+def _is_mass_or_length(name: str) -> bool:
+    return name in MASSES_AND_LENGTHS or name.startswith(MASS_PREFIX)
 
 
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:
@@ -105,3 +121,5 @@ def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str
         check_value(name, value)
     if "torso_mass" in values and MASS_PREFIX + "torso" in values:
         raise ConfigError("torso_mass and mass/torso are the same body's: set one of them")
+    if FLOOR_FRICTION in values and "friction" in values:
+        raise ConfigError("friction scales the floor's too: set it or floor_friction, not both")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.ensemble import Ensemble, TruncatedNormal
+from envs.ensemble import Distribution, Ensemble
 from envs.errors import ConfigError, unknown
 from envs.physics import (
     CLASSIC_PARAMETERS,
@@ -137,7 +137,7 @@ def default_ensemble(task: str, backend: str) -> str:
     return f"{mass_parameter(task)}:{numbers}"
 
 
-def mass_grid(mass: TruncatedNormal) -> tuple[float, ...]:
+def mass_grid(mass: Distribution) -> tuple[float, ...]:
     """Nine masses [kg] to evaluate on, evenly from half of `low` to one and a half of `high`.
 
     Of a range like the default ensembles', [m/2, 3m/2], five lie inside, both ends included, one

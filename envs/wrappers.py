@@ -88,9 +88,25 @@ class RobotEnsemble(gym.Wrapper):
         self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
         self._placed = dict(values)
 
+    def move(self, ensemble: Ensemble) -> None:
+        """Draws from `ensemble` from the next reset on: `adapt`'s answer, while training goes on.
+
+        Raises ConfigError unless it has the same parameters with possible values, and where
+        robots return (`ensemble_size`): each of them was drawn once, and transitions stored as
+        one robot's would come from several.
+        """
+        if self._size:
+            raise ConfigError("robots that return cannot be moved: leave ensemble_size 0")
+        if ensemble.keys() != self.ensemble.keys():
+            raise ConfigError(f"an ensemble of '{self.ensemble}' cannot become '{ensemble}'")
+        for drawn in ensemble.ends():
+            self._check(self._fixed | drawn)
+        self.ensemble = ensemble
+
     def get_state(self) -> dict[str, Any]:
         """The robot, the simulation and the random streams, the simulator's own included."""
         return {
+            "ensemble": str(self.ensemble),
             "placed": self._placed,
             "robots": self._robots,
             "rng": self._rng.bit_generator.state,
@@ -100,6 +116,7 @@ class RobotEnsemble(gym.Wrapper):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave; to be called after a reset."""
+        self.ensemble = Ensemble.parse(state["ensemble"])
         self._robots = state["robots"]
         self._rng.bit_generator.state = state["rng"]
         self.unwrapped.np_random.bit_generator.state = state["simulator_rng"]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -42,12 +43,64 @@ def test_adapt_finds_a_gaussian_posterior():
     assert 2_000 < effective < 20_000
 
 
-def test_flat_likelihood_leaves_the_prior():
-    ensemble = Ensemble.parse("slope:0,1,-20,20;friction:1,0.1,0,2")
-    moved, _ = adapt(ensemble, ["any"], lambda *_: 0.0, 20_000, rng=np.random.default_rng(0))
-    for name, one in ensemble.items():
-        assert moved[name].mean == pytest.approx(one.mean, abs=0.03 * one.std)
-        assert moved[name].std == pytest.approx(one.std, rel=0.03)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torso_mass:6,1.5,3,9",
+        "torso_mass:3.2,1.5,3,9",  # one-sided: its draws' mean is 4.27
+        "torso_mass:3,1.5,3,9",
+        "torso_mass:0.5,9,0.1,9",  # almost uniform, and most of its normal is impossible
+        "slope:0,1,-20,20;friction:1,0.1,0,2",
+    ],
+)
+@pytest.mark.parametrize("num_samples", [5, 200])
+def test_seven_rounds_of_a_flat_likelihood_leave_the_ensemble(text, num_samples):
+    moved, rng = Ensemble.parse(text), np.random.default_rng(0)
+    for _ in range(7):
+        moved, _ = adapt(moved, ["any"], lambda *_: -1e4, num_samples, rng)
+    for name, one in Ensemble.parse(text).items():
+        assert astuple(moved[name]) == pytest.approx(astuple(one), rel=1e-9, abs=1e-9)
+
+
+def test_a_one_sided_ensembles_normal_moves_as_without_its_range():
+    # Prior N(0.2, 3/2), likelihood N(1; p, 1): precision 4/9 + 1 = 13/9, mean
+    # (0.2 * 4/9 + 1) * 9/13 = 9.8/13. On [0, 6] the posterior is this normal, cut there.
+    ensemble = Ensemble.parse("slope:0.2,1.5,0,6")
+
+    def log_likelihood(values, transitions):
+        return -0.5 * (values["slope"] - 1) ** 2
+
+    moved, _ = adapt(ensemble, ["any"], log_likelihood, 2_000, np.random.default_rng(0))
+    expected = (9.8 / 13, 3 / math.sqrt(13), 0, 6)
+    assert astuple(moved["slope"]) == pytest.approx(expected, abs=0.003)
+
+
+@pytest.mark.parametrize("target", [11.0, 25.0, 0.3])
+def test_a_target_outside_the_range_is_followed_and_the_range_grows(target):
+    ensemble, rng = Ensemble.parse("torso_mass:6,1.5,3,9"), np.random.default_rng(0)
+
+    def needle(values, transitions):
+        return -0.5 * ((values["torso_mass"] - target) / 0.01) ** 2
+
+    for _ in range(7):
+        ensemble, _ = adapt(ensemble, ["any"], needle, 40, rng)
+    one = ensemble["torso_mass"]
+    assert one.mean == pytest.approx(target, abs=0.01)
+    assert one.std < 0.1
+    assert 0 < one.low <= min(3, target - 2 * one.std)
+    assert one.high >= max(9, target + 2 * one.std)
+
+
+def test_robots_whose_simulation_failed_have_no_weight():
+    ensemble = Ensemble.parse("slope:0,1,-20,20")
+
+    def fails_downhill(values, transitions):
+        return math.nan if values["slope"] < 0 else 0.0
+
+    moved, _ = adapt(ensemble, ["any"], fails_downhill, 2_000, np.random.default_rng(0))
+    # Half a normal: mean sqrt(2 / pi), variance 1 - 2 / pi.
+    assert moved["slope"].mean == pytest.approx(math.sqrt(2 / math.pi), abs=0.01)
+    assert moved["slope"].std == pytest.approx(math.sqrt(1 - 2 / math.pi), abs=0.01)
 
 
 def test_one_round_narrows_at_most_fourfold():
@@ -67,6 +120,7 @@ def test_adapt_rejects():
         ("", ["any"], 0.0),
         ("slope:0,1,-2,2", [], 0.0),
         ("slope:0,1,-2,2", ["any"], -math.inf),
+        ("slope:-2,2", ["any"], 0.0),
     ]:
         with pytest.raises(ConfigError):
             adapt(Ensemble.parse(ensemble), transitions, lambda *_, x=likelihood: x, 10, rng)
@@ -78,7 +132,9 @@ def test_adapt_rejects():
         ("pendulum", "classic", 1.3, 0.03),
         ("cartpole", "classic", 0.13, 0.003),  # one step hardly feels so light a pole
         ("cheetah", "mujoco", 7.7, 0.03),
+        ("cheetah", "mujoco", 11.0, 0.03),  # outside [3, 9] kg
         ("hopper", "pybullet", 4.5, 0.03),
+        ("hopper", "pybullet", 7.0, 0.03),  # outside [1.8, 5.5] kg
     ],
 )
 def test_rounds_of_adaptation_recover_the_targets_mass(task, backend, mass, error):

@@ -12,6 +12,7 @@ from envs.adaptation import (
     Transition,
     adapt,
     record_transitions,
+    recorded,
     simulator_log_likelihood,
 )
 from envs.ensemble import Ensemble, TruncatedNormal, Uniform, worst_episodes
@@ -53,6 +54,7 @@ __all__ = [
     "mass_grid",
     "mass_parameter",
     "record_transitions",
+    "recorded",
     "set_env_state",
     "simulator_log_likelihood",
     "time_limit",

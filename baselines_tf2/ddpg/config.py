@@ -61,7 +61,7 @@ class DDPGConfig:
     num_envs: int = 1  # environments stepped together
     epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
     epopt_epsilon: float = 0.1  # the share of them that is stored, once warmed up
-    epopt_warmup: float = 0.1  # share of the run whose episodes are all stored
+    epopt_warmup: float = 0.3  # share of the run whose episodes are all stored
 
     def __post_init__(self):
         check_types(self)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from baselines_tf2.common.adaptation import make_adaptation
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
@@ -12,6 +13,7 @@ from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.training import (
     Judge,
     TrainConfig,
+    check_adaptation,
     check_random_steps,
     run_training,
     spawn_seeds,
@@ -41,6 +43,7 @@ class Settings:
 
     def __post_init__(self):
         check_random_steps(self.train.num_timesteps, self.agent.random_steps)
+        check_adaptation(self.env, self.train)
         episode_steps = time_limit(self.env.task, self.env.backend)
         check_selection(self.agent, self.train.num_timesteps, episode_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble:
@@ -96,10 +99,13 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
     envs = SerialEnvs(made, twins=pairing == "coupled")
     agent = make_agent(envs, config, seeds.agent)
     judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
-    steps = settings.train.num_timesteps
+    train = settings.train
+    adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
-        loop = make_loop(agent, envs, num_timesteps=steps, seeds=seeds)
+        loop = make_loop(
+            agent, envs, num_timesteps=train.num_timesteps, seeds=seeds, adaptation=adaptation
+        )
         return run_training(folder, progress, checkpoints, loop, judge)
 
     return run

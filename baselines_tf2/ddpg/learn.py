@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 
+from baselines_tf2.common.adaptation import TargetAdaptation
 from baselines_tf2.common.evaluate import summarise
 from baselines_tf2.common.logger import print_metrics
 from baselines_tf2.common.networks import get_network_builder
@@ -30,7 +31,13 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
 
 
 def make_loop(
-    agent: Agent, envs: Envs, *, num_timesteps: int, seeds: Seeds, render: bool = False
+    agent: Agent,
+    envs: Envs,
+    *,
+    num_timesteps: int,
+    seeds: Seeds,
+    render: bool = False,
+    adaptation: TargetAdaptation | None = None,
 ) -> TrainLoop:
     """The loop that trains the agent for `num_timesteps` transitions."""
     config = agent.config
@@ -52,6 +59,7 @@ def make_loop(
         random_steps=config.random_steps,
         overlap=config.overlap,
         select=make_selection(config, num_timesteps),
+        adaptation=adaptation,
     )
 
 

@@ -25,6 +25,9 @@ QUICK = (
 )
 
 
+MASSES = ("env.ensemble=mass:1,0.25,0.5,1.5", "env.target=mass=1.9")
+
+
 class Silent:
     def update(self, step, episode_return):
         pass
@@ -126,6 +129,9 @@ def test_a_fair_comparison_sees_the_same_transitions():
             "needs an ensemble",
         ),
         (["agent.random_steps=0", "agent.epopt_trajectories=10"], "selects nothing in 300 steps"),
+        (["agent.random_steps=0", "train.adapt_every=100"], "need each other"),
+        (["agent.random_steps=0", *MASSES], "need each other"),
+        (["agent.random_steps=0", *MASSES, "train.adapt_every=300"], "adapts to nothing"),
     ],
 )
 def test_runs_that_could_not_learn_are_refused(overrides, message):

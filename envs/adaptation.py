@@ -140,7 +140,8 @@ def _moved(
     """`samples` [N] of one parameter, their weights [N] before and after the transitions."""
     mean0, mean = before @ samples, weights @ samples
     std0, std = np.sqrt(before @ (samples - mean0) ** 2), np.sqrt(weights @ (samples - mean) ** 2)
-    mean -= (mean0 - one.mean) * std / std0
+    possible = _within_limits(name, one.mean, REACH * one.std)
+    mean = np.clip(mean - (mean0 - one.mean) * std / std0, *possible)
     std = max(one.std * std / std0, max(one.std, abs(mean - one.mean)) / MAX_NARROWING)
     low, high = one.low, one.high
     if not low - ROUNDING * std <= mean <= high + ROUNDING * std:
@@ -199,8 +200,9 @@ def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
     """The likelihood of transitions under `env`'s simulator with other parameters.
 
     `env` is of one robot; what a sample does not name stays as it is there. Each transition is
-    simulated for one step from its state0. The difference of the observations is Gaussian and independent in each dimension, with `error` times the std of the transitions'
-    obs1 in that dimension. `env`'s episode is lost. Raises ConfigError unless error > 0.
+    simulated for one step from its state0. The difference of the observations is Gaussian and
+    independent in each dimension, with `error` times the std of the transitions' obs1 in that
+    dimension. `env`'s episode is lost. Raises ConfigError unless error > 0.
     """
     if not error > 0:
         raise ConfigError(f"error must be positive; got {error}")

@@ -82,7 +82,8 @@ def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]
     except Exception as error:  # a driver, a library or a file that is missing or does not fit
         reason = " ".join(str(error).split())
         raise ConfigError(f"{original} cannot be made: {type(error).__name__}: {reason}") from error
-    return env, getattr(module, BACKENDS[spec.backend][1])(env)
+    options = {"bare_mass": True} if spec.bare_mass else {}
+    return env, getattr(module, BACKENDS[spec.backend][1])(env, **options)
 
 
 def _load(backend: str) -> ModuleType:

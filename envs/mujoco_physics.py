@@ -62,10 +62,16 @@ def _without_deprecation_notice() -> Iterator[None]:
 
 
 class MujocoPhysics(Physics):
-    """Physics of a MujocoEnv; see physics.py for the parameters and their units."""
+    """Physics of a MujocoEnv; see physics.py for the parameters and their units.
 
-    def __init__(self, env: gym.Env) -> None:
+    `bare_mass` writes a body's mass alone, as RRLS does: its inertia, and what the model derives
+    from any parameter (mj_setConst), stay the nominal robot's. For comparison with published
+    figures: no such robot can be built.
+    """
+
+    def __init__(self, env: gym.Env, bare_mass: bool = False) -> None:
         self.model, self.data = env.model, env.data
+        self._bare_mass = bare_mass
         # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.
         self._scratch = mujoco.MjData(self.model)
         self._nominal = {name: array.copy() for name, array in self._arrays().items()}
@@ -157,8 +163,10 @@ class MujocoPhysics(Physics):
 
     def _set_mass(self, body: int, mass: float) -> None:
         """Density changes, shape does not: the inertia scales with the mass."""
-        scale = mass / self._nominal["mass"][body]
         self.model.body_mass[body] = mass
+        if self._bare_mass:
+            return
+        scale = mass / self._nominal["mass"][body]
         self.model.body_inertia[body] = self._nominal["inertia"][body] * scale
 
     def _set_world(self, slope: float, head_wind: float) -> None:
@@ -173,7 +181,8 @@ class MujocoPhysics(Physics):
 
     def _refresh(self) -> None:
         """Recomputes what the model and the state derive from the parameters."""
-        mujoco.mj_setConst(self.model, self._scratch)
+        if not self._bare_mass:
+            mujoco.mj_setConst(self.model, self._scratch)
         self.data.qacc_warmstart[:] = 0  # the previous robot's: same seed, same bits
         mujoco.mj_forward(self.model, self.data)
 

@@ -14,6 +14,7 @@ from envs.physics import (
     check_value,
     check_values,
 )
+from envs.uncertainty import uncertainty_set
 
 # Gymnasium's id of the environment under each of ours.
 ORIGINALS = {
@@ -46,6 +47,8 @@ NOMINAL_MASS = {
 EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # [kg] 1610.01283, the same for both robots
 EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))
 
+NAMED_SETS = {"rrls1": 1, "rrls2": 2, "rrls3": 3}  # as an ensemble: their number of parameters
+
 TASKS = tuple(dict.fromkeys(task for task, _ in ORIGINALS))
 CONTINUOUS_TASKS = tuple(task for task in TASKS if task != "cartpole")  # its actions are 0 and 1
 
@@ -56,10 +59,13 @@ class EnvSpec:
 
     task: str  # one of TASKS
     backend: str  # the simulator: one of backends_of(task)
-    ensemble: str = ""  # "name:mean,std,low,high;..." drawn at each episode's start; "" draws none
+    # Drawn at each episode's start: "name:mean,std,low,high" or "name:low,high", joined by ";", or
+    # rrls1, rrls2, rrls3 (uncertainty.py), which is written out at once. "" draws none.
+    ensemble: str = ""
     ensemble_size: int = 0  # robots, drawn once per environment; 0: a new one each episode
     physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
     target: str = ""  # "name=value,..." of the robot that training moves the ensemble towards
+    bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only
     distractors: int = 0  # N(0, 1) numbers appended to the observation
     observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
     action_noise: float = 0.0  # the same for a continuous action, clipped to its bounds afterwards
@@ -73,7 +79,21 @@ class EnvSpec:
             _check_field(field, getattr(self, field), float)
         if self.action_noise and self.task not in CONTINUOUS_TASKS:
             raise ConfigError(f"action_noise must be 0: {self.task}'s actions are discrete")
+        if not isinstance(self.bare_mass, bool) or (self.bare_mass and self.backend != "mujoco"):
+            raise ConfigError(
+                f"bare_mass is true or false, on {self.backend} false; got {self.bare_mass}"
+            )
+        object.__setattr__(self, "ensemble", self._written_out())
         self._check_parameters()
+
+    def _written_out(self) -> str:
+        if not self.ensemble.startswith("rrls"):
+            return self.ensemble
+        if self.ensemble not in NAMED_SETS:
+            raise unknown("ensemble", self.ensemble, NAMED_SETS)
+        if self.backend != "mujoco":
+            raise ConfigError(f"{self.ensemble} is a set of mujoco's robots: name the parameters")
+        return str(uncertainty_set(self.task, NAMED_SETS[self.ensemble]))
 
     def _check_parameters(self) -> None:
         ensemble, fixed = Ensemble.parse(self.ensemble), parse_physics(self.physics)

@@ -91,6 +91,16 @@ def test_a_target_outside_the_range_is_followed_and_the_range_grows(target):
     assert one.high >= max(9, target + 2 * one.std)
 
 
+def test_the_answer_is_possible_whatever_the_likelihood():
+    def either_end(values, transitions):
+        return 2.0 if values["friction"] > 3 else -50.0 * (values["friction"] > 0.05)
+
+    ensemble = Ensemble.parse("friction:0.1,1,0,4")
+    moved, _ = adapt(ensemble, ["any"], either_end, 1_000, np.random.default_rng(0))
+    assert 0 < moved["friction"].mean < moved["friction"].high
+    assert moved["friction"].low == 0
+
+
 def test_robots_whose_simulation_failed_have_no_weight():
     ensemble = Ensemble.parse("slope:0,1,-20,20")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs import ConfigError, Ensemble, TruncatedNormal, worst_episodes
+from envs import ConfigError, Ensemble, TruncatedNormal, Uniform, worst_episodes
 
 EPOPT = TruncatedNormal(6, 1.5, 3, 9)
 
@@ -33,10 +33,31 @@ def test_truncated_normal_is_validated(numbers):
         TruncatedNormal(*numbers)
 
 
+@pytest.mark.parametrize("ends", [(1, 1), (2, 1), (0, math.inf), (math.nan, 1)])
+def test_uniform_is_validated(ends):
+    with pytest.raises(ConfigError, match="low < high"):
+        Uniform(*ends)
+
+
+def test_uniform_draws_and_density():
+    one = Uniform(0.1, 4.1)
+    assert [one.quantile(share) for share in (0.0, 0.25, 1.0)] == pytest.approx([0.1, 1.1, 4.1])
+    assert one.log_density(0.1) == one.log_density(4.1) == pytest.approx(-math.log(4))
+    assert one.log_density(0.0) == one.log_density(4.2) == -math.inf
+    ensemble = Ensemble.parse("friction:0.1,4.1;torso_mass:6,1.5,3,9")
+    share = np.random.default_rng(3).random()
+    assert ensemble.draw(np.random.default_rng(3))["friction"] == pytest.approx(0.1 + 4 * share)
+    assert ensemble.ends() == (
+        {"friction": 0.1, "torso_mass": 3},
+        {"friction": 4.1, "torso_mass": 9},
+    )
+
+
 def test_parse_and_print_round_trip():
-    text = "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5"
+    text = "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5;slope:-0.1,5"
     ensemble = Ensemble.parse(text)
     assert str(ensemble) == text
+    assert ensemble["slope"] == Uniform(-0.1, 5)
     assert ensemble["friction"] == TruncatedNormal(1, 0.2, 0.5, 1.5)
     third = Ensemble({"slope": TruncatedNormal(1 / 3, 1e-7, 0, 1)})
     assert dict(Ensemble.parse(str(third))) == dict(third)

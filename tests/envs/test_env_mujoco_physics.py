@@ -113,6 +113,40 @@ def test_friction_is_that_of_the_contacts():
 
 
 @pytest.mark.parametrize("task", ROBOTS)
+def test_floor_friction_is_the_floors_own(task):
+    robot = make(task)
+    nominal = robot.physics.model.geom_friction.copy()
+    robot.physics.set({"floor_friction": 3.0})
+    changed = np.argwhere(robot.physics.model.geom_friction != nominal)
+    assert changed.tolist() == [[robot.physics.model.geom("floor").id, 0]]  # 0: sliding
+    assert robot.physics.read("floor_friction") == 3.0
+    assert robot.physics.read("friction") == 1.0  # of the robot's own
+
+
+@pytest.mark.parametrize(("friction", "expected"), [(0.1, 2.0), (1.9, 2.0), (2.5, 2.5)])
+def test_a_contact_takes_the_larger_friction(friction, expected):
+    robot = make("hopper", physics=f"floor_friction={friction}")
+    data = robot.physics.data
+    for _ in range(20):
+        robot.step(np.zeros(3, np.float32))
+    assert data.ncon > 0
+    assert data.contact.friction[0, 0] == expected  # the foot's own is 2.0
+
+
+@pytest.mark.parametrize("task", ROBOTS)
+def test_bare_mass_changes_the_mass_and_nothing_else(task):
+    spec = EnvSpec(task, "mujoco", bare_mass=True)
+    robot = find_robot(make_env(spec, training=False))
+    robot.reset(seed=0)
+    before = arrays(robot.physics.model)
+    robot.reset(options={"physics": {"torso_mass": 2.0}})
+    after = arrays(robot.physics.model)
+    changed = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert changed == ["body_mass"]
+    assert robot.physics.read("torso_mass") == 2.0
+
+
+@pytest.mark.parametrize("task", ROBOTS)
 def test_changes_never_compound(task):
     robot = make(task)
     before = arrays(robot.physics.model)

@@ -53,6 +53,17 @@ def test_spec_survives_json():
         ({"physics": "torso_mass=1,torso_mass=2"}, "twice"),
         ({"physics": "length=2"}, "unknown parameter of cheetah on mujoco 'length'"),
         ({"backend": "pybullet", "physics": "armature=2"}, "cheetah on pybullet 'armature'"),
+        ({"physics": "floor_friction=-1"}, "floor_friction must be >= 0"),
+        ({"physics": "floor_friction=1,friction=1"}, "set it or floor_friction, not both"),
+        ({"backend": "pybullet", "physics": "floor_friction=1"}, "pybullet 'floor_friction'"),
+        ({"ensemble": "torso_mass:3,9,6"}, "name:mean,std,low,high' or 'name:low,high'"),
+        ({"ensemble": "torso_mass:9,3"}, "low < high"),
+        ({"ensemble": "torso_mass:-1,3"}, "must be positive"),
+        ({"ensemble": "rrls4"}, "did you mean"),
+        ({"ensemble": "rrls2", "backend": "pybullet"}, "set of mujoco's robots"),
+        ({"ensemble": "rrls2", "task": "ant"}, "unknown robot with uncertainty sets 'ant'"),
+        ({"bare_mass": True, "backend": "pybullet"}, "bare_mass is true or false"),
+        ({"bare_mass": 1}, "bare_mass is true or false"),
         ({"ensemble_size": 5}, "needs an ensemble"),
         ({"target": "torso_mass=7"}, "which ensemble does not vary"),
         ({"target": "friction=1", "ensemble": "torso_mass:6,1,3,9"}, "target names 'friction'"),
@@ -102,6 +113,12 @@ def test_each_classic_task_has_its_own_parameters(task, wrong, known):
     for fields in ({"physics": f"{wrong}=0.5"}, {"ensemble": f"{wrong}:1,0.1,0.5,1.5"}):
         with pytest.raises(ConfigError, match=f"of {task} on classic '{wrong}'.*{known}"):
             EnvSpec(task, "classic", **fields)
+
+
+def test_named_sets_are_written_out():
+    spec = EnvSpec("hopper", "mujoco", ensemble="rrls2")
+    assert spec.ensemble == "floor_friction:0.1,3;torso_mass:0.1,3"
+    assert dataclasses.replace(spec, distractors=1).ensemble == spec.ensemble
 
 
 def test_parse_physics():

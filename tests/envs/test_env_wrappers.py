@@ -2,7 +2,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs import ConfigError, EnvSpec, find_robot, make_env
+from envs import (
+    ConfigError,
+    Ensemble,
+    EnvSpec,
+    find_robot,
+    get_env_state,
+    make_env,
+    set_env_state,
+)
 from envs.wrappers import Distractors, NoisyAction, NoisyObservation
 
 ENSEMBLE = "mass:1,0.25,0.5,1.5"
@@ -35,6 +43,34 @@ def test_a_finite_ensemble_has_that_many_robots():
     assert len(robots) == 3
     assert counts.min() > 70  # uniform: 100 each, standard deviation 8
     assert set(masses(env, 300, seed=2)).isdisjoint(drawn)
+
+
+def test_a_moved_ensemble_is_drawn_from_and_kept_with_the_state():
+    env, resumed = (make(ensemble=ENSEMBLE, physics="length=0.7") for _ in range(2))
+    before = masses(env, 1, seed=1)
+    find_robot(env).move(Ensemble.parse("mass:3,0.1,2.5,1e1"))
+    assert env.unwrapped.m == before[0]  # until the next reset
+    assert all(mass >= 2.5 for mass in masses(env, 20))
+    resumed.reset(seed=9)
+    assert set_env_state(resumed, get_env_state(env))
+    assert str(find_robot(resumed).ensemble) == "mass:3,0.1,2.5,10"
+    assert masses(resumed, 20) == masses(env, 20)
+
+
+@pytest.mark.parametrize(
+    ("fields", "moved", "message"),
+    [
+        ({"ensemble_size": 2}, "mass:1,0.1,0.5,2", "leave ensemble_size 0"),
+        ({}, "length:1,0.1,0.5,2", "cannot become 'length:1,0.1,0.5,2'"),
+        ({}, "", "cannot become ''"),
+        ({}, "mass:1,0.1,-1,2", "must be positive"),
+    ],
+)
+def test_moves_that_are_refused_change_nothing(fields, moved, message):
+    env = make(ensemble=ENSEMBLE, **fields)
+    with pytest.raises(ConfigError, match=message):
+        find_robot(env).move(Ensemble.parse(moved))
+    assert str(find_robot(env).ensemble) == ENSEMBLE
 
 
 def test_options_choose_the_robot_for_one_episode():

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from baselines_tf2.common.adaptation import make_adaptation
+from baselines_tf2.common.files import read_table
 from envs import EnvSpec, find_robot, make_env
+from tests import tiny
 from tests.tiny import short_episodes
 
 
@@ -74,6 +76,15 @@ def test_noise_distractors_and_what_is_fixed_are_no_riddles(monkeypatch, backend
         for step in range(1, 5):
             adaptation.after_cycle(step, lambda: shaking)
     assert adaptation.metrics()["ensemble/torso_mass_mean"] == pytest.approx(target, rel=0.02)
+
+
+def test_a_run_logs_where_its_ensemble_is_and_says_so_in_the_end(tmp_path):
+    target = ("env.target=mass=1.9", "train.adapt_every=30")
+    summary = tiny.run("epopt_pendulum", tmp_path, tiny.make("epopt_pendulum", *target))
+    assert summary["ensemble"].startswith("mass 1.") and "2 adaptations, 52" in summary["ensemble"]
+    first, *_, last = read_table(tmp_path / "metrics.csv")
+    assert float(first["ensemble/mass_mean"]) == 1.0 and float(last["ensemble/mass_mean"]) > 1.0
+    assert "inside the training range [0.5, 1.5] kg" in summary["robots"]  # as it was at the start
 
 
 def test_without_a_target_there_is_none():

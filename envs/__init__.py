@@ -12,12 +12,13 @@ from envs.adaptation import (
     Transition,
     adapt,
     record_transitions,
+    recorded,
     simulator_log_likelihood,
 )
-from envs.ensemble import Ensemble, TruncatedNormal, Uniform, epsilon_at, worst_episodes
+from envs.ensemble import Ensemble, TruncatedNormal, Uniform, worst_episodes
 from envs.errors import ConfigError, unknown
 from envs.grid import is_inside, robots_of, sweeps, training_ranges
-from envs.make import make_env, register_all
+from envs.make import make_env, register_all, time_limit
 from envs.physics import Physics
 from envs.spec import (
     CONTINUOUS_TASKS,
@@ -47,17 +48,18 @@ __all__ = [
     "adapt",
     "backends_of",
     "default_ensemble",
-    "epsilon_at",
     "find_robot",
     "get_env_state",
     "is_inside",
     "make_env",
     "mass_parameter",
     "record_transitions",
+    "recorded",
     "robots_of",
     "set_env_state",
     "simulator_log_likelihood",
     "sweeps",
+    "time_limit",
     "training_ranges",
     "uncertainty_grid",
     "uncertainty_set",

@@ -1,7 +1,8 @@
 """Moving an ensemble towards a target robot, from its transitions (EPOpt, 1610.01283)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +18,7 @@ MAX_NARROWING = 4.0  # of a std in one round: a single surviving sample must not
 REACH = 8.0  # [stds] how far from the mean robots are proposed
 NEAREST = 0.1  # to an impossible value, over the mean's own distance from it
 ROUNDING = 1e-6  # [stds] outside its range: no mean that has left it
+TEMPERING, LEAST_POWER = 0.8, 1e-12  # a step of the likelihood's power, and its end
 HALF_RANGE = 2.0  # [stds] around a mean that has left its range, as in EPOpt's [3, 9] kg
 
 
@@ -44,6 +46,7 @@ def adapt(
     log_likelihood: LogLikelihood,
     num_samples: int,
     rng: np.random.Generator,
+    least_effective: float = 1.0,
 ) -> Adaptation:
     """Moves `ensemble` to where robots explain `transitions` (EPOpt, 1610.01283).
 
@@ -56,13 +59,15 @@ def adapt(
 
         std' = std S / S0,   mean' = M - (M0 - mean) S / S0:
 
-    transitions that say nothing leave it as it was. One round narrows a std at most to a quarter,
-    nor below a quarter of the mean's move, so that a far target can be followed over rounds. A
-    range stays, unless its mean leaves it: then it grows to two stds beyond. Of the weighted
-    covariance only the diagonal is kept: an Ensemble's parameters are independent, so that with
-    several of them a ridge of equally likely robots becomes the box around it. Bring new
-    transitions to each round: the same ones would count twice. Raises ConfigError if there is
-    nothing to sample or to explain, or for a uniform parameter.
+    transitions that say nothing leave it as it was. Where fewer than `least_effective` samples, or
+    half of those that carry the prior, would carry all weight, the likelihood is raised to a power
+    below 1: what one lucky sample has by chance is not mistaken for known. One round narrows a std
+    at most to a quarter, nor below a quarter of the mean's move, so that a far target can be
+    followed over rounds. A range stays, unless its mean leaves it: then it grows to two stds
+    beyond. Of the weighted covariance only the diagonal is kept: an Ensemble's parameters are
+    independent, so that with several of them a ridge of equally likely robots becomes the box
+    around it. Bring new transitions to each round: the same ones would count twice. Raises
+    ConfigError if there is nothing to sample or to explain, or for a uniform parameter.
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
@@ -75,15 +80,20 @@ def adapt(
     )
     samples = _latin_hypercube(proposal, num_samples, rng)
     log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
-    log_weights = log_prior + [log_likelihood(values, transitions) for values in samples]
-    if not np.isfinite(log_weights).any():
+    log_likelihoods = np.array([log_likelihood(values, transitions) for values in samples])
+    if not np.isfinite(log_likelihoods).any():
         raise ConfigError("no sampled robot explains the transitions: widen the ensemble")
-    before, weights = _normalised(log_prior), _normalised(log_weights)
+    before, power = _normalised(log_prior), 1.0
+    weights = _normalised(log_prior + log_likelihoods)
+    least = min(least_effective, _effective(before) / 2)
+    while _effective(weights) < least and power > LEAST_POWER:
+        power *= TEMPERING
+        weights = _normalised(log_prior + power * log_likelihoods)
     moved = {
         name: _moved(name, one, np.array([values[name] for values in samples]), before, weights)
         for name, one in ensemble.items()
     }
-    return Adaptation(Ensemble(moved), float(1 / np.sum(weights**2)))
+    return Adaptation(Ensemble(moved), _effective(weights))
 
 
 def _untruncated(name: str, one: TruncatedNormal, width: float) -> TruncatedNormal:
@@ -119,6 +129,11 @@ def _normalised(log_weights: np.ndarray) -> np.ndarray:
     return np.exp(log_weights - logsumexp(log_weights))
 
 
+def _effective(weights: np.ndarray) -> float:
+    """How many samples carry the weight [N]."""
+    return float(1 / np.sum(weights**2))
+
+
 def _moved(
     name: str, one: TruncatedNormal, samples: np.ndarray, before: np.ndarray, weights: np.ndarray
 ) -> TruncatedNormal:
@@ -135,38 +150,70 @@ def _moved(
     return TruncatedNormal(*map(float, (min(max(mean, low), high), std, low, high)))
 
 
+class _Recorder(gym.Wrapper):
+    """Keeps the transitions of the robot below it."""
+
+    def __init__(self, robot: RobotEnsemble) -> None:
+        super().__init__(robot)
+        self.transitions: list[Transition] = []
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        state0, action = self.env.physics.get_state(), np.array(action)
+        answer = self.env.step(action)
+        self.transitions.append(Transition(state0, action, np.array(answer[0])))
+        return answer
+
+
+@contextmanager
+def recorded(env: gym.Env) -> Iterator[list[Transition]]:
+    """The list to which `env`, from make_env, adds its steps meanwhile.
+
+    They are recorded at the robot, below noise and distractors: its action is the noisy one.
+    """
+    robot, above = find_robot(env), env
+    while above.env is not robot:
+        above = above.env
+    above.env = _Recorder(robot)
+    try:
+        yield above.env.transitions
+    finally:
+        above.env = robot
+
+
 def record_transitions(
     env: gym.Env, policy: Callable[[np.ndarray], np.ndarray], steps: int, seed: int
 ) -> list[Transition]:
-    """`steps` transitions of the target robot `env` under `policy`, obs [O] -> action [A]."""
-    robot = find_robot(env)
-    observation, _ = robot.reset(seed=seed)
-    transitions = []
-    for _ in range(steps):
-        state0, action = robot.physics.get_state(), np.array(policy(observation))
-        observation, _, terminated, _, _ = robot.step(action)
-        transitions.append(Transition(state0, action, np.array(observation)))
-        if terminated:
-            observation, _ = robot.reset()
+    """`steps` transitions of the target robot in `env`, from make_env, under `policy`.
+
+    policy: observation of `env` [O] -> action [A].
+    """
+    with recorded(env) as transitions:
+        observation, _ = env.reset(seed=seed)
+        for _ in range(steps):
+            observation, _, terminated, truncated, _ = env.step(policy(observation))
+            if terminated or truncated:
+                observation, _ = env.reset()
     return transitions
 
 
 def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
     """The likelihood of transitions under `env`'s simulator with other parameters.
 
-    Each transition is simulated for one step from its state0. The difference of the observations
-    is Gaussian and independent in each dimension, with `error` times the std of the transitions'
-    obs1 in that dimension. `env`'s episode is lost. Raises ConfigError unless error > 0.
+    `env` is of one robot; what a sample does not name stays as it is there. Each transition is
+    simulated for one step from its state0. The difference of the observations is Gaussian and
+    independent in each dimension, with `error` times the std of the transitions' obs1 in that
+    dimension. `env`'s episode is lost. Raises ConfigError unless error > 0.
     """
     if not error > 0:
         raise ConfigError(f"error must be positive; got {error}")
     robot = find_robot(env)
     robot.reset(seed=0)
+    fixed = robot.get_state()["placed"]
 
     def log_likelihood(values: Mapping[str, float], transitions: Sequence[Transition]) -> float:
         observed = np.array([one.obs1 for one in transitions], dtype=np.float64)
         scale = error * (observed.std(axis=0) + 1e-8)  # an entry that never moves tells nothing
-        robot.place(values)
+        robot.place(fixed | values)
         z = (np.array([_predict(robot, one) for one in transitions]) - observed) / scale
         return float(-0.5 * np.sum(z**2) - len(z) * np.sum(np.log(scale * np.sqrt(2 * np.pi))))
 

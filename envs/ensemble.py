@@ -166,11 +166,3 @@ def worst_episodes(returns: np.ndarray, epsilon: float) -> np.ndarray:
         raise ConfigError(f"epsilon must be in (0, 1]; got {epsilon}")
     count = max(1, math.floor(epsilon * returns.size + 1e-9))  # 0.29 * 100 is 28.999999999999996
     return np.argsort(returns, kind="stable")[:count]
-
-
-def epsilon_at(iteration: int, epsilon: float = 0.1, warmup: int = 100) -> float:
-    """EPOpt's schedule: every episode for the first `warmup` iterations, then the worst `epsilon`.
-
-    A policy which still fails everywhere has little to learn from its worst failures alone.
-    """
-    return 1.0 if iteration < warmup else epsilon

@@ -101,6 +101,11 @@ def robot_id(task: str, backend: str) -> str:
     return f"robots/{task}-{backend}-v0"
 
 
+def time_limit(task: str, backend: str) -> int:
+    """The steps after which an episode is cut."""
+    return gym.spec(robot_id(task, backend)).max_episode_steps
+
+
 def register_all() -> None:
     """Registers every task and backend with Gymnasium; no simulator is imported by it."""
     for task, backend in ORIGINALS:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from envs.ensemble import Ensemble
+from envs.ensemble import Ensemble, Uniform
 from envs.errors import ConfigError, unknown
 from envs.physics import (
     CLASSIC_PARAMETERS,
     MASS_PREFIX,
     PARAMETERS,
     REWARD_OFFSET,
+    check_value,
     check_values,
 )
 from envs.uncertainty import uncertainty_set
@@ -61,6 +62,7 @@ class EnvSpec:
     ensemble: str = ""
     ensemble_size: int = 0  # robots, drawn once per environment; 0: a new one each episode
     physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
+    target: str = ""  # "name=value,..." of the robot that training moves the ensemble towards
     bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only
     distractors: int = 0  # N(0, 1) numbers appended to the observation
     observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
@@ -97,6 +99,7 @@ class EnvSpec:
             raise ConfigError("ensemble_size needs an ensemble: set ensemble too")
         if both := sorted(ensemble.keys() & fixed.keys()):
             raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
+        self._check_target(ensemble)
         if self.backend == "classic":
             known = CLASSIC_PARAMETERS[self.task]
         else:  # the bodies' names are the simulator's: make_env checks
@@ -104,6 +107,24 @@ class EnvSpec:
             known = (*PARAMETERS[self.backend], *bodies)
         for drawn in ensemble.ends():
             check_values(fixed | drawn, (*known, REWARD_OFFSET), f"{self.task} on {self.backend}")
+
+    def _check_target(self, ensemble: Ensemble) -> None:
+        target = parse_physics(self.target)
+        for name, value in target.items():
+            check_value(name, value)
+            if name == REWARD_OFFSET:
+                raise ConfigError("target names reward_offset, which observations do not show")
+            if name not in ensemble:
+                raise ConfigError(
+                    f"target names '{name}', which ensemble does not vary: add it there"
+                )
+        uniform = [name for name, one in ensemble.items() if isinstance(one, Uniform)]
+        if target and uniform:
+            raise ConfigError(
+                f"a uniform {uniform[0]} cannot move to a target: write mean,std,low,high"
+            )
+        if target and self.ensemble_size:
+            raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
 
 
 def _check_field(field: str, value: object, kind: type) -> None:

@@ -302,7 +302,7 @@ def test_the_list_names_every_experiment():
     result = drive("--list")
     assert result.returncode == 0
     lines = result.stdout.splitlines()
-    assert len(lines) == 31
+    assert len(lines) == 36
     assert any(x.startswith("ddpg_ensemble_walker ") and "EPOpt" in x for x in lines)
 
 

@@ -127,9 +127,20 @@ CASES = {
     "sgd": ("ddpg_pendulum", ("agent.critic_optimizer=sgd", "agent.tau=1.0"), (8,)),
     "no_random_steps": ("ddpg_pendulum", ("agent.random_steps=0",), (1, 1, 1)),
     "epopt": (
-        "ddpg_ensemble_pendulum",
-        ("agent.epopt_trajectories=2", "agent.epopt_warmup=1", "agent.epopt_epsilon=0.5"),
+        "epopt_pendulum",
+        ("agent.epopt_trajectories=2", "agent.epopt_warmup=0.2", "agent.epopt_epsilon=0.5"),
         (3, 4, 5),
+    ),
+    "adapting": (
+        "epopt_pendulum",
+        ("env.target=mass=1.9", "train.adapt_every=15", "env.distractors=1"),
+        (5, 4, 3),
+    ),
+    "adapting_omd": (
+        "omd_cartpole",
+        ("env.ensemble=pole_mass:0.1,0.02,0.05,0.2", "env.target=pole_mass=0.3")
+        + ("train.adapt_every=15",),
+        (9, 5),
     ),
     "same_member": (
         "diffcritic_pendulum",
@@ -191,7 +202,10 @@ CASES = {
     "tabular_misspecification": ("tabular_misspecification", (), (3, 4)),
     "tabular_ift": ("tabular_ift", (), (3, 4)),
 }
-QUICK = ("killed", "parameter_noise", "remedies", "cheetahs", "omd", "omd_cheetah", "tabular_ift")
+QUICK = (
+    "killed", "adapting", "parameter_noise", "remedies", "cheetahs", "omd", "omd_cheetah",
+    "tabular_ift",
+)  # fmt: skip
 
 
 def check(whole, folder, case, *, stops=None, eager=True):

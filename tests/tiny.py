@@ -42,7 +42,7 @@ SWEEP = (
 
 def family(name):
     """What an experiment's runs have in common with others': ddpg, tabular, sweep, ..."""
-    if name.startswith(("ddpg", "diffcritic")):
+    if name.startswith(("ddpg", "diffcritic", "epopt")):
         return "ddpg"
     if name.startswith("tabular"):
         return "tabular"
@@ -57,8 +57,11 @@ def make(name, *overrides, backend=None):
     tiny = {"ddpg": DDPG, "tabular": TABULAR, "sweep": SWEEP}.get(kind, OMD)
     if kind in ("cartpole", "robots") and name != "qlearning_cartpole":
         tiny += ("agent.model_hidden_dim=4",)
+    if name.startswith("epopt"):
+        tiny += ("agent.epopt_trajectories=2", "agent.epopt_epsilon=0.5")
     chosen = {text.partition("=")[0]: text for text in (*tiny, *overrides)}
-    return make_settings(EXPERIMENTS[name], "default", backend, list(chosen.values()))
+    with short_episodes():
+        return make_settings(EXPERIMENTS[name], "default", backend, list(chosen.values()))
 
 
 class Progress:
@@ -77,15 +80,24 @@ class Progress:
 
 
 @contextmanager
+def short_episodes():
+    """The robots' and the pendulum's time limit, as settings and environments see it."""
+    with ExitStack() as stack:
+        for name, spec in gym.registry.items():
+            if name.startswith("robots/"):
+                stack.enter_context(mock.patch.object(spec, "max_episode_steps", EPISODE))
+        yield
+
+
+@contextmanager
 def tiny_world(eager):
     """Episodes and epochs of few steps; `eager` spares the compiler's seconds."""
     with ExitStack() as stack:
         patches = [(omd_experiment, "LOG_INTERVAL", 10)]
         patches += [(ddpg_agent, name, 2) for name in ("DIAGNOSTIC_ROBOTS", "DIAGNOSTIC_BATCHES")]
-        robots = (spec for name, spec in gym.registry.items() if name.startswith("robots/"))
-        patches += [(spec, "max_episode_steps", EPISODE) for spec in robots]
         for patch in patches:
             stack.enter_context(mock.patch.object(*patch))
+        stack.enter_context(short_episodes())
         tf.config.run_functions_eagerly(eager)
         stack.callback(tf.config.run_functions_eagerly, False)
         yield

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from baselines_tf2.common.adaptation import TargetAdaptation
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Replay, Transitions
 from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
@@ -47,6 +48,8 @@ class Selection(Protocol):
 
     def __call__(self, new: Transitions, finished: list[Episode]) -> Transitions | None: ...
 
+    def metrics(self) -> dict[str, float]: ...  # for each row of the log
+
     def end_episodes(self) -> None: ...  # the running ones will not be finished
 
     def get_state(self) -> dict: ...
@@ -85,8 +88,10 @@ class TrainLoop:
         random_steps: int,
         overlap: bool,
         select: Selection | None = None,
+        adaptation: TargetAdaptation | None = None,
     ):
         self.agent, self._collector, self._select = agent, collector, select
+        self.adaptation = adaptation
         self._num_timesteps, self._num_envs = num_timesteps, num_envs
         self._rollout_steps, self._epoch_cycles = nb_rollout_steps // num_envs, nb_epoch_cycles
         self._random_steps, self._overlap = random_steps, overlap
@@ -105,10 +110,18 @@ class TrainLoop:
         with ThreadPoolExecutor(1) if self._overlap else nullcontext() as thread:
             while self.step < self._num_timesteps:
                 new, finished = self._run_cycle(thread)
+                if self.adaptation is not None:
+                    self.adaptation.after_cycle(self.step, self.agent.policy)
                 if self._cycle % self._epoch_cycles == 0 or self.step >= self._num_timesteps:
-                    on_epoch(Epoch(self.step, self._episodes, _means(self._metrics), new))
+                    on_epoch(Epoch(self.step, self._episodes, self._epoch_metrics(), new))
                     self._episodes, self._metrics = [], []
                 on_cycle(self.step, finished)
+
+    def _epoch_metrics(self):
+        metrics = _means(self._metrics)
+        for part in filter(None, (self._select, self.adaptation)):
+            metrics |= part.metrics()
+        return metrics
 
     def _run_cycle(self, thread):
         agent = self.agent
@@ -145,6 +158,7 @@ class TrainLoop:
             "agent": self.agent.get_state(),
             "collector": self._collector.get_state(),
             "select": None if self._select is None else self._select.get_state(),
+            "adaptation": None if self.adaptation is None else self.adaptation.get_state(),
         }
 
     def set_state(self, state: dict) -> bool:
@@ -155,6 +169,8 @@ class TrainLoop:
         self.agent.set_state(state["agent"])
         if self._select is not None:
             self._select.set_state(state["select"])
+        if self.adaptation is not None:
+            self.adaptation.set_state(state["adaptation"])
         exact = self._collector.set_state(state["collector"], self.agent.policy)
         if not exact:
             self.agent.replay.end_episodes()

@@ -32,12 +32,14 @@ class TrainConfig:
     num_timesteps: int = 1_000_000  # transitions
     eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
     eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
+    adapt_every: int = 0  # transitions between moves of the ensemble towards env.target; 0: none
 
     def __post_init__(self):
         check_types(self)
         for name, value in vars(self).items():
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
+            least = int(name != "adapt_every")
+            if value < least:
+                raise ConfigError(f"{name} must be at least {least}, not {value}")
 
 
 def check_random_steps(num_timesteps: int, random_steps: int) -> None:
@@ -49,6 +51,17 @@ def check_random_steps(num_timesteps: int, random_steps: int) -> None:
         )
 
 
+def check_adaptation(env: EnvSpec, config: TrainConfig) -> None:
+    """ConfigError unless there is a target and a time to adapt to it, or neither."""
+    if bool(env.target) != bool(config.adapt_every):
+        raise ConfigError("env.target and train.adapt_every need each other: set both or neither")
+    if config.adapt_every >= config.num_timesteps:
+        raise ConfigError(
+            f"train.adapt_every={config.adapt_every} adapts to nothing that is trained on in "
+            f"{config.num_timesteps} steps: adapt earlier, or train for longer"
+        )
+
+
 class Seeds(NamedTuple):
     """One seed for each purpose, all spawned from the run's."""
 
@@ -56,6 +69,7 @@ class Seeds(NamedTuple):
     exploration: int
     envs: int
     evaluation: int
+    target: int
 
 
 def spawn_seeds(seed: int | None) -> Seeds:
@@ -151,7 +165,9 @@ def run_training(
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_ranges)
-    summary = judge.verdict() | {
+    adapted = {} if loop.adaptation is None else {"ensemble": loop.adaptation.verdict()}
+    summary = judge.verdict() | adapted
+    summary |= {
         "curves": "curves.png, and TensorBoard's events",
         "numbers": "metrics.csv, eval.csv, config.json, weights.npz",
     }

@@ -14,7 +14,7 @@ REWARD_CENTERINGS = ("none", "robot")
 CRITIC_SEES = ("nothing", "physics", "robot")
 OPTIMIZERS = ("adam", "sgd")
 LEAST = {
-    0: ("nb_train_steps", "random_steps", "epopt_trajectories", "epopt_warmup", "critic_l2_reg"),
+    0: ("nb_train_steps", "random_steps", "epopt_trajectories", "critic_l2_reg"),
     1: (
         "n_step",
         "batch_size",
@@ -65,7 +65,7 @@ class DDPGConfig:
     num_envs: int = 1  # environments stepped together
     epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
     epopt_epsilon: float = 0.1  # the share of them that is stored, once warmed up
-    epopt_warmup: int = 100  # batches of N trajectories that are stored whole
+    epopt_warmup: float = 0.3  # share of the run whose episodes are all stored
 
     def __post_init__(self):
         check_types(self)
@@ -117,6 +117,14 @@ class DDPGConfig:
         yield not self.epopt_trajectories or self.num_envs == 1, message
         message = f"epopt_epsilon must lie in (0, 1], not {self.epopt_epsilon}"
         yield 0 < self.epopt_epsilon <= 1, message
+        stored = self.epopt_trajectories * self.epopt_epsilon
+        message = f"{self.epopt_trajectories} * {self.epopt_epsilon:g} = {stored:g}"
+        message = f"epopt_trajectories * epopt_epsilon episodes must be a whole number: {message}"
+        yield abs(stored - round(stored)) < 1e-9, message
+        yield (
+            0 <= self.epopt_warmup < 1,
+            f"epopt_warmup must lie in [0, 1), not {self.epopt_warmup}",
+        )
         yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
         yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
         yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"

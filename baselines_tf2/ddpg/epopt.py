@@ -4,60 +4,118 @@ import numpy as np
 
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import Episode
-from envs import epsilon_at, worst_episodes
+from baselines_tf2.ddpg.config import DDPGConfig
+from envs import ConfigError, worst_episodes
+from envs.physics import REWARD_OFFSET
+
+
+def make_selection(config: DDPGConfig, num_timesteps: int) -> "WorstEpisodes | None":
+    """What chooses the episodes that a run of this length stores; None if it stores all."""
+    if not config.epopt_trajectories:
+        return None
+    warmup = round(config.epopt_warmup * num_timesteps)
+    return WorstEpisodes(config.epopt_trajectories, config.epopt_epsilon, warmup)
+
+
+def check_selection(config: DDPGConfig, num_timesteps: int, episode_steps: int) -> None:
+    """ConfigError if a run with episodes of this length may store no batch, or more than it holds."""
+    wanted, warmup = config.epopt_trajectories, round(config.epopt_warmup * num_timesteps)
+    if not wanted:
+        return
+    if (-(-warmup // episode_steps) + wanted) * episode_steps > num_timesteps:
+        raise ConfigError(
+            f"agent.epopt_trajectories={wanted} selects nothing in {num_timesteps} steps: after a "
+            f"warm-up of {warmup} no {wanted} episodes of {episode_steps} steps end; take fewer, or "
+            "train for longer"
+        )
+    stored = round(wanted * config.epopt_epsilon) * episode_steps
+    if stored > config.replay_size:
+        raise ConfigError(
+            f"agent.replay_size={config.replay_size} does not hold the {stored} steps that are "
+            f"stored of agent.epopt_trajectories={wanted} episodes"
+        )
 
 
 class WorstEpisodes:
     """Keeps, of every N whole episodes, the worst epsilon-quantile by return.
 
-    Rajeswaran et al. 2017 (arXiv 1610.01283), algorithm 1, with the paper's schedule of epsilon;
-    an iteration is one batch of N trajectories. A running episode waits until it has ended.
+    Rajeswaran et al. 2017 (arXiv 1610.01283), algorithm 1. What begins in the first
+    `warmup_steps` steps is stored as it comes; after that an episode waits until its batch of N
+    has ended. Returns are ranked without the robot's reward offset, which says nothing of how
+    the robot did.
     """
 
-    def __init__(self, num_trajectories: int, epsilon: float = 0.1, warmup: int = 100):
-        self._wanted, self._iteration = num_trajectories, 0
-        self._epsilon, self._warmup = epsilon, warmup
+    def __init__(self, num_trajectories: int, epsilon: float, warmup_steps: int):
+        self._wanted, self._epsilon = num_trajectories, epsilon
+        self._warmup, self._steps = warmup_steps, 0
+        self._warm = warmup_steps > 0  # the running episode is stored as it comes
         self._running: list[Transitions] = []
         self._trajectories: list[Transitions] = []
         self._returns: list[float] = []
+        self._metrics = {}
 
     def __call__(self, new: Transitions, finished: list[Episode]) -> Transitions | None:
         """Takes one environment's next steps; returns what is to be stored now, or None."""
-        start = 0
+        kept, start = [], 0
         for end, episode in zip(np.flatnonzero(new.ends[:, 0]) + 1, finished, strict=True):
-            self._running.append(_slice(new, start, end))
-            self._trajectories.append(_join(self._running))
-            self._returns.append(episode.episode_return)
-            self._running, start = [], end
+            kept += self._take(_slice(new, start, end))
+            kept += self._end(episode)
+            start = end
         if start < len(new.ends):
-            self._running.append(_slice(new, start, len(new.ends)))
-        return self._select() if len(self._returns) >= self._wanted else None
+            kept += self._take(_slice(new, start, len(new.ends)))
+        return _join(kept) if kept else None
+
+    def metrics(self) -> dict[str, float]:
+        """The latest batch's mean return, and that of what was stored of it; {} before one."""
+        return self._metrics
 
     def end_episodes(self) -> None:
         """Forgets the running episode, which will not be finished."""
-        self._running = []
+        self._running, self._warm = [], self._steps < self._warmup
 
     def get_state(self) -> dict:
         """All that waits for its batch, for a checkpoint."""
         return {
-            "iteration": self._iteration,
+            "steps": self._steps,
+            "warm": self._warm,
             "returns": self._returns,
             "running": self._running,
             "trajectories": self._trajectories,
+            "metrics": self._metrics,
         }
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
-        self._iteration, self._returns = state["iteration"], state["returns"]
+        self._steps, self._warm, self._returns = state["steps"], state["warm"], state["returns"]
         self._running = [Transitions(*part) for part in state["running"]]
         self._trajectories = [Transitions(*part) for part in state["trajectories"]]
+        self._metrics = state["metrics"]
 
-    def _select(self):
-        worst = worst_episodes(
-            np.array(self._returns), epsilon_at(self._iteration, self._epsilon, self._warmup)
-        )
-        kept = _join([self._trajectories[i] for i in sorted(worst)])
-        self._iteration += 1
+    def _take(self, part: Transitions) -> list[Transitions]:
+        self._steps += len(part.ends)
+        if self._warm:
+            return [part]
+        self._running.append(part)
+        return []
+
+    def _end(self, episode: Episode) -> list[Transitions]:
+        warm, self._warm = self._warm, self._steps < self._warmup
+        if warm:
+            return []
+        offset = episode.physics.get(REWARD_OFFSET, 0.0)
+        self._returns.append(episode.episode_return - offset * episode.length)
+        self._trajectories.append(_join(self._running))
+        self._running = []
+        return self._select() if len(self._returns) == self._wanted else []
+
+    def _select(self) -> list[Transitions]:
+        returns = np.array(self._returns)
+        worst = worst_episodes(returns, self._epsilon)
+        kept = [self._trajectories[i] for i in sorted(worst)]
+        self._metrics = {
+            "epopt/return": float(returns.mean()),
+            "epopt/return_stored": float(returns[worst].mean()),
+        }
         self._trajectories, self._returns = [], []
         return kept
 

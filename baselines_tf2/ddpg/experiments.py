@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from baselines_tf2.common.adaptation import make_adaptation
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
@@ -12,12 +13,14 @@ from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.training import (
     Judge,
     TrainConfig,
+    check_adaptation,
     check_random_steps,
     run_training,
     spawn_seeds,
 )
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from envs import (
     CONTINUOUS_TASKS,
@@ -26,6 +29,7 @@ from envs import (
     backends_of,
     default_ensemble,
     make_env,
+    time_limit,
 )
 
 
@@ -39,6 +43,9 @@ class Settings:
 
     def __post_init__(self):
         check_random_steps(self.train.num_timesteps, self.agent.random_steps)
+        check_adaptation(self.env, self.train)
+        episode_steps = time_limit(self.env.task, self.env.backend)
+        check_selection(self.agent, self.train.num_timesteps, episode_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble:
             raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
         if self.agent.pairing == "same_member" and not self.env.ensemble_size:
@@ -90,6 +97,8 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
                 agent = replace(agent, random_steps=1_000)
             elif backend == "pybullet":  # rewards are a tenth of MuJoCo's
                 agent = replace(agent, reward_scale=1.0)
+        if kind == "epopt":
+            agent = replace(agent, epopt_trajectories=10)
         return Settings(_env(task, backend, kind, preset), agent, _training(task, kind))
 
     return settings
@@ -110,10 +119,13 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
     envs = SerialEnvs(made, twins=pairing == "coupled")
     agent = make_agent(envs, config, seeds.agent)
     judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
-    steps = settings.train.num_timesteps
+    train = settings.train
+    adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
-        loop = make_loop(agent, envs, num_timesteps=steps, seeds=seeds)
+        loop = make_loop(
+            agent, envs, num_timesteps=train.num_timesteps, seeds=seeds, adaptation=adaptation
+        )
         return run_training(folder, progress, checkpoints, loop, judge)
 
     return run
@@ -132,6 +144,7 @@ def _experiments():
     kinds = {
         "ddpg": ("DDPG with a Q critic", "OpenAI Baselines ea25b9e"),
         "ddpg_ensemble": ("the same on robots of varying mass", "EPOpt, arXiv 1610.01283"),
+        "epopt": ("the same, learning from the worst tenth of episodes", "EPOpt, arXiv 1610.01283"),
         "ddpg_offset": ("a Q critic on 16 robots that disagree on the level of reward", "ours"),
         "diffcritic": ("difference critic on 16 robots of varying mass", "Difference Critic; Bertsekas 1997"),
         "diffcritic_offset": ("the same where they disagree on the level of reward", "ours"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
+from baselines_tf2.common.adaptation import TargetAdaptation
 from baselines_tf2.common.evaluate import summarise
 from baselines_tf2.common.logger import print_metrics
 from baselines_tf2.common.networks import get_network_builder
@@ -27,7 +28,7 @@ from baselines_tf2.common.training import (
 )
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.epopt import WorstEpisodes
+from baselines_tf2.ddpg.epopt import make_selection
 from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from envs.errors import ConfigError
@@ -54,7 +55,13 @@ def _sight(envs, config):
 
 
 def make_loop(
-    agent: Agent, envs: Envs, *, num_timesteps: int, seeds: Seeds, render: bool = False
+    agent: Agent,
+    envs: Envs,
+    *,
+    num_timesteps: int,
+    seeds: Seeds,
+    render: bool = False,
+    adaptation: TargetAdaptation | None = None,
 ) -> TrainLoop:
     """The loop that trains the agent for `num_timesteps` transitions."""
     config = agent.config
@@ -80,14 +87,9 @@ def make_loop(
         nb_epoch_cycles=config.nb_epoch_cycles,
         random_steps=config.random_steps,
         overlap=config.overlap,
-        select=_selection(config),
+        select=make_selection(config, num_timesteps),
+        adaptation=adaptation,
     )
-
-
-def _selection(config: DDPGConfig) -> WorstEpisodes | None:
-    if not config.epopt_trajectories:
-        return None
-    return WorstEpisodes(config.epopt_trajectories, config.epopt_epsilon, config.epopt_warmup)
 
 
 class StepEvaluator:
@@ -138,6 +140,8 @@ def train(
         raise ConfigError(f"total_timesteps must be at least 0, not {total_timesteps}")
     if config.random_steps:
         check_random_steps(total_timesteps, config.random_steps)
+    limit = getattr(getattr(env, "spec", None), "max_episode_steps", None)
+    check_selection(config, int(total_timesteps), limit or 1)
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
     agent = make_agent(envs, config, seeds.agent, **bodies)
     if load_path is not None:

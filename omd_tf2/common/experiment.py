@@ -7,12 +7,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from baselines_tf2.common.adaptation import make_adaptation
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.experiment import Progress, RunFunction
 from baselines_tf2.common.rollout import Collector, SerialEnvs
 from baselines_tf2.common.run_folder import WEIGHTS
 from baselines_tf2.common.train_loop import TrainLoop
-from baselines_tf2.common.training import Judge, check_random_steps, run_training, spawn_seeds
+from baselines_tf2.common.training import (
+    Judge,
+    check_adaptation,
+    check_random_steps,
+    run_training,
+    spawn_seeds,
+)
 from envs import ConfigError, make_env
 
 LOG_INTERVAL = 1_000  # environment steps per row of the log
@@ -21,6 +28,7 @@ LOG_INTERVAL = 1_000  # environment steps per row of the log
 def check_steps(settings: Any) -> None:
     """ConfigError if the settings leave nothing to train on, or cycles do not fill the log's rows."""
     check_random_steps(settings.train.num_timesteps, settings.agent.random_steps)
+    check_adaptation(settings.env, settings.train)
     if settings.agent.replay_size < settings.agent.cycle_steps:
         raise ConfigError(
             f"agent.replay_size={settings.agent.replay_size} does not hold one cycle of "
@@ -50,6 +58,8 @@ def prepare(
     env = make_env(settings.env, training=True)
     agent = make_agent(config, env, seeds.agent)
     judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
+    adapt_every = settings.train.adapt_every
+    adaptation = make_adaptation([env], settings.env, adapt_every, seeds.target)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         rng = np.random.default_rng(seeds.exploration)
@@ -62,6 +72,7 @@ def prepare(
             nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
             random_steps=config.random_steps,
             overlap=False,
+            adaptation=adaptation,
         )
         return run_training(folder, progress, checkpoints, loop, judge)
 

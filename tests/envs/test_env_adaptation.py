@@ -200,6 +200,50 @@ def test_record_transitions_goes_on_after_a_fall():
     assert transitions[0].obs1.shape == (11,)  # the robot's own, without distractors
 
 
+@pytest.mark.parametrize("backend", ["mujoco", "pybullet"])
+def test_what_is_recorded_below_noise_is_what_the_robot_did(backend):
+    """Through noise and distractors: states and actions that give the robot's obs1 to the bit."""
+    noisy = {"observation_noise": 0.1, "action_noise": 0.5, "distractors": 2}
+    env, seen = make("cheetah", backend, **noisy), []
+    random = random_policy(env)
+    policy = lambda observation: (seen.append(observation.shape), random(observation))[1]
+    transitions = record_transitions(env, policy, steps=20, seed=0)
+    simulator = find_robot(make("cheetah", backend))
+    simulator.reset(seed=1)
+    assert set(seen) == {env.observation_space.shape}  # what the policy sees has distractors
+    for one in transitions:
+        simulator.physics.set_state(one.state0)
+        np.testing.assert_array_equal(simulator.step(one.action)[0], one.obs1)
+    count = len(transitions)
+    env.step(env.action_space.sample())
+    assert len(transitions) == count  # it is over
+
+
+def test_what_a_sample_does_not_name_stays_as_it_is_in_the_simulator():
+    target = make("pendulum", "classic", physics="length=1.5,mass=1.2")
+    transitions = record_transitions(target, random_policy(target), steps=10, seed=0)
+    likelihood = [
+        simulator_log_likelihood(make("pendulum", "classic", physics=physics), 0.1)
+        for physics in ("length=1.5", "")
+    ]
+    assert likelihood[0]({"mass": 1.2}, transitions) > likelihood[1]({"mass": 1.2}, transitions) + 1
+
+
+def test_tempering_leaves_some_samples_a_say():
+    """A needle at 3 of N(0, 1): one of 64 samples without; with, 8 of which the best are near it."""
+    ensemble = Ensemble.parse("slope:0,1,-20,20;friction:1,0.1,0,2")
+    needle = lambda values, _: -1e6 * (values["slope"] - 3) ** 2
+    moved = []
+    for least in (1, 8, 1000):
+        rng = np.random.default_rng(0)
+        answer, effective = adapt(ensemble, ["any"], needle, 64, rng, least)
+        moved.append((effective, answer["slope"].mean, answer["friction"].std))
+    assert moved[0][0] == pytest.approx(1, abs=0.2) and 8 <= moved[1][0] < 10
+    assert moved[1][1] > 1.5
+    assert moved[0][2] < 0.05 < moved[1][2]  # of friction nothing was said
+    assert 8 < moved[2][0] < 64  # never more than half of those that carry the prior
+
+
 def test_reward_offset_is_nothing_that_observations_can_tell():
     env = make("pendulum", "classic")
     transitions = record_transitions(env, random_policy(env), steps=3, seed=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs import ConfigError, Ensemble, TruncatedNormal, Uniform, epsilon_at, worst_episodes
+from envs import ConfigError, Ensemble, TruncatedNormal, Uniform, worst_episodes
 
 EPOPT = TruncatedNormal(6, 1.5, 3, 9)
 
@@ -94,8 +94,3 @@ def test_worst_episodes():
 def test_worst_episodes_rejects(returns, epsilon):
     with pytest.raises(ConfigError):
         worst_episodes(np.array(returns), epsilon)
-
-
-def test_epsilon_schedule():
-    assert [epsilon_at(i) for i in (0, 99, 100, 500)] == [1.0, 1.0, 0.1, 0.1]
-    assert [epsilon_at(i, epsilon=0.2, warmup=2) for i in (1, 2)] == [1.0, 0.2]

@@ -64,6 +64,18 @@ def test_spec_survives_json():
         ({"bare_mass": True, "backend": "pybullet"}, "bare_mass is true or false"),
         ({"bare_mass": 1}, "bare_mass is true or false"),
         ({"ensemble_size": 5}, "needs an ensemble"),
+        ({"target": "torso_mass=7"}, "which ensemble does not vary"),
+        ({"target": "friction=1", "ensemble": "torso_mass:6,1,3,9"}, "target names 'friction'"),
+        ({"target": "torso_mass=0", "ensemble": "torso_mass:6,1,3,9"}, "must be positive"),
+        ({"target": "slope=7", "ensemble": "slope:0,5"}, "a uniform slope cannot move"),
+        (
+            {"target": "slope=7", "ensemble": "slope:0,1,-9,9", "ensemble_size": 2},
+            "robots that return cannot move",
+        ),
+        (
+            {"target": "reward_offset=1", "ensemble": "reward_offset:0,1,-9,9"},
+            "which observations do not show",
+        ),
         ({"ensemble_size": -1}, "ensemble_size must be finite and >= 0"),
         ({"distractors": 1.5}, "distractors must be int"),
         ({"distractors": True}, "distractors must be int"),

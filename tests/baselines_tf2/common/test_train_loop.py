@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 
@@ -111,8 +113,11 @@ def test_the_number_of_environments_changes_no_count(overlap):
 
 def test_selection_decides_what_is_stored():
     agent = FakeAgent()
-    picks = iter([None, "first", None, None])
-    run(agent, select=lambda new, finished: new if next(picks) else None)
+    select, picks = mock.Mock(), iter([None, "first", None, None])
+    select.side_effect = lambda new, finished: new if next(picks) else None
+    select.metrics.side_effect = [{}, {"epopt/return": 2.0}]
+    epochs, _ = run(agent, select=select)
+    assert [epoch.metrics.get("epopt/return") for epoch in epochs] == [None, 2.0]
     assert len(agent.stored) == 1
     assert agent.held == [1, 1, 1]  # nothing to train on in the first cycle
 

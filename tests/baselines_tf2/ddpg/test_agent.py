@@ -256,7 +256,7 @@ def test_settings_that_cannot_work_are_refused(options, message):
     [
         ({"absorbing_fraction": 0.2}, {"critic": "concat"}),
         ({"epopt_epsilon": 0.3}, {"epopt_trajectories": 5}),
-        ({"epopt_warmup": 7}, {"epopt_trajectories": 5}),
+        ({"epopt_warmup": 0.7}, {"epopt_trajectories": 10}),
         (
             {"param_noise_adaption_interval": 20, "noise_type": "normal_0.2"},
             {"noise_type": "normal_0.2,adaptive-param_0.2"},

@@ -25,6 +25,9 @@ QUICK = (
 )
 
 
+MASSES = ("env.ensemble=mass:1,0.25,0.5,1.5", "env.target=mass=1.9")
+
+
 class Silent:
     def update(self, step, episode_return):
         pass
@@ -161,6 +164,10 @@ def test_the_decisive_case_is_the_mass_ensemble_with_a_level_of_reward(task, bac
             ["agent.random_steps=0", "agent.critic=additive", "agent.pairing=same_member"],
             "needs an ensemble",
         ),
+        (["agent.random_steps=0", "agent.epopt_trajectories=10"], "selects nothing in 300 steps"),
+        (["agent.random_steps=0", "train.adapt_every=100"], "need each other"),
+        (["agent.random_steps=0", *MASSES], "need each other"),
+        (["agent.random_steps=0", *MASSES, "train.adapt_every=300"], "adapts to nothing"),
     ],
 )
 def test_runs_that_could_not_learn_are_refused(overrides, message):
@@ -189,12 +196,15 @@ def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
         load_agent(EXPERIMENTS, tmp_path)[0]
 
 
-def test_epopt_runs_even_before_anything_is_stored(tmp_path, eagerly):
-    chosen = settings("ddpg_ensemble_pendulum", "agent.epopt_trajectories=50")
-    EXPERIMENTS["ddpg_ensemble_pendulum"].prepare(chosen, 0)(
-        tmp_path, Silent(), Checkpoints(tmp_path)
-    )
-    assert "train/critic_loss" not in read_table(tmp_path / "metrics.csv")[0]
+def test_epopt_runs_even_before_anything_is_stored_and_then_selects(tmp_path, eagerly):
+    epopt = ("epopt_trajectories=2", "epopt_epsilon=0.5", "epopt_warmup=0", "nb_epoch_cycles=2")
+    quick = [x for x in QUICK if "num_timesteps" not in x] + [f"agent.{x}" for x in epopt]
+    quick.append("train.num_timesteps=600")
+    chosen = make_settings(EXPERIMENTS["epopt_pendulum"], "default", None, quick)
+    EXPERIMENTS["epopt_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
+    first, *_, last = read_table(tmp_path / "metrics.csv")
+    assert not first["train/critic_loss"] and last["train/critic_loss"]
+    assert float(last["epopt/return_stored"]) < float(last["epopt/return"])
 
 
 def test_distractors_and_noise_reach_the_agent(tmp_path, eagerly):

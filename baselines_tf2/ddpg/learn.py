@@ -28,7 +28,7 @@ from baselines_tf2.common.training import (
 )
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.epopt import make_selection
+from baselines_tf2.ddpg.epopt import check_selection, make_selection
 from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from envs.errors import ConfigError

@@ -255,7 +255,7 @@ def test_settings_that_cannot_work_are_refused(options, message):
     "options, needed",
     [
         ({"absorbing_fraction": 0.2}, {"critic": "concat"}),
-        ({"epopt_epsilon": 0.3}, {"epopt_trajectories": 5}),
+        ({"epopt_epsilon": 0.3}, {"epopt_trajectories": 10}),
         ({"epopt_warmup": 0.7}, {"epopt_trajectories": 10}),
         (
             {"param_noise_adaption_interval": 20, "noise_type": "normal_0.2"},

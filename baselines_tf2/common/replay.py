@@ -42,9 +42,11 @@ class Layout:
         self.width = 2 * self.half + robot_dim
         self.obs0 = slice(0, obs_dim)
         self.actions = slice(obs_dim, after)
-        self.absorbing0, self.members = after, after + 1  # the robot's number
+        self.rewards, self.members = after, after + 1  # the robot's number
         self.obs1 = slice(self.half, self.half + obs_dim)
-        self.rewards, self.terminals1, self.discounts = (self.half + obs_dim + i for i in range(3))
+        self.terminals1, self.discounts, self.absorbing0 = (
+            self.half + obs_dim + i for i in range(3)
+        )
         self.robots = slice(2 * self.half, self.width)
         self._fields = Batch._fields if robot_dim else Batch._fields[:-1]
 
@@ -215,13 +217,12 @@ class Replay:
             return np.take(self._packed.reshape(-1, layout.width), slots, axis=0)
         rewards = self._packed[..., layout.rewards]
         self._windows.update(rewards, self._ends, self.first_row, self.next_row)
-        returns, lengths = self._windows.take(slots)
-        last = (rows + lengths - 1) % self._num_rows * self.num_envs + columns
-        halves = np.stack([2 * slots, 2 * last + 1], axis=-1)
+        windows = np.take(self._windows.table, slots)
+        halves = np.stack([2 * slots, 2 * windows["last"] + 1], axis=-1)
         packed = np.take(self._packed.reshape(-1, layout.half), halves, axis=0)
         packed = packed.reshape(*slots.shape, layout.width)
-        packed[..., layout.rewards] = returns
-        packed[..., layout.discounts] = self.gamma**lengths
+        packed[..., layout.rewards] = windows["returns"]
+        packed[..., layout.discounts] = windows["discounts"]
         return packed
 
     @property
@@ -277,12 +278,9 @@ class _Windows:
 
     def __init__(self, shape: tuple[int, int], n_step: int, gamma: float, dtype: str):
         self._n_step, self._gamma = n_step, gamma
-        self._returns, self._lengths = np.zeros(shape, dtype), np.zeros(shape, np.int32)
+        fields = [("returns", dtype), ("discounts", dtype), ("last", np.int64)]
+        self.table = np.zeros(shape, fields)  # last: the flat position of the window's last row
         self.changed_from = 0  # the first row whose window is not final
-
-    def take(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Discounted sums of rewards and lengths [steps] of the windows at flat positions."""
-        return np.take(self._returns, slots), np.take(self._lengths, slots)
 
     def update(self, rewards: np.ndarray, ends: np.ndarray, first_row: int, stop: int) -> None:
         """Makes the windows of the rows before `stop` right; rewards, ends: [R, N], the ring's."""
@@ -293,8 +291,13 @@ class _Windows:
         ends, steps = ends[at], np.arange(len(at))[:, None]
         last = np.where(ends, steps, len(at) - 1)
         left = np.minimum.accumulate(last[::-1])[::-1] - steps + 1  # to the episode's or data's end
-        self._lengths[at] = np.minimum(left, self._n_step)
-        self._returns[at] = self._sum(rewards[at].astype(np.float64), left)
+        lengths = np.minimum(left, self._n_step)
+        new = np.empty(lengths.shape, self.table.dtype)
+        new["returns"] = self._sum(rewards[at].astype(np.float64), left)
+        new["discounts"] = self._gamma**lengths
+        columns = np.arange(ends.shape[1])
+        new["last"] = (start + steps + lengths - 1) % len(self.table) * len(columns) + columns
+        self.table[at] = new
         grows = (steps + left == len(at)) & ~ends[-1] & (left < self._n_step)
         self.changed_from = start + int(np.argmax(np.append(grows.any(1), True)))
 

@@ -37,9 +37,11 @@ def linear_agent(**options):
 
 
 def one_row(agent, obs0=1.0, action=0.25, reward=2.0, obs1=2.0):
-    return agent._layout.unpack(
-        tf.constant([[obs0, action, reward, obs1, 0.0, 0.5, 0.0]], tf.float64)
-    )
+    layout = agent._layout
+    row = np.zeros((1, layout.width))
+    row[:, layout.obs0], row[:, layout.actions], row[:, layout.obs1] = obs0, action, obs1
+    row[:, layout.rewards], row[:, layout.discounts] = reward, 0.5
+    return layout.unpack(tf.constant(row))
 
 
 def flat(network):

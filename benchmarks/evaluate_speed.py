@@ -1,10 +1,11 @@
 """What an evaluation over many robots makes of the machine's cores, against one process.
 
 Half-cheetahs of `--steps` / 1000 masses, one episode of 1000 steps each, by the actor of
-`ddpg_cheetah` as it is drawn. Starting the other processes is on the clock.
+`ddpg_cheetah` as it is drawn. As in the driver the other processes load while the agent is built.
 """
 
 import time
+from contextlib import closing
 from functools import partial
 
 from _timing import (
@@ -29,20 +30,22 @@ def evaluation_rate(cores: int) -> Row:
     start_tensorflow()
     import numpy as np
 
+    from baselines_tf2.common.evaluate import evaluate
     from baselines_tf2.common.rollout import as_envs
-    from baselines_tf2.common.workers import evaluate_on_cores
+    from baselines_tf2.common.workers import Workers
     from baselines_tf2.ddpg.learn import make_agent
     from envs import make_env
 
-    _, settings = load_experiment("ddpg_cheetah", "default", ())
-    agent = make_agent(as_envs(make_env(settings.env, training=False)), settings.agent, 0)
     masses = np.linspace(1.5, 13.5, FLAGS.steps // EPISODE)
     robots = [{"torso_mass": float(mass)} for mass in masses]
-    policy, rng = agent.policy(), np.random.default_rng(0)
-    evaluate_on_cores(policy, settings.env, rng, robots[: FLAGS.warmup // EPISODE], cores=1)
-    began = time.perf_counter()
-    episodes = evaluate_on_cores(policy, settings.env, rng, robots, cores=cores)
-    seconds = time.perf_counter() - began
+    with closing(Workers(cores)) as workers:
+        _, settings = load_experiment("ddpg_cheetah", "default", ())
+        env = make_env(settings.env, training=False)
+        policy, rng = make_agent(as_envs(env), settings.agent, 0).policy(), np.random.default_rng(0)
+        evaluate(policy, env, rng, robots[: FLAGS.warmup // EPISODE])
+        began = time.perf_counter()
+        episodes = workers.evaluate(policy, settings.env, rng, robots)
+        seconds = time.perf_counter() - began
     return {RATE: sum(episode.length for episode in episodes) / seconds}
 
 

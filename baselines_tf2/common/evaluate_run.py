@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from baselines_tf2.common.run_folder import (
     failure,
     is_finished,
 )
-from baselines_tf2.common.workers import evaluate_on_cores
+from baselines_tf2.common.workers import Workers
 from envs import (
     VARIANTS,
     Ensemble,
@@ -182,17 +183,18 @@ def evaluate_run(
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
-    agent, settings = load_agent(experiments, folder)
-    plan = _plan(settings.env, grid, protocol, variant)
-    table, figure, films = (f"{plan.name}{end}" for end in (".csv", ".png", "_videos"))
-    if (folder / table).exists() and not overwrite:
-        raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
-    robots = robots_of(plan.grids)
-    repeated = [robot for robot in robots for _ in range(episodes)]
-    videos = [folder / films / _video_name(robot) for robot in robots] if video else []
-    recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
-    rng, policy = np.random.default_rng(seed), agent.policy()
-    done = evaluate_on_cores(policy, plan.spec, rng, repeated, recorded or None, cores=cores)
+    with closing(Workers(cores)) as workers:
+        agent, settings = load_agent(experiments, folder)
+        plan = _plan(settings.env, grid, protocol, variant)
+        table, figure, films = (f"{plan.name}{end}" for end in (".csv", ".png", "_videos"))
+        if (folder / table).exists() and not overwrite:
+            raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
+        robots = robots_of(plan.grids)
+        repeated = [robot for robot in robots for _ in range(episodes)]
+        videos = [folder / films / _video_name(robot) for robot in robots] if video else []
+        recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
+        rng = np.random.default_rng(seed)
+        done = workers.evaluate(agent.policy(), plan.spec, rng, repeated, recorded or None)
     _keep_only(videos, folder / films)
     _write(folder / table, repeated, done)
     returns = by_robot(repeated, [episode.episode_return for episode in done])

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import NamedTuple
@@ -52,43 +53,57 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def evaluate_on_cores(
-    policy: Policy,
-    spec: EnvSpec,
-    rng: np.random.Generator,
-    robots: Sequence[dict[str, float] | None],
-    videos: Sequence[Path | None] | None = None,
-    *,
-    cores: int | None = None,
-) -> list[Episode]:
-    """What `evaluate` gives in an environment of `spec`, to the bit, on so many cores (None: all).
+class Workers:
+    """The other processes of an evaluation: started at once, to load while the caller does.
 
-    policy: of what can be pickled and loaded without TensorFlow. videos: where each episode is
-    recorded, if it is. This process is one of those that step. Raises ConfigError and TrainingError
-    as `video_env` and `run_episode` do, and TrainingError if another process dies.
+    cores: on how many to step, this process's included; None: all.
     """
-    start = Start(policy, spec, videos is not None)
-    seeds = rng.integers(2**31, size=len(robots)).tolist()
-    jobs = map(Job, seeds, robots, videos or [None] * len(robots))
-    todo, done = iter(list(enumerate(jobs))), {}
 
-    def work(run: Callable[[Job], Episode]) -> None:
-        try:
-            for k, job in todo:  # shared by the threads: each takes the next one
-                done[k] = run(job)
-        finally:
-            deque(todo, maxlen=0)  # after an error nobody begins another one
+    def __init__(self, cores: int | None = None):
+        self._workers = [_Worker() for _ in range((cores or usable_cores()) - 1)]
 
-    with ExitStack() as stack:
-        own = stack.enter_context(closing(_Stage(start)))
-        count = min(cores or usable_cores(), len(robots)) - 1
-        pool = stack.enter_context(ThreadPoolExecutor(max(count, 1)))
-        workers = [stack.enter_context(closing(_Worker(start))) for _ in range(count)]
-        others = [pool.submit(work, worker.run) for worker in workers]
-        work(own.run)
-        for other in others:
-            other.result()
-    return [done[k] for k in range(len(robots))]
+    def evaluate(
+        self,
+        policy: Policy,
+        spec: EnvSpec,
+        rng: np.random.Generator,
+        robots: Sequence[dict[str, float] | None],
+        videos: Sequence[Path | None] | None = None,
+    ) -> list[Episode]:
+        """What `evaluate` gives in an environment of `spec`, to the bit; to be called once.
+
+        policy: of what can be pickled and loaded without TensorFlow. videos: where each episode is
+        recorded, if it is. Raises ConfigError and TrainingError as `video_env` and `run_episode`
+        do, and TrainingError if another process dies.
+        """
+        start = Start(policy, spec, videos is not None)
+        seeds = rng.integers(2**31, size=len(robots)).tolist()
+        jobs = map(Job, seeds, robots, videos or [None] * len(robots))
+        todo, done = iter(list(enumerate(jobs))), {}
+
+        def work(run: Callable[[Job], Episode]) -> None:
+            try:
+                for k, job in todo:  # shared by the threads: each takes the next one
+                    done[k] = run(job)
+            finally:
+                deque(todo, maxlen=0)  # after an error nobody begins another one
+
+        with closing(_Stage(start)) as own, ThreadPoolExecutor(len(self._workers) + 1) as pool:
+            try:
+                others = [pool.submit(work, partial(x.run, start)) for x in self._workers]
+                work(own.run)
+                for other in others:
+                    other.result()
+            except BaseException:
+                self.close()  # or the pool would wait for episodes that nobody wants
+                raise
+        return [done[k] for k in range(len(robots))]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.wait()
 
 
 class _Stage:
@@ -110,10 +125,10 @@ class _Stage:
 class _Worker:
     """Another process with a stage of its own, which ends with this one, however that ends."""
 
-    def __init__(self, start: Start):
-        self._unsent, (self._connection, theirs) = [start], Pipe()
+    def __init__(self):
+        self._started, (self._connection, theirs) = False, Pipe()
         code = f"from {__name__} import serve; serve({theirs.fileno()})"
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -122,11 +137,10 @@ class _Worker:
         )
         theirs.close()
 
-    def run(self, job: Job) -> Episode:
+    def run(self, start: Start, job: Job) -> Episode:
         try:
-            for message in (*self._unsent, job):
-                self._connection.send(message)
-            self._unsent = []
+            self._connection.send((None if self._started else start, job))
+            self._started = True
             answer = self._connection.recv()
         except (EOFError, OSError):
             raise TrainingError(f"a process that stepped evaluations {self._end()}") from None
@@ -135,15 +149,10 @@ class _Worker:
         return answer
 
     def _end(self) -> str:
-        status = self._process.wait()
+        status = self.process.wait()
         if status >= 0:
             return f"ended by itself, with status {status}"
         return f"was ended by {signal.Signals(-status).name}; if memory was short, free some"
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-        self._connection.close()
 
 
 def serve(handle: int) -> None:
@@ -151,11 +160,11 @@ def serve(handle: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # half a video is then removed
     connection = Connection(handle)
     with suppress(EOFError, ConnectionError, KeyboardInterrupt), ExitStack() as stack:
-        start, stage = connection.recv(), None
         while True:
-            job = connection.recv()
+            start, job = connection.recv()
             try:
-                stage = stage or stack.enter_context(closing(_Stage(start)))
+                if start:
+                    stage = stack.enter_context(closing(_Stage(start)))
                 answer = stage.run(job)
             except ANSWERED as error:
                 answer = error

@@ -181,11 +181,11 @@ def judged_in(monkeypatch):
     """The environments that were asked for; nothing is stepped, each robot has its own return."""
     specs = []
 
-    def judge(policy, spec, rng, robots, videos=None, *, cores=None):
+    def judge(self, policy, spec, rng, robots, videos=None):
         specs.append(spec)
         return [Episode(sum(robot.values()), 5, dict(robot)) for robot in robots]
 
-    monkeypatch.setattr("baselines_tf2.common.evaluate_run.evaluate_on_cores", judge)
+    monkeypatch.setattr(workers.Workers, "evaluate", judge)
     return specs
 
 

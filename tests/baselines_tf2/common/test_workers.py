@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.evaluate import evaluate
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Transitions
-from baselines_tf2.common.workers import evaluate_on_cores
+from baselines_tf2.common.workers import Workers
 from baselines_tf2.ddpg import DDPGConfig
 from baselines_tf2.ddpg.agent import Agent as DDPG
 from envs import ConfigError, EnvSpec, make_env
@@ -43,13 +44,18 @@ def ddpg(obs_dim, action_dim):
     return agent
 
 
+def evaluate_on(cores, policy, spec, robots, seed=3):
+    with closing(Workers(cores)) as several:
+        return several.evaluate(policy, spec, np.random.default_rng(seed), robots)
+
+
 @pytest.fixture
 def elsewhere(monkeypatch):
     """The jobs that other processes ran."""
     jobs, run = [], workers._Worker.run
 
-    def counted(self, job):
-        episode = run(self, job)
+    def counted(self, start, job):
+        episode = run(self, start, job)
         jobs.append(job)
         return episode
 
@@ -85,13 +91,13 @@ def test_episodes_are_those_of_one_process(task, backend, ensemble, robots, else
     policy = ddpg(env.observation_space.shape[0], env.action_space.shape[0]).policy()
     alone = evaluate(policy, env, np.random.default_rng(3), robots)
     env.close()
-    several = evaluate_on_cores(policy, spec, np.random.default_rng(3), robots, cores=2)
+    several = evaluate_on(2, policy, spec, robots)
     assert several == alone and elsewhere
     assert len({episode.episode_return for episode in alone}) == len(robots)
 
 
 def test_one_core_starts_no_process(processes):
-    alone = evaluate_on_cores(still, PENDULUM, np.random.default_rng(0), [None] * 2, cores=1)
+    alone = evaluate_on(1, still, PENDULUM, [None] * 2)
     assert len(alone) == 2 and not processes
 
 
@@ -132,22 +138,22 @@ def test_every_agents_policy_acts_in_a_process_without_tensorflow(agent):
 )
 def test_a_fault_is_one_error_and_no_process_is_left(policy, error, message, processes):
     with pytest.raises(error, match=message):
-        evaluate_on_cores(policy, PENDULUM, np.random.default_rng(0), [None] * 40, cores=3)
+        evaluate_on(3, policy, PENDULUM, [None] * 40)
     assert len(processes) == 2 and all(process.returncode is not None for process in processes)
 
 
 def test_a_robot_that_cannot_be():
     with pytest.raises(ConfigError, match="mass must be positive"):
-        evaluate_on_cores(still, PENDULUM, np.random.default_rng(0), [{"mass": -1.0}] * 2, cores=2)
+        evaluate_on(2, still, PENDULUM, [{"mass": -1.0}] * 2)
 
 
 LONG = """
 import numpy as np
-from baselines_tf2.common.workers import evaluate_on_cores
+from baselines_tf2.common.workers import Workers
 from envs import EnvSpec
 from tests.toys import still
 rng = np.random.default_rng(0)
-evaluate_on_cores(still, EnvSpec("pendulum", "classic"), rng, [None] * 100_000, cores=2)
+Workers(2).evaluate(still, EnvSpec("pendulum", "classic"), rng, [None] * 100_000)
 """
 
 

@@ -105,7 +105,7 @@ def last_percentiles(group: Group) -> np.ndarray:
 
 def learning_curve(group: Group) -> Curve:
     """Interquartile mean of the return at the evaluations that all seeds have."""
-    return iqm_curve([returns_by_step(run) for run in group.evaluated])
+    return _iqm_curve([returns_by_step(run) for run in group.evaluated])
 
 
 def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
@@ -133,7 +133,7 @@ def mass_columns(group: Group) -> list[str]:
 
 def mass_curve(group: Group, column: str) -> Curve:
     """Interquartile mean of the last evaluation's return by mass, at masses [kg] all seeds met."""
-    return iqm_curve([_returns_by_mass(run, column) for run in group.evaluated])
+    return _iqm_curve([_returns_by_mass(run, column) for run in group.evaluated])
 
 
 def _returns_by_mass(run: Run, column: str) -> dict[float, float]:
@@ -148,8 +148,7 @@ def _last_evaluation(run: Run) -> list[dict[str, float]]:
     return run.evaluations[max(run.evaluations)]
 
 
-def iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
-    """Interquartile mean of the series where all have a point."""
+def _iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
     x = common_steps(series)
     if not x:
         return Curve(np.zeros(0), np.zeros(0), None, None)

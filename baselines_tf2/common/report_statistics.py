@@ -105,7 +105,7 @@ def last_percentiles(group: Group) -> np.ndarray:
 
 def learning_curve(group: Group) -> Curve:
     """Interquartile mean of the return at the evaluations that all seeds have."""
-    return iqm_curve([returns_by_step(run) for run in group.evaluated])
+    return _iqm_curve([returns_by_step(run) for run in group.evaluated])
 
 
 def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
@@ -128,7 +128,7 @@ def robot_columns(group: Group) -> list[str]:
 def robot_curve(group: Group, column: str) -> Curve:
     """Interquartile mean of the last evaluation's return by a parameter, where all seeds have it."""
     sweeps = [sweep_of(_last_evaluation(run), column) for run in group.evaluated]
-    return iqm_curve(
+    return _iqm_curve(
         [{value: float(np.mean(x)) for value, x in returns.items()} for returns in sweeps]
     )
 
@@ -137,8 +137,7 @@ def _last_evaluation(run: Run) -> list[dict[str, float]]:
     return run.evaluations[max(run.evaluations)]
 
 
-def iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
-    """Interquartile mean of the series where all have a point."""
+def _iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
     x = common_steps(series)
     if not x:
         return Curve(np.zeros(0), np.zeros(0), None, None)

@@ -33,6 +33,11 @@ class Arm(NamedTuple):
     without: tuple[str, ...]  # factors that mean nothing to it: one run serves all their levels
 
 
+def words(level: Mapping[str, str], without: Sequence[str] = ()) -> str:
+    """A level as text, but for some factors."""
+    return ", ".join(f"{factor}={x}" for factor, x in level.items() if factor not in without)
+
+
 @dataclass(frozen=True)
 class Part:
     """Arms, each at every combination of the factors' levels."""
@@ -58,8 +63,7 @@ class Part:
 
     def level_of(self, arm: str, level: Mapping[str, str]) -> str:
         """The level in words, without what means nothing to the arm: the column of the table."""
-        without = self.arms[arm].without
-        return ", ".join(f"{name}={x}" for name, x in level.items() if name not in without)
+        return words(level, self.arms[arm].without)
 
     def cells(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """(arm, level in words) -> all overrides; of two for one setting the more special counts."""

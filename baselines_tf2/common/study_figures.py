@@ -1,6 +1,6 @@
 """The figures of a study's part, one colour and line style per arm throughout."""
 
-from collections.abc import Mapping
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,11 @@ from baselines_tf2.common.report_figures import (
     step_axis,
     style_of,
 )
-from baselines_tf2.common.report_statistics import iqm_curve
-from baselines_tf2.common.study import Part
+from baselines_tf2.common.report_statistics import Curve, iqm
+from baselines_tf2.common.study import Part, words
 from baselines_tf2.common.study_outcomes import LAST, OUTCOMES
 from baselines_tf2.common.study_store import Store
-from baselines_tf2.common.study_tables import results
+from baselines_tf2.common.study_tables import estimates, results
 
 
 class Line(NamedTuple):
@@ -35,13 +35,13 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
     if not found:
         return None
     factor, ticks = next(iter(part.factors.items()), ("", [""]))
-    panels = list(dict.fromkeys(_words(level, factor) for level in part.levels))
+    panels = list(dict.fromkeys(words(level, [factor]) for level in part.levels))
     lines = _lines(part)
     figure, axes = grid(len(panels), lines.values(), 2, 4.4)
     for axis, panel in zip(axes, panels, strict=True):
         for arm, line in lines.items():
-            levels = [level for level in part.levels if _words(level, factor) == panel]
-            values = [(x, found.get((_words(level), arm))) for x, level in enumerate(levels)]
+            levels = [level for level in part.levels if words(level, [factor]) == panel]
+            values = [(x, found.get((words(level), arm))) for x, level in enumerate(levels)]
             _errorbars(axis, line, len(lines), [(x, v) for x, v in values if v is not None])
         axis.set_xticks(range(len(ticks)), list(ticks))
         label_axis(axis, panel, OUTCOMES[outcome].words, factor)
@@ -74,38 +74,37 @@ def return_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
 
 
 def _curves(part, store, name, x_label, title) -> Figure | None:
-    lines, panels = _lines(part), {}
-    for level in part.levels:
-        for arm, line in lines.items():
-            keys = store.cell(part, arm, part.level_of(arm, level))
-            series = [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]
-            if series:
-                panels.setdefault(_words(level), []).append((line, iqm_curve(_extended(series))))
-    if not panels:
+    lines, found = _lines(part), []
+    for level, arm in itertools.product(part.levels, lines):
+        keys = store.cell(part, arm, part.level_of(arm, level))
+        if series := [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]:
+            found.append((words(level), lines[arm], *_extended(series)))
+    if not found:
         return None
+    values = iter(estimates(iqm, [(point,) for *_, scores in found for point in scores.T]))
+    panels = {}
+    for panel, line, steps, _ in found:
+        curve = np.array([next(values) for _ in steps]).T
+        panels.setdefault(panel, []).append((line, Curve(steps, *curve)))
     figure, axes = grid(len(panels), lines.values(), 2)
     for axis, (panel, curves) in zip(axes, panels.items(), strict=True):
         for line, curve in curves:
             plot_curve(axis, line, curve)
-        label_axis(axis, panel, "outside the range" if name == "outside" else "return", x_label)
+        label_axis(axis, panel, "return outside" if name == "outside" else "return", x_label)
         step_axis(axis)
     legend(figure, lines.values())
     headline(figure, f"{part.title}, {title}: interquartile mean, 95% interval over seeds")
     return figure
 
 
-def _extended(series) -> list[dict[float, float]]:
-    """Each curve at the steps of the longest; one that failed keeps its last value."""
+def _extended(series) -> tuple[np.ndarray, np.ndarray]:
+    """The steps of the longest curve, and all at them, `[seeds, steps]`: one that failed stays."""
     steps = max((x for x, _ in series), key=len)
-    return [dict(zip(steps, np.interp(steps, x, y), strict=True)) for x, y in series]
+    return steps, np.array([np.interp(steps, x, y) for x, y in series])
 
 
 def _lines(part: Part) -> dict[str, Line]:
     return {arm: Line(i, arm) for i, arm in enumerate(part.arms)}
-
-
-def _words(level: Mapping[str, str], without: str = "") -> str:
-    return ", ".join(f"{name}={x}" for name, x in level.items() if name != without)
 
 
 FIGURES = {"outcome": outcome_by_level, "curves": learning_curves, "masses": return_by_mass}

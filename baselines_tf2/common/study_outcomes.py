@@ -116,7 +116,7 @@ OUTCOMES = {
     "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
     "steps_to_475": Outcome("steps to a return of 475", steps_to(475), -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
-    "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), -1),
+    "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
 } | {
     name: Outcome(words, _second_half(f"{group}/{name}"), 0)
     for group, names in {

@@ -8,7 +8,7 @@ import numpy as np
 
 from baselines_tf2.common.report_figures import number, span
 from baselines_tf2.common.report_statistics import FINAL_REPS, interval, iqm
-from baselines_tf2.common.study import Part
+from baselines_tf2.common.study import Part, words
 from baselines_tf2.common.study_outcomes import OUTCOMES
 from baselines_tf2.common.study_store import FINISHED, Key, Store
 
@@ -29,51 +29,45 @@ class Result(NamedTuple):
 
     arm: str
     level: str
-    runs: list[Key]
     value: Estimate
     difference: Estimate | None = None  # of interquartile means; None of the baseline itself
     improvement: Estimate | None = None  # probability that a run is better than one of the baseline
 
 
-def results(part: Part, store: Store, outcome: str) -> list[Result]:
-    """Every arm at every level of which a run was done; an arm without a factor at all its levels."""
-    places = [(arm, level) for level in part.levels for arm in part.arms]
-    runs = [store.cell(part, arm, part.level_of(arm, level)) for arm, level in places]
-    scores = _scores(part, store, outcome)
-    shown = [i for i, keys in enumerate(runs) if any(key in scores for key in keys)]
-    samples = {i: np.array([scores[key] for key in runs[i]]) for i in shown}
-    own = _estimates(iqm, [(samples[i],) for i in shown])
-    found = {
-        i: Result(places[i][0], ", ".join(f"{f}={x}" for f, x in places[i][1].items()), runs[i], x)
-        for i, x in zip(shown, own, strict=True)
-    }
-    first = {result.level: i for i, result in found.items() if result.arm == part.baseline}
-    others = {
-        i: first[r.level] for i, r in found.items() if r.level in first and r.arm != part.baseline
-    }
-    pairs = [(samples[i], samples[j]) for i, j in others.items()]
-    sign = OUTCOMES[outcome].sign or 1
-    differences = _estimates(difference, pairs)
-    chances = _estimates(improvement, [(sign * x, sign * y) for x, y in pairs])
-    for i, gain, chance in zip(others, differences, chances, strict=True):
-        found[i] = found[i]._replace(difference=gain, improvement=chance)
-    return list(found.values())
+def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.ndarray]:
+    """(level, arm) -> the outcome of its runs, `[seeds]`, where there is one.
 
-
-def _scores(part: Part, store: Store, outcome: str) -> dict[Key, float]:
-    """Each run's outcome; a run without one, which failed before it had any, has the worst."""
-    keys = {key for cell in part.cells() for key in store.cell(part, *cell)}
-    scores = {key: store.number(key, outcome) for key in keys}
-    known = [x for x in scores.values() if not np.isnan(x)]
-    if not known:
+    An arm without a factor is at all its levels. A run that failed before it had a value that can
+    be good or bad has the worst of its part.
+    """
+    places = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
+    found = {}
+    for (level, arm), own in places.items():
+        found[level, arm] = [store.number(key, outcome) for key in store.cell(part, arm, own)]
+    known = np.array([x for values in found.values() for x in values if not np.isnan(x)])
+    if not known.size:
         return {}
-    worst = max(known) if OUTCOMES[outcome].sign < 0 else min(known)
-    failed = {key for key in keys if store.rows[key]["status"] != FINISHED}
-    return {
-        key: worst if np.isnan(x) else x
-        for key, x in scores.items()
-        if key in failed or not np.isnan(x)
-    }
+    if sign := OUTCOMES[outcome].sign:
+        worst = sign * (sign * known).min()
+        found = {place: np.nan_to_num(values, nan=worst) for place, values in found.items()}
+    found = {place: np.array([x for x in v if not np.isnan(x)]) for place, v in found.items()}
+    return {place: values for place, values in found.items() if values.size}
+
+
+def results(part: Part, store: Store, outcome: str) -> list[Result]:
+    """Every arm at every level of which a run was done."""
+    samples = scores(part, store, outcome)
+    own = estimates(iqm, [(x,) for x in samples.values()])
+    others = [at for at in samples if at[1] != part.baseline and (at[0], part.baseline) in samples]
+    pairs = [(samples[level, arm], samples[level, part.baseline]) for level, arm in others]
+    sign = OUTCOMES[outcome].sign or 1
+    gains = estimates(difference, pairs)
+    chances = estimates(improvement, [(sign * x, sign * y) for x, y in pairs])
+    beside = dict(zip(others, zip(gains, chances, strict=True), strict=True))
+    return [
+        Result(arm, level, value, *beside.get((level, arm), ()))
+        for (level, arm), value in zip(samples, own, strict=True)
+    ]
 
 
 def difference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -90,7 +84,7 @@ def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x > y).mean((0, 1)) + (x == y).mean((0, 1)) / 2
 
 
-def _estimates(
+def estimates(
     statistic: Callable[..., np.ndarray], samples: Sequence[tuple[np.ndarray, ...]]
 ) -> list[Estimate]:
     """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
@@ -123,9 +117,9 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
     """Every arm at every level: its value, and what sets it apart from the baseline."""
     rows = [("level", "arm", "runs", "IQM [95% interval]", f"minus {part.baseline}",
              "P(better)", "difference")]  # fmt: skip
+    cells = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
     for one in results(part, store, outcome):
-        failed = sum(store.rows[key]["status"] != FINISHED for key in one.runs)
-        runs = str(len(one.runs)) + (f", {failed} failed" if failed else "")
+        runs = _runs(store, store.cell(part, one.arm, cells[one.level, one.arm]))
         end = ("", "", "baseline" if one.arm == part.baseline else "–")
         if one.difference is not None:
             end = (one.difference, one.improvement, verdict(one.difference, OUTCOMES[outcome].sign))
@@ -147,13 +141,13 @@ def summary(part: Part, store: Store, outcome: str) -> str:
 def outcomes(part: Part, store: Store, outcome: str) -> str:
     """Interquartile means of everything that was measured; the given outcome first."""
     names = dict.fromkeys((outcome, *part.outcomes))
-    columns = {
-        name: {(r.level, r.arm): r.value for r in results(part, store, name)} for name in names
-    }
+    columns = {name: scores(part, store, name) for name in names}
     rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
-    for level, arm in columns[outcome]:
-        values = (columns[name].get((level, arm)) for name in names)
-        rows.append((level or "–", arm, *("–" if v is None else number(v.middle) for v in values)))
+    for place in columns[outcome]:
+        samples = [columns[name].get(place) for name in names]
+        rows.append(
+            (place[0] or "–", place[1], *("–" if x is None else number(iqm(x)) for x in samples))
+        )
     return _table(rows)
 
 
@@ -167,15 +161,15 @@ TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
 
 def facts(store: Store) -> str:
     """How much was run, how long it took, and what failed."""
-    keys = [
-        k
-        for part in store.study.parts.values()
-        for cell in part.cells()
-        for k in store.cell(part, *cell)
-    ]
-    planned = sum(len(part.cells()) * len(part.seeds) for part in store.study.parts.values())
+    parts = store.study.parts.values()
+    keys = [key for part in parts for cell in part.cells() for key in store.cell(part, *cell)]
+    planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
+    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""}))
+    return f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; commits: {commits or 'unknown'}"
+
+
+def _runs(store: Store, keys: Sequence[Key]) -> str:
+    """How many runs, and of them failed ones."""
     failed = sum(store.rows[key]["status"] != FINISHED for key in keys)
-    commits = sorted({store.rows[key]["commit"] for key in keys} - {""})
-    text = f"{len(keys)} of {planned} runs done, {failed} failed; {hours:.1f} hours of one core"
-    return text + (f"; commits {', '.join(commits)}" if commits else "")
+    return f"{len(keys)} ({failed} failed)" if failed else str(len(keys))

@@ -1,0 +1,54 @@
+"""Every study of docs/studies runs, and the pages show what its numbers are."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from baselines_tf2.common.files import read_table
+from baselines_tf2.common.study import read_study
+from baselines_tf2.common.study_page import fill
+from baselines_tf2.common.study_smoke import smoke
+from run_experiments import EXPERIMENTS
+
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.append(str(DOCS))
+from make_results import PAGES, read_stores
+
+MAX_BYTES = 5_000_000  # of all CSVs
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("studies/*.toml")), ids=lambda path: path.stem)
+def test_a_study_runs(path):
+    pytest.importorskip("mujoco")
+    pytest.importorskip("pybullet_envs_gymnasium")
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    tf.config.run_functions_eagerly(True)
+    try:
+        told = smoke(read_study(path), EXPERIMENTS)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    numbers = Path(told.split()[-1])
+    rows = read_table(numbers)
+    study = read_study(path)
+    assert {row["part"] for row in rows} == set(study.parts)
+    assert all(row["status"] == "finished" for row in rows)
+    assert all(row[study.parts[row["part"]].primary] != "nan" for row in rows)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_pages_show_what_the_numbers_are():
+    stores = read_stores()
+    for page, prefix in PAGES.items():
+        if page.exists():
+            text, pictures = fill(page.read_text(), stores, prefix)
+            assert text == page.read_text(), f"{page} is old: python docs/make_results.py"
+            for picture in pictures:
+                kept = Image.open(DOCS / "studies" / picture.name).text["Description"]
+                assert kept == picture.digest, f"{picture.name} is old: python docs/make_results.py"
+
+
+def test_the_numbers_are_small():
+    assert sum(path.stat().st_size for path in DOCS.glob("studies/*.csv")) < MAX_BYTES

@@ -24,7 +24,8 @@ another program's numbers can be put in, and compared with what comes out:
 >>> hypergradient, health = update.model_gradient(state, real, noise, settings)
 >>> bool(health.converged)
 True
->>> state, metrics = update.update(state, [real], [noise], settings)  # a whole step, as trained
+>>> batches = tf.nest.map_structure(lambda x: x[None], real)  # a whole step, as trained
+>>> state, metrics = update.update(state, batches, update.Noise(noise[None], []), settings)
 >>> len(metrics) == len(update.metric_names(settings))
 True
 """

@@ -43,7 +43,7 @@ class Agent(LearnerAgent):
             lambda state: state.actor,
             metric_names(config),
             replay,
-            rows=config.batch_size,
+            rows_shape=(config.batch_size,),
             noise_shape=(draws, config.batch_size, action_dim),
             fits={name: getattr(config, name) for name in FITS},
             seed=int(seeds[2]),

@@ -54,6 +54,15 @@ def test_predictions_by_hand():
     assert_same(predicted._replace(obs1=REAL.obs1, rewards=REAL.rewards), REAL)
 
 
+def test_stacked_batches_are_predicted_at_once():
+    draw, config = Draw(), make_config(prob_model=True)
+    model, batches, noise = make_state(draw, config).model, make_batch(draw, 2 * B), draw(2 * B, O)
+    stack = lambda x: tf.reshape(x, [2, B, *x.shape[1:]])
+    got = in_model(model, *tf.nest.map_structure(stack, (batches, noise)), config)
+    expected = tf.nest.map_structure(stack, in_model(model, batches, noise, config))
+    assert_same(got, expected, 1e-14)
+
+
 def test_a_residual_model_predicts_the_change():
     predicted = in_model(MODEL, REAL, NO_NOISE, make_config(residual_model=True))
     np.testing.assert_array_equal(predicted.obs1, [[15.0 + 4, 2.0 + 2], [2.0 + 1, 23.0 + 3]])
@@ -105,12 +114,12 @@ def test_a_probabilistic_mle_loss_is_the_negative_log_density():
 
 def test_vep_loss_by_hand():
     # v1 = s[0], v2 = 3 s[1] + 1. Predicted less real obs' is (2, -1) and (0, 0), so that the first
-    # sample's mean square is (2^2 + 3^2) / 2 = 6.5; rewards' squares (1, 9): (6.5 + 1 + 0 + 9) / 2.
+    # sample's squares are 2^2 + 3^2 = 13; rewards' squares (1, 9): (13 + 1 + 0 + 9) / 2.
     functions = linear([[1], [0]]), linear([[0], [3]], 1.0)
     config = make_config(agent="vep")
-    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 8.25
+    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 11.5
     config = make_config(agent="vep", no_learn_reward=True)
-    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 3.25
+    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 6.5
 
 
 def test_vaml_loss_by_hand():

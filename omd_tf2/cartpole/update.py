@@ -29,7 +29,7 @@ from omd_tf2.common.functional import (
     soft_update,
 )
 from omd_tf2.common.inner import inner_steps
-from omd_tf2.common.solver import Health, LeastSquares, hypergradient
+from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.implicit import gradient_of
 
@@ -73,7 +73,7 @@ def metric_names(config: CartPoleConfig) -> tuple[str, ...]:
     if config.agent != "qlearning":
         names = (*names, "train/model_loss")
     if config.agent == "omd":
-        names = (*names, *(f"solver/{name}" for name in Health._fields))
+        names = (*names, *(f"solver/{name}" for name in config.solver.reported))
     return names
 
 
@@ -173,7 +173,11 @@ def omd_update(
     metrics = _metrics(state, predicted, real, steps, config)
     prediction_loss = mle_loss(state.model, real, noise, config)
     gradient, health = model_gradient(state, real, noise, config)
-    return _move_model(state, gradient, config), (*metrics, prediction_loss, *health)
+    return _move_model(state, gradient, config), (
+        *metrics,
+        prediction_loss,
+        *report(config.solver, health),
+    )
 
 
 def model_steps(
@@ -265,25 +269,31 @@ def model_gradient(
         return gradient_of(model_critic_loss)(critics, model, state.target, real, noise, config)
 
     def problem():
-        return _least_squares(state.critics, real, targets)
+        predicted = in_model(state.model, real, noise, config)
+        inner_targets = critic_targets(state.target, predicted, config)
+        return _least_squares(state.critics, real, targets, inner_targets)
 
     return hypergradient(
         config.solver, optimality_fn, state.critics, state.model, cotangent, problem
     )
 
 
-def _least_squares(critics: Critics, real: Transition, targets: tf.Tensor) -> LeastSquares:
+def _least_squares(
+    critics: Critics, real: Transition, outer_targets: tf.Tensor, inner_targets: tf.Tensor
+) -> LeastSquares:
     """The mean over H critics of (Q - y)^2 as half a mean of squares, of sqrt(2 / H) (Q - y).
 
     Their Jacobian does not know y, which the model alone moves.
     """
     scale = np.sqrt(2 / len(critics))
     kernels = [mlp_kernel(critic, real.obs0, real.actions) for critic in critics]
+    q = values(critics, real.obs0, real.actions)
     return LeastSquares(
         residual_fn=lambda point, batch: scale * values(point, *batch),
         solution=critics,
         batch=(real.obs0, real.actions),
-        outer_residuals=scale * (values(critics, real.obs0, real.actions) - targets[:, None]),
+        outer_residuals=scale * (q - outer_targets[:, None]),
+        inner_residuals=scale * (q - inner_targets[:, None]),
         kernel=scale**2 * tf.stack(kernels),
     )
 

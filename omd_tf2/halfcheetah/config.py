@@ -6,14 +6,16 @@ from baselines_tf2.common.errors import check_types
 from envs.errors import ConfigError, unknown
 from omd_tf2.common.solver import SolverConfig
 
-AGENTS = ("omd", "mle")
+AGENTS = ("omd", "mle", "vaml", "sac")
 
 
 @dataclass(frozen=True)
 class HalfCheetahConfig:
     """Soft actor-critic in a learned model; the values given here are the original's."""
 
-    agent: str = "omd"  # what the model is trained for: omd, the critic it makes; mle, prediction
+    # What the model is trained for: omd, the critic it makes; mle, prediction; vaml, the critic's
+    # targets. sac has real data and no model.
+    agent: str = "omd"
     gamma: float = 0.99
     tau: float = 0.005  # of the target critic, per critic step
     batch_size: int = 256
@@ -47,8 +49,11 @@ class HalfCheetahConfig:
             raise ConfigError(f"gamma must lie in [0, 1], not {self.gamma}")
         if not 0 < self.tau <= 1:
             raise ConfigError(f"tau must lie in (0, 1], not {self.tau}")
-        if self.agent == "mle" and self.solver != SolverConfig():
-            raise ConfigError("agent 'mle' solves no linear system: leave solver out")
+        if self.agent != "omd" and self.solver != SolverConfig():
+            raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")
+        for name in ("model_lr", "model_hidden_dim", "residual_model"):
+            if self.agent == "sac" and getattr(self, name) != getattr(HalfCheetahConfig, name):
+                raise ConfigError(f"{name} means nothing to agent 'sac': leave it out")
         for name in ("model_lr", "critic_lr", "actor_lr", "temperature_lr", "init_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")

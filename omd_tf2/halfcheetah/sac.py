@@ -83,6 +83,11 @@ def critic_targets(
     return batch.rewards + gamma * (1 - batch.terminals1) * soft
 
 
+def vaml_loss(predicted: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """VAML: squared difference of the targets, [B] each, in the model and in reality, averaged."""
+    return tf.reduce_mean(tf.square(predicted - real))
+
+
 def critic_loss(critics: Critics, batch: Transition, targets: tf.Tensor) -> tf.Tensor:
     """mean over the batch of (Q1 - y)^2 + (Q2 - y)^2"""
     errors = values(critics, batch.obs0, batch.actions) - targets[:, None]

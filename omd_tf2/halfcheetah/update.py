@@ -1,4 +1,4 @@
-"""One training step of OMD or MLE with soft actor-critic, a pure function of the state."""
+"""One training step of every agent, soft actor-critics all, a pure function of the state."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from omd_tf2.common.functional import (
     soft_update,
 )
 from omd_tf2.common.inner import inner_steps
-from omd_tf2.common.solver import Health, LeastSquares, hypergradient
+from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import (
@@ -28,6 +28,7 @@ from omd_tf2.halfcheetah.sac import (
     model_loss,
     temperature_loss,
     values,
+    vaml_loss,
 )
 from omd_tf2.implicit import gradient_of
 
@@ -57,7 +58,7 @@ class Noise(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What one step reports, scalars."""
+    """What one step reports, scalars; `sac`, without a model, all but the first."""
 
     model_loss: tf.Tensor  # error of prediction on the real batch, whatever the model learns for
     actor_loss: tf.Tensor
@@ -76,10 +77,10 @@ class OuterMetrics(NamedTuple):
 def metric_names(config: HalfCheetahConfig) -> tuple[str, ...]:
     """The names of what `update` returns."""
     names = tuple(f"train/{name}" for name in Metrics._fields)
-    if config.agent == "mle":
-        return names
+    if config.agent != "omd":
+        return {"mle": names, "vaml": (*names, "train/vaml_loss"), "sac": names[1:]}[config.agent]
     outer = (f"train/{name}" for name in OuterMetrics._fields)
-    return (*names, *outer, *(f"solver/{name}" for name in Health._fields))
+    return (*names, *outer, *(f"solver/{name}" for name in config.solver.reported))
 
 
 def init_state(
@@ -106,16 +107,14 @@ def update(
 ) -> tuple[State, tuple[tf.Tensor, ...]]:
     """Critic steps inside the model, an actor and temperature step, then the model's (section 4c).
 
-    For `mle` the model moves first. real: [B, ...] from the replay. Returns the new state and what
-    `metric_names` names.
+    For `mle` and `vaml` the model moves first; `sac` has none, and its critic steps are on the real
+    batch. real: [B, ...] from the replay. Returns the new state and what `metric_names` names.
     """
-    if config.agent == "mle":
-        prediction_loss, gradient = loss_and_gradient(
-            model_loss, state.model, real, config.residual_model
-        )
+    prediction_loss, own_loss = model_loss(state.model, real, config.residual_model), ()
+    if config.agent in ("mle", "vaml"):
+        loss, gradient = model_loss_and_gradient(state, real, noise.critic[-1], config)
         state = _move_model(state, gradient, config)
-    else:
-        prediction_loss = model_loss(state.model, real, config.residual_model)
+        own_loss = (loss,) if config.agent == "vaml" else ()
     state, inner_steps = critic_steps(state, real, noise.critic, config)
     state, actor_cost, entropy = actor_step(state, real.obs0, noise.actor, config)
     metrics = Metrics(
@@ -125,11 +124,25 @@ def update(
         temperature=tf.exp(state.log_temperature),
         q_mean=tf.reduce_mean(values(state.critics, real.obs0, real.actions)),
     )
-    if config.agent == "mle":
-        return state, metrics
+    if config.agent != "omd":
+        return state, (metrics[1:] if config.agent == "sac" else metrics + own_loss)
     outer_loss, gradient, health = model_gradient(state, real, noise.critic[-1], config)
     outer = OuterMetrics(outer_loss, tf.cast(inner_steps, outer_loss.dtype))
-    return _move_model(state, gradient, config), metrics + outer + health
+    return _move_model(state, gradient, config), metrics + outer + report(config.solver, health)
+
+
+def model_loss_and_gradient(
+    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
+) -> tuple[tf.Tensor, Layers]:
+    """The loss of the model of mle or vaml, and its gradient in the model. noise: [B, A]."""
+    if config.agent == "mle":
+        return loss_and_gradient(model_loss, state.model, real, config.residual_model)
+
+    def loss(model):
+        predicted = in_model(model, real, config.residual_model)
+        return vaml_loss(*(_targets(state, batch, noise, config) for batch in (predicted, real)))
+
+    return loss_and_gradient(loss, state.model)
 
 
 def model_critic_loss(
@@ -180,6 +193,8 @@ def _put(state, carried):
 
 
 def _critic_gradient(state, real, noise, config):
+    if config.agent == "sac":
+        return outer_gradient(state, real, noise, config)[2]
     return _inner_optimality(state, real, noise, config)(state.critics, state.model)
 
 
@@ -228,11 +243,20 @@ def outer_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
 ) -> tuple[tf.Tensor, tf.Tensor, Critics]:
     """The critic loss on the real batch: loss, residuals Q - y [B, 2], gradient in the critics."""
-    targets = critic_targets(
-        state.target, state.actor, state.log_temperature, real, noise, config.gamma
-    )
+    targets = _targets(state, real, noise, config)
     loss, gradient = loss_and_gradient(critic_loss, state.critics, real, targets)
-    return loss, values(state.critics, real.obs0, real.actions) - targets[:, None], gradient
+    return loss, _residuals(state, real, noise, config), gradient
+
+
+def _targets(state, batch, noise, config):
+    return critic_targets(
+        state.target, state.actor, state.log_temperature, batch, noise, config.gamma
+    )
+
+
+def _residuals(state, batch, noise, config):
+    targets = _targets(state, batch, noise, config)
+    return values(state.critics, batch.obs0, batch.actions) - targets[:, None]
 
 
 def model_gradient(
@@ -252,24 +276,32 @@ def model_gradient(
         state.critics,
         state.model,
         cotangent,
-        lambda: _least_squares(state, real, residuals),
+        lambda: _least_squares(state, real, residuals, noise, config),
     )
     return outer_loss, gradient, health
 
 
-def _least_squares(state: State, real: Transition, residuals: tf.Tensor) -> LeastSquares:
+def _least_squares(
+    state: State,
+    real: Transition,
+    residuals: tf.Tensor,
+    noise: tf.Tensor,
+    config: HalfCheetahConfig,
+) -> LeastSquares:
     """mean of (Q1 - y)^2 + (Q2 - y)^2 as half a mean of squares: residuals sqrt(2) (Q - y).
 
-    Their Jacobian does not know y, which the model alone moves.
+    Their Jacobian does not know y, which the model alone moves. residuals: the outer ones, Q - y.
     """
     root2 = np.sqrt(2)
     x = tf.concat([real.obs0, real.actions], -1)
     ones = tf.ones_like(real.rewards)[:, None]
+    predicted = in_model(state.model, real, config.residual_model)
     return LeastSquares(
         residual_fn=lambda critics, batch: root2 * values(critics, *batch),
         solution=state.critics,
         batch=(real.obs0, real.actions),
         outer_residuals=root2 * residuals,
+        inner_residuals=root2 * _residuals(state, predicted, noise, config),
         kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
     )
 

@@ -48,6 +48,7 @@ def _is_finite(value) -> bool:
 
 _RULES = {
     "ridge": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
+    "ridge_relative": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
     "tol": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
     "step_size": ("a finite number > 0", lambda v: _is_finite(v) and v > 0),
     "max_steps": ("an integer >= 1", lambda v: isinstance(v, numbers.Integral) and v >= 1),
@@ -55,11 +56,13 @@ _RULES = {
 
 
 def check_options(**options) -> None:
-    """Raises ValueError for a ridge, tol, step_size or max_steps outside its range."""
+    """Raises ValueError for an option outside its range, or two ridges."""
     for name, value in options.items():
         meaning, holds = _RULES.get(name, ("", lambda _: True))
         if not holds(value):
             raise ValueError(f"{name} must be {meaning}, got {value!r}")
+    if options.get("ridge") and options.get("ridge_relative"):
+        raise ValueError("ridge and ridge_relative exclude each other: leave one out")
 
 
 def floor_tol(tol: float, dtype: tf.DType) -> float:
@@ -94,9 +97,11 @@ class System:
         """Returns an x of the caller's scale as the flat vector that `finish` takes."""
         return tf.math.divide_no_nan(ravel(x)[0], self._scale)
 
-    def finish(self, x: tf.Tensor, iterations, negative_curvature) -> Solution:
+    def finish(self, x: tf.Tensor, iterations, negative_curvature, product=None) -> Solution:
+        """x with its health; product: M x of the caller's scale, where the caller has it."""
+        product = self.product(x) if product is None else self.scaled(product)
         norm = tf.where(self.b_norm == 0, tf.ones_like(self.b_norm), self.b_norm)
-        residual = tf.norm(self.b - self.product(x)) / norm
+        residual = tf.norm(self.b - product) / norm
         info = SolveInfo(
             tf.convert_to_tensor(iterations, tf.int32),
             residual,

@@ -22,10 +22,10 @@ class HalfCheetahConfig:
     replay_size: int = 1_000_000  # transitions
     random_steps: int = 10_000  # environment steps of uniform actions at the start
     cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
-    outer_steps: int = 1  # model and actor steps per environment step, each on its own batch
-    inner_steps: int = 1  # critic steps per model step
-    inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
-    model_hidden_dim: int = 256  # 64: misspecified
+    outer_steps: int = 1  # whole updates per environment step, each on its own batch
+    inner_steps: int = 1  # steps of critics, actor and temperature per model step
+    inner_tol: float = 0.0  # fewer of them once the norm of the loss's gradient is below
+    model_hidden_dim: int = 64  # the paper's misspecified model; 256 is as wide as the critics
     residual_model: bool = False  # predicts the change of the observation in place of the next one
     hidden_dim: int = 256  # of actor and critics
     model_lr: float = 3e-4

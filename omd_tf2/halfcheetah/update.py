@@ -47,22 +47,30 @@ class State(NamedTuple):
     temperature_adam: AdamState
 
 
-MOVED = ("critics", "target", "critic_adam")  # by a critic step
+MOVED = (  # by an inner step
+    "critics",
+    "target",
+    "critic_adam",
+    "actor",
+    "log_temperature",
+    "actor_adam",
+    "temperature_adam",
+)
 
 
 class Noise(NamedTuple):
     """N(0, 1) draws of the policy for one step."""
 
     critic: tf.Tensor  # [K + 1, B, A]: next actions of K critic steps, and of outer loss and f
-    actor: tf.Tensor  # [B, A]
+    actor: tf.Tensor  # [K, B, A]: of K actor steps
 
 
 class Metrics(NamedTuple):
     """What one step reports, scalars; `sac`, without a model, all but the first."""
 
     model_loss: tf.Tensor  # error of prediction on the real batch, whatever the model learns for
-    actor_loss: tf.Tensor
-    entropy: tf.Tensor
+    actor_loss: tf.Tensor  # at the last inner step
+    entropy: tf.Tensor  # as well
     temperature: tf.Tensor
     q_mean: tf.Tensor  # of the new critics on the real batch
 
@@ -105,7 +113,7 @@ def init_state(
 def update(
     state: State, real: Transition, noise: Noise, config: HalfCheetahConfig
 ) -> tuple[State, tuple[tf.Tensor, ...]]:
-    """Critic steps inside the model, an actor and temperature step, then the model's (section 4c).
+    """Inner steps of critics, actor and temperature, then the model's (section 4c).
 
     For `mle` and `vaml` the model moves first; `sac` has none, and its critic steps are on the real
     batch. real: [B, ...] from the replay. Returns the new state and what `metric_names` names.
@@ -115,8 +123,7 @@ def update(
         loss, gradient = model_loss_and_gradient(state, real, noise.critic[-1], config)
         state = _move_model(state, gradient, config)
         own_loss = (loss,) if config.agent == "vaml" else ()
-    state, inner_steps = critic_steps(state, real, noise.critic, config)
-    state, actor_cost, entropy = actor_step(state, real.obs0, noise.actor, config)
+    state, steps, actor_cost, entropy = agent_steps(state, real, noise, config)
     metrics = Metrics(
         model_loss=prediction_loss,
         actor_loss=actor_cost,
@@ -127,7 +134,7 @@ def update(
     if config.agent != "omd":
         return state, (metrics[1:] if config.agent == "sac" else metrics + own_loss)
     outer_loss, gradient, health = model_gradient(state, real, noise.critic[-1], config)
-    outer = OuterMetrics(outer_loss, tf.cast(inner_steps, outer_loss.dtype))
+    outer = OuterMetrics(outer_loss, tf.cast(steps, outer_loss.dtype))
     return _move_model(state, gradient, config), metrics + outer + report(config.solver, health)
 
 
@@ -164,32 +171,35 @@ def model_critic_loss(
     return critic_loss(critics, batch, targets)
 
 
-def critic_steps(
-    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
-) -> tuple[State, tf.Tensor]:
-    """K Adam steps of the critics inside the model, each followed by a soft target update.
+def agent_steps(
+    state: State, real: Transition, noise: Noise, config: HalfCheetahConfig
+) -> tuple[State, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """K inner steps: critics inside the model, their target, actor and temperature, in this order.
 
-    noise: [K + 1, B, A], of each step, and of the norm held against `inner_tol` after the last.
-    Returns the new state and the number of steps taken.
+    The first of the noise's K + 1 draws of next actions are the steps'; the norm held against
+    `inner_tol` is taken with the one after. Returns the new state, the number of steps taken, and
+    the last one's actor loss and entropy (0 where none was taken).
     """
 
     def optimality_fn(carried):
-        return _critic_gradient(_put(state, carried), real, noise[carried[0]], config)
+        return _critic_gradient(_put(state, carried), real, noise.critic[carried[0]], config)
 
     def step_fn(carried, gradient):
-        moved = _critic_step(_put(state, carried), gradient, config)
-        return carried[0] + 1, *(getattr(moved, name) for name in MOVED)
+        k, moved = carried[0], _critic_step(_put(state, carried), gradient, config)
+        moved, loss, entropy = actor_step(moved, real.obs0, noise.actor[k], config)
+        return k + 1, loss, entropy, *(getattr(moved, name) for name in MOVED)
 
-    start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
+    zero = tf.zeros([], real.rewards.dtype)
+    start = (tf.constant(0), zero, zero, *(getattr(state, name) for name in MOVED))
     carried, steps = inner_steps(
         optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
     )
-    return _put(state, carried), steps
+    return _put(state, carried), steps, *carried[1:3]
 
 
 def _put(state, carried):
-    """The state with what a critic step moves; carried: the steps' number, then that."""
-    return state._replace(**dict(zip(MOVED, carried[1:], strict=True)))
+    """The state with what an inner step moves, which ends `carried`."""
+    return state._replace(**dict(zip(MOVED, carried[3:], strict=True)))
 
 
 def _critic_gradient(state, real, noise, config):

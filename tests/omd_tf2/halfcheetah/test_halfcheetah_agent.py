@@ -203,7 +203,7 @@ def test_the_settings_are_the_papers():
     rates = (config.model_lr, config.critic_lr, config.actor_lr, config.temperature_lr)
     assert set(rates) == {3e-4}
     assert (config.batch_size, config.random_steps, config.tau) == (256, 10_000, 0.005)
-    assert (config.hidden_dim, config.model_hidden_dim) == (256, 256)
+    assert (config.hidden_dim, config.model_hidden_dim) == (256, 64)
     assert (config.init_temperature, config.inner_steps, config.outer_steps) == (1, 1, 1)
     assert config.solver == SolverConfig("identity")
 

@@ -57,7 +57,9 @@ def test_the_experiments_are_two_agents_on_three_robots():
                 chosen = make_settings(experiment, preset, backend, [])
                 assert name == f"{chosen.agent.agent}_{chosen.env.task}" == experiment.name
                 assert chosen.env.backend == backend
-                assert chosen.agent.residual_model == (preset == "default")
+                ours = preset == "default" and chosen.agent.agent != "sac"
+                assert chosen.agent.residual_model == ours
+                assert chosen.agent.model_hidden_dim == (256 if ours else 64)
                 assert experiment.num_timesteps(chosen) == chosen.train.num_timesteps == 1_000_000
                 assert (chosen.train.eval_interval, chosen.train.eval_episodes) == (5_000, 10)
 

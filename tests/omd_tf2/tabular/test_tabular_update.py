@@ -49,6 +49,7 @@ def make_problem(outer_loss=return_loss, num_mle=2, norm_bound=(0.0, 3.0, 1.0, 2
         num_mle=num_mle,
         norm_bound=tf.constant(norm_bound, tf.float64),
         noise_std=tf.zeros([count], tf.float64),
+        noise_in_adjoint=True,
         exact=tf.fill([count], True),
         projection="joint",
         lr=0.01,
@@ -176,6 +177,27 @@ def test_noise_enters_the_outer_loss_alone():
     _, clean, _ = omd_gradient(problem, model, zeros, tf.zeros_like(noise))
     np.testing.assert_array_equal(values, clean)
     assert residuals.inner < 1e-13 and residuals.adjoint < 1e-11
+
+
+@pytest.mark.parametrize("in_adjoint", [False, True])
+def test_noise_reaches_the_adjoint_or_the_objective_alone(in_adjoint):
+    weights, noise = tf.constant(np.random.default_rng(1).normal(size=(2, 2, 2, 1)))
+    model, zeros = uniform_model(0.1), tf.zeros([2, 1], tf.float64)
+
+    def gradients(outer_loss):
+        problem = make_problem(
+            outer_loss, num_mle=0, norm_bound=(9.0,), noise_in_adjoint=in_adjoint
+        )
+        return [
+            np.concatenate([np.ravel(x) for x in omd_gradient(problem, model, zeros, n)[0]])
+            for n in (0 * noise, 0.01 * noise)
+        ]
+
+    # Of a linear objective the gradient in Q does not know where it is taken.
+    clean, noised = gradients(lambda q, truth: tf.reduce_sum(weights * q, [0, 1]))
+    assert np.array_equal(clean, noised) != in_adjoint
+    clean, noised = gradients(bellman_loss)
+    assert not np.allclose(clean, noised, rtol=1e-3)
 
 
 # Low temperatures and Adam's division by vanishing moments amplify rounding.

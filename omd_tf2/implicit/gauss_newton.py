@@ -67,8 +67,8 @@ def solve_gauss_newton(
       correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner
         problem, e - K (K + ridge I)^{-1} r, and b = J^T e / B of that. So the hypergradient is the
         derivative of the outer loss at the end of this step, r = 0 or not (docs/equations.md).
-      tol: as of the other solvers, but in the dual form not below epsilon trace(K) / ridge (or 1%,
-        where that is more), since trace(K) bounds the product with v, and |b| / ridge bounds v.
+      tol: as of the other solvers, but in the dual form not below ten times epsilon trace(K) / ridge
+        (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest.
       max_steps: of `solve_cg`.
 
     Raises:
@@ -141,8 +141,9 @@ class _Dual:
         self.mean_eigenvalue = self._trace / n  # [G]: broadcasts against residuals
 
     def rounding(self, ridge: float | tf.Tensor) -> tf.Tensor:
-        """The largest relative residual that rounding alone may leave; 0 without a ridge."""
-        return eps(self._trace.dtype) * tf.reduce_max(tf.math.divide_no_nan(self._trace, ridge))
+        """The relative residual that rounding alone may leave; 0 without a ridge."""
+        condition = tf.reduce_max(tf.math.divide_no_nan(self._trace, ridge))
+        return 10 * eps(self._trace.dtype) * condition
 
     def solver(self, ridge: float | tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns weights -> (K + ridge I)^{-1} weights, shaped as the residuals.

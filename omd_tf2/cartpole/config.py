@@ -24,7 +24,8 @@ class CartPoleConfig:
     replay_size: int = 200_000  # transitions
     random_steps: int = 1_000  # environment steps of uniform actions at the start
     cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
-    inner_steps: int = 1  # critic steps per update; omd's are all on one batch
+    inner_steps: int = 1  # critic steps per update
+    one_batch: bool = False  # for all of them, as omd has it, in place of one for each
     model_steps: int = 1  # per update, each on a batch of its own; not of omd
     inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
     model_hidden_dim: int = 32  # of both layers of the model's networks; few misspecify it
@@ -77,10 +78,10 @@ class CartPoleConfig:
         of_models = "prob_model no_learn_reward lr model_hidden_dim residual_model"
         heeded = {
             "omd": f"{of_models} no_warm warm_opt",
-            "mle": f"{of_models} model_steps",
-            "vep": f"{of_models} model_steps value_gain",
-            "vaml": f"{of_models} model_steps",
-            "qlearning": "",
+            "mle": f"{of_models} model_steps one_batch",
+            "vep": f"{of_models} model_steps one_batch value_gain",
+            "vaml": f"{of_models} model_steps one_batch",
+            "qlearning": "one_batch",
         }
         for name in sorted(set(" ".join(heeded.values()).split())):
             default = getattr(self, name) == getattr(CartPoleConfig, name)

@@ -31,7 +31,9 @@ ITS_OWN = {
         "no_learn_reward": True,
         "solver": SolverConfig("gauss_newton", ridge=10.0, tol=1e-3, on_failure="identity"),
     },
-    "vep": {"value_gain": (2 / 5) ** 0.5},  # as the mean of five functions with a gain of sqrt(2)
+    # As the mean of five functions with a gain of sqrt(2).
+    "vep": {"value_gain": (2 / 5) ** 0.5, "one_batch": True},
+    **{agent: {"one_batch": True} for agent in ("mle", "vaml", "qlearning")},
 }
 
 
@@ -61,7 +63,7 @@ def _settings(agent: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
         config, original = CartPoleConfig(agent=agent), preset == "original"
         if not original:
-            config = replace(config, **LEARNS, **ITS_OWN.get(agent, {}))
+            config = replace(config, **LEARNS, **ITS_OWN[agent])
         train = TrainConfig(200_000, 1_000, 10, eval_at_start=original)
         return Settings(EnvSpec("cartpole", backend), config, train)
 

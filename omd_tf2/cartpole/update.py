@@ -78,10 +78,11 @@ def metric_names(config: CartPoleConfig) -> tuple[str, ...]:
 
 
 def num_batches(config: CartPoleConfig) -> int:
-    """Replayed batches of one step: omd's, on which all is defined, or one for each inner step."""
+    """Replayed batches of one step: of omd one, on which all is; else the model's and the critics'."""
     if config.agent == "omd":
         return 1
-    return config.inner_steps + (config.model_steps if config.agent != "qlearning" else 0)
+    of_model = 0 if config.agent == "qlearning" else config.model_steps
+    return of_model + (1 if config.one_batch else config.inner_steps)
 
 
 def num_critic_draws(state: State, config: CartPoleConfig) -> int:
@@ -124,8 +125,8 @@ def update(
 ) -> tuple[State, tuple[tf.Tensor, ...]]:
     """One step of the configured agent (section 4b).
 
-    batches: N = `num_batches` real ones, [N, B, ...]: omd's, else the model's steps', then the
-    critics'. Returns the new state and what `metric_names` names.
+    batches: N = `num_batches` real ones, [N, B, ...]: omd's, else those of the model's steps, then
+    the critics'. Returns the new state and what `metric_names` names.
     """
     if config.agent == "omd":
         if config.no_warm:
@@ -134,13 +135,15 @@ def update(
     loss = ()
     if config.agent != "qlearning":
         state, *loss = model_steps(state, batches, noise.model, config)
-    own = tf.nest.map_structure(lambda x: x[-config.inner_steps :], (batches, noise.model))
+    mine = -1 if config.one_batch else slice(-config.inner_steps, None)
+    own = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
     real, predicted = own[0], own[0]
     if config.agent != "qlearning":
         predicted = in_model(state.model, *own, config)
     state, steps = critic_steps(state, predicted, config)
-    last = _at(predicted, -1), _at(real, -1)
-    return state, (*_metrics(state, *last, steps, config), *loss)
+    if not config.one_batch:
+        predicted, real = _at(predicted, -1), _at(real, -1)
+    return state, (*_metrics(state, predicted, real, steps, config), *loss)
 
 
 def _at(batches: Transition, k: tf.Tensor | int) -> Transition:

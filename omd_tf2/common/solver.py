@@ -110,8 +110,8 @@ def _marked(solve: Solver) -> Solver:
     Unlike `guarded` it does so eagerly too.
     """
 
-    def solve_or_mark(matvec, b):
-        x, info = solve(matvec, b)
+    def solve_or_mark(matvec, b, **start):
+        x, info = solve(matvec, b, **start)
         return tf.nest.map_structure(lambda y: tf.where(info.converged, y, math.nan), x), info
 
     return solve_or_mark

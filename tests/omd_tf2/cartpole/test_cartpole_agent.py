@@ -131,6 +131,7 @@ def test_transitions_arrive_in_the_replay_as_they_were():
         ({"agent": "omd", "no_warm": True}, 1),
         ({"agent": "mle", "inner_steps": 2, "model_steps": 3}, 5),
         ({"agent": "vep", "prob_model": True}, 2),
+        ({"agent": "vep", "inner_steps": 3, "one_batch": True}, 2),
         ({"agent": "vaml"}, 2),
         ({"agent": "qlearning", "inner_steps": 2}, 2),
     ],

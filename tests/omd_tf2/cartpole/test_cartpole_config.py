@@ -93,7 +93,11 @@ def test_an_option_that_an_agent_would_not_heed_is_refused(agent, name):
 
 @pytest.mark.parametrize(
     "name, value, heeding",
-    [("model_steps", 2, ("mle", "vep", "vaml")), ("value_gain", 0.5, ("vep",))],
+    [
+        ("model_steps", 2, ("mle", "vep", "vaml")),
+        ("value_gain", 0.5, ("vep",)),
+        ("one_batch", True, ("mle", "vep", "vaml", "qlearning")),
+    ],
 )
 def test_an_option_is_of_the_agents_that_heed_it(name, value, heeding):
     for agent in AGENTS:

@@ -91,7 +91,13 @@ def test_omd_moves_the_critics_in_its_model_then_the_model_by_the_new_critics(op
     np.testing.assert_allclose(metrics[4:], [prediction, *health], rtol=1e-9)
 
 
-OPTIONS = [{}, {"prob_model": True}, {"no_learn_reward": True}, {"model_steps": 2}]
+OPTIONS = [
+    {},
+    {"prob_model": True},
+    {"no_learn_reward": True},
+    {"model_steps": 2},
+    {"one_batch": True},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -100,7 +106,10 @@ def test_the_others_move_the_model_then_the_critics_in_the_new_model_on_fresh_ba
     agent, options
 ):
     state, batches, noise, config = problem(agent, **options)
-    pairs = [(at(batches, k), noise.model[k]) for k in range(config.model_steps + K)]
+    pairs = [(at(batches, k), noise.model[k]) for k in range(len(noise.model))]
+    if config.one_batch:
+        pairs += [pairs[-1]] * (K - 1)
+    assert len(pairs) == config.model_steps + K
     between = state
     for own in pairs[: config.model_steps]:
         loss, gradient = {
@@ -117,9 +126,10 @@ def test_the_others_move_the_model_then_the_critics_in_the_new_model_on_fresh_ba
     np.testing.assert_allclose(metrics[4:], [loss], rtol=1e-12)
 
 
-def test_qlearning_moves_the_critics_on_real_data_each_step_on_its_own():
-    state, batches, noise, config = problem("qlearning")
-    each = [at(batches, k) for k in range(K)]
+@pytest.mark.parametrize("one_batch", [False, True])
+def test_qlearning_moves_the_critics_on_real_data(one_batch):
+    state, batches, noise, config = problem("qlearning", one_batch=one_batch)
+    each = [at(batches, 0 if one_batch else k) for k in range(K)]
     expected = descended(state, each, config, state.critic_adam)
     new, metrics = update(state, batches, noise, config)
     assert_same(new, expected, 1e-13)
@@ -306,7 +316,7 @@ def assert_compiled_is_eager(agent, options):
         ("mle", {"prob_model": True, "no_learn_reward": True}),
         ("omd", {"no_warm": True, "inner_steps": 2}),
         ("vep", {"model_steps": 2, "inner_steps": 2}),
-        ("vaml", {}),
+        ("vaml", {"one_batch": True, "inner_steps": 2}),
         ("qlearning", {"hard": True}),
     ],
 )
@@ -315,7 +325,13 @@ def test_compiled_is_eager(agent, options):
 
 
 FLAGS = ("hard", "no_double", "prob_model", "no_learn_reward", "no_warm", "warm_opt")
-CROSSED = [{}, {"inner_tol": 1e-3}, {"model_steps": 2}, *({name: True} for name in FLAGS)]
+CROSSED = [
+    {},
+    {"inner_tol": 1e-3},
+    {"model_steps": 2},
+    {"one_batch": True},
+    *({name: True} for name in FLAGS),
+]
 SOLVERS = ("identity", "gauss_newton", "cg", "minres", "neumann", "dense")
 
 

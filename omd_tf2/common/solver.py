@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError, check_types
 from envs.errors import ConfigError
-from omd_tf2.implicit import get_solver, guarded, root_vjp, solver_options
+from omd_tf2.implicit import Result, get_solver, guarded, root_vjp, solver_options
 from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.structures import Structure
 
@@ -82,10 +83,13 @@ class SolverConfig:
         told = "" if iterations is None else f", {iterations:.0f} iterations"
         if metrics.get("solver/negative_curvature", 0) > 0:
             told += ", negative curvature met"
+        mean = metrics["solver/result"] / (1 - metrics["solver/converged"])  # of those that failed
+        way = str(Result(round(mean))) if abs(mean - round(mean)) < 1e-3 else "in several ways"
+        more = ", tol or max_steps" if way == str(Result.STEPS) else " or tol"
         raise TrainingError(
-            f"the solve by '{self.name}' did not converge: relative residual "
-            f"{metrics['solver/relative_residual']:.2g}{told}; set agent.solver.ridge, tol or "
-            "max_steps higher, or agent.solver.on_failure=use or identity"
+            f"the solve by '{self.name}' did not converge ({way}): relative residual "
+            f"{metrics['solver/relative_residual']:.2g}{told}; set agent.solver.ridge{more} "
+            "higher, or agent.solver.on_failure=use or identity"
         )
 
     def options(self) -> dict[str, float | int | bool]:
@@ -110,6 +114,7 @@ def _marked(solve: Solver) -> Solver:
     Unlike `guarded` it does so eagerly too.
     """
 
+    @wraps(solve)
     def solve_or_mark(matvec, b, **start):
         x, info = solve(matvec, b, **start)
         return tf.nest.map_structure(lambda y: tf.where(info.converged, y, math.nan), x), info
@@ -135,6 +140,7 @@ class Health(NamedTuple):
     relative_residual: tf.Tensor  # at most 1, that of no answer at all; also where not finite
     negative_curvature: tf.Tensor  # 1 if met
     converged: tf.Tensor  # 1 if it did
+    result: tf.Tensor  # 0 if it did, else which way it failed: see `implicit.Result`
     optimality_norm: tf.Tensor  # |f|: the theorem holds where it is 0
     cotangent_norm: tf.Tensor  # of the outer loss's gradient in the inner solution
     hypergradient_norm: tf.Tensor

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow.python.eager.forwardprop_util import pack_tangents  # nothing public tells it
 
-from omd_tf2.implicit.linear_solve import Solver
-from omd_tf2.implicit.solvers import guarded
+from omd_tf2.implicit.gauss_newton import solve_gauss_newton
+from omd_tf2.implicit.linear_solve import SolveInfo, Solver
+from omd_tf2.implicit.solvers import guarded, innermost
 from omd_tf2.implicit.structures import (
     LinearMap,
     Structure,
@@ -32,7 +33,7 @@ def root_vjp(
     *,
     x0: Structure | None = None,
     return_adjoint: bool = False,
-) -> tuple:
+) -> tuple[tuple[Structure, ...], SolveInfo] | tuple[tuple[Structure, ...], SolveInfo, Structure]:
     """Returns -(df/dargs)^T (df/dsolution)^{-T} cotangent, f = optimality_fn, and a SolveInfo.
 
     Invariant: this is the derivative of the solution only where f(solution, *args) = 0 and
@@ -62,7 +63,8 @@ def root_vjp(
     Raises:
       ValueError: where f(solution, *args) or the cotangent is not shaped as the solution.
       TypeError: for x0 with a solver that is not iterative.
-      NotImplementedError: in forward mode (`tf.autodiff.ForwardAccumulator`).
+      NotImplementedError: in forward mode (`tf.autodiff.ForwardAccumulator`), and for second
+        derivatives with `gauss_newton`.
     """
     args = to_copies(args)
     solution, cotangent = to_tensors((solution, cotangent))
@@ -113,6 +115,11 @@ def _rooted(
         solution = find(*_cut(tf.nest.pack_sequence_as(args, leaves)))
 
         def pull_back(*cotangents):
+            if innermost(solve) is solve_gauss_newton:
+                raise NotImplementedError(
+                    "gauss_newton answers for the residuals of one outer loss, so custom_root and "
+                    "second derivatives need another solver"
+                )
             own = tf.nest.pack_sequence_as(args, leaves)
             known = _rooted(optimality_fn, lambda *_: solution, own, solve)
             cotangent = tf.nest.pack_sequence_as(solution, cotangents)
@@ -131,7 +138,7 @@ def custom_root(
 
     The gradient with respect to `args` is `root_vjp`'s, however the solver found the solution; with
     respect to `initial` there is none. The invariant of `root_vjp` holds: the solver must return a
-    root. `gauss_newton`, whose options hold the solution, is for `root_vjp`. As no SolveInfo
+    root. `gauss_newton`, whose options hold the solution, is for `root_vjp` alone. As no SolveInfo
     reaches the caller, a solve that fails in the backward pass stops, unless told otherwise; see
     `guarded`.
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from baselines_tf2.common.errors import TrainingError
 from envs.errors import ConfigError
 from omd_tf2.common.solver import Health, LeastSquares, SolverConfig, hypergradient, report
-from omd_tf2.implicit import SOLVERS, solver_options
+from omd_tf2.implicit import SOLVERS, Result, solver_options
 
 HESSIAN = tf.constant([[2.0, 0.0], [0.0, 4.0]], tf.float64)
 THETA, COTANGENT = (tf.constant(x, tf.float64) for x in ([2.0, 8.0], [2.0, 4.0]))
@@ -102,6 +102,7 @@ def reported(**values):
     """What a run reports of a solve that failed in one update of four."""
     metrics = {
         "solver/converged": 0.75,
+        "solver/result": 0.25 * Result.STEPS,
         "solver/relative_residual": 0.125,
         "solver/iterations": 100.0,
         "solver/negative_curvature": 0.0,
@@ -115,10 +116,19 @@ def reported(**values):
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (reported(), "the solve by 'cg' did not converge: .* 0.12, 100 iterations; set agent"),
         (
-            reported(solver__negative_curvature=0.25),
-            "100 iterations, negative curvature met; set agent",
+            reported(),
+            r"by 'cg' did not converge \(steps\): .*, 100 iterations; set .*ridge, tol or max_steps h",
+        ),
+        (
+            reported(solver__negative_curvature=0.25, solver__result=0.25 * Result.BREAKDOWN),
+            r"\(breakdown\): .* negative curvature met; set agent.solver.ridge or tol higher",
+        ),
+        (
+            reported(
+                solver__converged=0.5, solver__result=0.25 * (Result.STEPS + Result.BREAKDOWN)
+            ),
+            "did not converge .in several ways.: ",
         ),
     ],
 )

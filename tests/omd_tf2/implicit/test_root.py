@@ -417,6 +417,36 @@ def test_forward_mode_is_refused_by_name(compiled):
             call(fn, x)
 
 
+@pytest.mark.parametrize("on_failure", ["use", "identity"])
+def test_gauss_newton_has_no_second_derivatives_and_says_so(on_failure):
+    # f = (w - a) / 2 of one sample's residual w - a: the vjp in a is the cotangent's own value.
+    one = tf.ones([1], tf.float64)
+    options = {"residual_fn": lambda w, rows: w[None, 0] * rows, "outer_residuals": one}
+    solve = guarded(get_solver("gauss_newton", solution=one, batch=one, **options), on_failure)
+    with tf.GradientTape() as tape:
+        tape.watch(one)
+        (vjp,), _ = root_vjp(lambda w, a: w - a, one, (one,), one, solve)
+    np.testing.assert_allclose(vjp, [1.0])
+    with pytest.raises(NotImplementedError, match="second derivatives need another solver"):
+        tape.gradient(vjp, one)
+
+
+@pytest.mark.parametrize("on_failure", ["use", "stop"])
+def test_the_adjoint_is_returned_to_who_asks_and_the_next_solve_starts_there(on_failure):
+    args, w, _ = ridge_closed_form_gradients()
+    solve = guarded(get_solver("cg", tol=1e-12), on_failure)
+    call = functools.partial(root_vjp, gradient_of(ridge_loss), w, args, COTANGENT)
+    first, info, adjoint = call(solve, return_adjoint=True)
+    hessian = tf.transpose(X) @ X + 0.7 * tf.eye(4, dtype=tf.float64)
+    np.testing.assert_allclose(tf.linalg.matvec(hessian, adjoint), COTANGENT, atol=1e-10)
+    again, started = call(solve, x0=adjoint)
+    assert started.iterations == 0 < info.iterations
+    for a, b in zip(again, first, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    with pytest.raises(TypeError, match="x0"):
+        call(guarded(solve_dense, on_failure), x0=adjoint)
+
+
 def test_fallback_keeps_the_failed_solve_in_the_info():
     args, w, _ = ridge_closed_form_gradients()
     solve = guarded(get_solver("cg", max_steps=1, tol=1e-13), "identity")

@@ -175,7 +175,7 @@ def omd_update(
     state, steps = critic_steps(state, predicted, config)
     metrics = _metrics(state, predicted, real, steps, config)
     prediction_loss = mle_loss(state.model, real, noise, config)
-    gradient, health = model_gradient(state, real, noise, config)
+    _, gradient, health = model_gradient(state, real, noise, config)
     return _move_model(state, gradient, config), (
         *metrics,
         prediction_loss,
@@ -247,38 +247,42 @@ def critic_steps(
 def model_critic_loss(
     critics: Critics,
     model: Model,
-    target: Critics,
+    state: State,
     real: Transition,
     noise: tf.Tensor,
     config: CartPoleConfig,
 ) -> tf.Tensor:
-    """The inner loss: the critic loss on the model's transitions, the target critics constant."""
+    """The inner loss: the critic loss on the model's transitions, of critics and model alone.
+
+    The target critics are the state's and held constant.
+    """
     predicted = in_model(model, real, noise, config)
-    return critic_loss(critics, predicted, critic_targets(target, predicted, config))
+    return critic_loss(critics, predicted, critic_targets(state.target, predicted, config))
 
 
 def model_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
-) -> tuple[Model, Health]:
-    """The gradient in the model of the critic loss on the real batch, and the solve's health.
+) -> tuple[tf.Tensor, Model, Health]:
+    """The outer loss, its gradient in the model by the implicit function theorem, and the health.
 
-    By the implicit function theorem with f the gradient of `model_critic_loss` in the critics, at
-    the state's critics and target; the target's own dependence on the critics is ignored.
+    It is the critic loss on the real batch. f is the gradient of `model_critic_loss` in the
+    critics, at the state's critics and target; the target's own dependence on them is ignored.
     """
     targets = critic_targets(state.target, real, config)
-    _, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
+    outer_loss, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
 
     def optimality_fn(critics, model):
-        return gradient_of(model_critic_loss)(critics, model, state.target, real, noise, config)
+        return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def problem():
         predicted = in_model(state.model, real, noise, config)
         inner_targets = critic_targets(state.target, predicted, config)
         return _least_squares(state.critics, real, targets, inner_targets)
 
-    return hypergradient(
+    found = hypergradient(
         config.solver, optimality_fn, state.critics, state.model, cotangent, problem
     )
+    return outer_loss, *found
 
 
 def _least_squares(

@@ -16,7 +16,7 @@ A step is a pure function of all weights, a batch and the policy's noise, and so
 >>> real = Transition(draw(5, 3), tf.tanh(draw(5, 2)), draw(5), draw(5, 3), 0 * draw(5))
 >>> noise = update.Noise(critic=draw(config.inner_steps + 1, 5, 2), actor=draw(1, 5, 2))
 >>> inner_loss, f = loss_and_gradient(  # as of the other losses, which are in sac
-...     update.model_critic_loss, state.critics, state.model, state, real, noise.critic[0], 0.99
+...     update.model_critic_loss, state.critics, state.model, state, real, noise.critic[0], config
 ... )
 >>> solved, steps, actor_loss, entropy = update.agent_steps(state, real, noise, config)
 >>> outer_loss, gradient, health = update.model_gradient(solved, real, noise.critic[-1], config)

@@ -146,7 +146,7 @@ def model_loss_and_gradient(
         return loss_and_gradient(model_loss, state.model, real, config.residual_model)
 
     def loss(model):
-        predicted = in_model(model, real, config.residual_model)
+        predicted = in_model(model, real, noise, config)
         return vaml_loss(*(_targets(state, batch, noise, config) for batch in (predicted, real)))
 
     return loss_and_gradient(loss, state.model)
@@ -158,17 +158,15 @@ def model_critic_loss(
     state: State,
     real: Transition,
     noise: tf.Tensor,
-    gamma: float,
-    residual: bool = False,
+    config: HalfCheetahConfig,
 ) -> tf.Tensor:
     """The inner loss: the critic loss on the model's transitions, of critics and model alone.
 
     The target critics, actor and temperature are the state's and held constant: as in the original
     the target's own dependence on the critics is no part of f.
     """
-    batch = in_model(model, real, residual)
-    targets = critic_targets(state.target, state.actor, state.log_temperature, batch, noise, gamma)
-    return critic_loss(critics, batch, targets)
+    batch = in_model(model, real, noise, config)
+    return critic_loss(critics, batch, _targets(state, batch, noise, config))
 
 
 def agent_steps(
@@ -210,13 +208,8 @@ def _critic_gradient(state, real, noise, config):
 
 def _inner_optimality(state, real, noise, config):
     """f(critics, model), all else held."""
-
-    def loss(critics, model):
-        return model_critic_loss(
-            critics, model, state, real, noise, config.gamma, config.residual_model
-        )
-
-    return gradient_of(loss)
+    f = gradient_of(model_critic_loss)
+    return lambda critics, model: f(critics, model, state, real, noise, config)
 
 
 def _critic_step(state, gradient, config):
@@ -305,7 +298,7 @@ def _least_squares(
     root2 = np.sqrt(2)
     x = tf.concat([real.obs0, real.actions], -1)
     ones = tf.ones_like(real.rewards)[:, None]
-    predicted = in_model(state.model, real, config.residual_model)
+    predicted = in_model(state.model, real, noise, config)
     return LeastSquares(
         residual_fn=lambda critics, batch: root2 * values(critics, *batch),
         solution=state.critics,

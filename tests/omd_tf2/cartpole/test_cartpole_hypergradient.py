@@ -37,7 +37,7 @@ def problem(num, critic_hidden, **options):
 
 def gradient(args, solver="dense", **options):
     *args, config = args
-    return model_gradient(*args, replace(config, solver=SolverConfig(solver, **options)))
+    return model_gradient(*args, replace(config, solver=SolverConfig(solver, **options)))[1:]
 
 
 def solved(args, model):
@@ -65,7 +65,7 @@ def cotangent(args):
 def optimality(args):
     """f as a function of (critics, model)."""
     state, *rest = args
-    return lambda w, model: gradient_of(model_critic_loss)(w, model, state.target, *rest)
+    return lambda w, model: gradient_of(model_critic_loss)(w, model, state, *rest)
 
 
 @pytest.fixture(scope="module")

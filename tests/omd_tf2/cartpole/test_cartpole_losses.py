@@ -190,7 +190,7 @@ def problem(**options):
 def losses_of_the_model(state, real, noise, config):
     """Every loss that a model is moved by, as a function of the model alone."""
     return {
-        "omd": lambda m: model_critic_loss(state.critics, m, state.target, real, noise, config),
+        "omd": lambda m: model_critic_loss(state.critics, m, state, real, noise, config),
         "mle": lambda m: mle_loss(m, real, noise, config),
         "vep": lambda m: vep_loss(m, state.value_functions, real, noise, config),
         "vaml": lambda m: vaml_loss(m, state.target, real, noise, config),
@@ -243,7 +243,7 @@ def test_the_inner_loss_knows_no_real_outcome_but_rewards_that_are_not_learned(n
 
     def inner(batch):
         return loss_and_gradient(
-            model_critic_loss, state.critics, state.model, state.target, batch, noise, config
+            model_critic_loss, state.critics, state.model, state, batch, noise, config
         )
 
     assert_same(inner(real._replace(obs1=real.obs1 - 100)), inner(real))
@@ -261,7 +261,7 @@ def test_only_the_actions_taken_have_a_gradient():
     state, real, noise, config = problem()
     first = real._replace(actions=tf.constant(np.eye(A)[[0] * B]))
     _, gradient = loss_and_gradient(
-        model_critic_loss, state.critics, state.model, state.target, first, noise, config
+        model_critic_loss, state.critics, state.model, state, first, noise, config
     )
     for critic in gradient:
         kernel, bias = critic[-1]

@@ -83,10 +83,11 @@ def test_omd_moves_the_critics_in_its_model_then_the_model_by_the_new_critics(op
     predicted = in_model(state.model, real, draw, config)
     adam = state.critic_adam if config.warm_opt else adam_init(state.critics)
     between = descended(state, [predicted] * K, config, adam)
-    gradient, health = model_gradient(between, real, draw, config)
+    outer, gradient, health = model_gradient(between, real, draw, config)
     new, metrics = update(state, batches, noise, config)
     assert_same(new, model_moved(between, gradient, config), 1e-13)
     assert_critic_metrics(metrics, between, predicted, real, config)
+    np.testing.assert_allclose(outer, metrics[1], rtol=1e-12)
     prediction = mle_loss(state.model, real, draw, config)
     np.testing.assert_allclose(metrics[4:], [prediction, *health], rtol=1e-9)
 

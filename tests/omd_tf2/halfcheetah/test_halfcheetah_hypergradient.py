@@ -52,14 +52,18 @@ def cross_term(args):
     """df/dmodel, [critics' weights, model's weights]."""
     state, real, noise = args
     f = gradient_of(model_critic_loss)
-    return jacobian(lambda model: f(state.critics, model, state, real, noise, 0.9), state.model)
+    return jacobian(
+        lambda model: f(state.critics, model, state, real, noise, make_config()), state.model
+    )
 
 
 def targets_in(args, model):
     """y in `model`; the next actions stay those of the state's own, since their dependence is cut."""
     state, real, noise = args
-    actions, log_prob = sample_actions(state.actor, in_model(state.model, real).obs1, noise)
-    batch = in_model(model, real)
+    actions, log_prob = sample_actions(
+        state.actor, in_model(state.model, real, noise, make_config()).obs1, noise
+    )
+    batch = in_model(model, real, noise, make_config())
     lowest = tf.reduce_min(values(state.target, batch.obs1, actions), -1)
     soft = lowest - tf.exp(state.log_temperature) * log_prob
     return batch.rewards + 0.9 * (1 - real.terminals1) * soft
@@ -77,7 +81,7 @@ def solved(args, model):
 
 def outer_loss(args, model):
     state, real, noise = solved(args, model), *args[1:]
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, make_config())
     return float(critic_loss(state.critics, real, y))
 
 
@@ -144,7 +148,9 @@ def test_the_corrected_one_is_the_derivative_of_the_outer_loss_after_one_step(r,
     kernels = [j @ j.T for j in (inner_matrix(relu_args)[h::2] for h in range(2))]
     smooth = [np.linalg.solve(k + r * np.trace(k) / 4 * np.eye(4), k) for k in kernels]
     q = values(state.critics, real.obs0, real.actions).numpy()
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9).numpy()
+    y = critic_targets(
+        state.target, state.actor, state.log_temperature, real, noise, make_config()
+    ).numpy()
 
     def loss_at(step, direction):
         model = tf.nest.map_structure(lambda x, d: x + step * d, state.model, direction)
@@ -175,7 +181,9 @@ def test_the_corrected_ones_limit_is_value_aware_learning(relu_args):
 def test_solvers_use_the_hessian_written_out(solver, relu_args):
     state, real, noise = relu_args
     f = gradient_of(model_critic_loss)
-    hessian = jacobian(lambda c: f(c, state.model, state, real, noise, 0.9), state.critics)
+    hessian = jacobian(
+        lambda c: f(c, state.model, state, real, noise, make_config()), state.critics
+    )
     ridge = 20.0  # makes it definite, so that all three hold
     adjoint = np.linalg.solve(
         hessian + ridge * np.eye(len(hessian)), flat(outer_gradient(*relu_args, make_config())[2])
@@ -194,7 +202,7 @@ def test_identity_is_the_cotangent_pulled_back(relu_args):
         tape.watch(state.model)
         with tf.GradientTape() as inner:
             inner.watch(state.critics)
-            loss = model_critic_loss(state.critics, state.model, state, real, noise, 0.9)
+            loss = model_critic_loss(state.critics, state.model, state, real, noise, make_config())
         f = inner.gradient(loss, state.critics)
         product = sum(
             tf.reduce_sum(x * y)
@@ -224,7 +232,7 @@ def test_the_inner_loss_knows_no_real_outcome(relu_args):
     def inner(batch):
         with tf.GradientTape() as tape:
             tape.watch(state.critics)
-            loss = model_critic_loss(state.critics, state.model, state, batch, noise, 0.9)
+            loss = model_critic_loss(state.critics, state.model, state, batch, noise, make_config())
         return loss, tape.gradient(loss, state.critics)
 
     outcome = real._replace(rewards=real.rewards + 100, obs1=real.obs1 - 100)
@@ -237,7 +245,7 @@ def test_the_inner_loss_knows_no_real_outcome(relu_args):
 def test_the_outer_loss_is_the_real_batchs(relu_args):
     state, real, noise = relu_args
     loss, residuals, cotangent = outer_gradient(*relu_args, make_config())
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, make_config())
     errors = values(state.critics, real.obs0, real.actions) - y[:, None]
     np.testing.assert_allclose(residuals, errors, rtol=1e-13)
     np.testing.assert_allclose(loss, np.sum(errors**2) / 4, rtol=1e-13)  # 4 transitions

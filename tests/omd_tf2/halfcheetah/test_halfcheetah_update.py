@@ -52,7 +52,7 @@ def config(**options):
 
 def inner_gradient(state, noise):
     return loss_and_gradient(
-        model_critic_loss, state.critics, state.model, state, BATCH, noise, 0.9
+        model_critic_loss, state.critics, state.model, state, BATCH, noise, config()
     )
 
 
@@ -212,7 +212,7 @@ def test_a_step_of_vaml_moves_the_model_first_to_keep_the_targets():
         target, actor, log_temperature = STATE.target, STATE.actor, STATE.log_temperature
         y, real = (
             critic_targets(target, actor, log_temperature, batch, NOISE.critic[K], 0.9)
-            for batch in (in_model(model, BATCH), BATCH)
+            for batch in (in_model(model, BATCH, None, settings), BATCH)
         )
         return tf.reduce_mean((y - real) ** 2)
 

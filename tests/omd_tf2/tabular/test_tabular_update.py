@@ -1,11 +1,13 @@
 """Losses, bounds, projections and updates against numbers worked by hand, in 64 bits."""
 
+import doctest
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import omd_tf2.tabular
 from baselines_tf2.common.compile import compiled
 from omd_tf2.tabular.evaluate import evaluate, mle_bound, omd_bound, optimal_q
 from omd_tf2.tabular.mdp import MDP, Model, expected_return, paper_mdp, soft_bellman
@@ -240,3 +242,8 @@ def test_instances_do_not_see_one_another():
 def test_the_optimal_q_is_its_own_backup():
     q = optimal_q(TRUTH)
     np.testing.assert_allclose(soft_bellman(q, TRUTH), q, rtol=1e-13)
+
+
+def test_the_example_of_the_documentation_runs():
+    result = doctest.testmod(omd_tf2.tabular)
+    assert result.attempted > 10 and result.failed == 0

@@ -20,10 +20,12 @@ def run_episode(
 ) -> Episode:
     """Runs one episode; `physics` fixes the robot in an environment of `envs`.
 
-    Raises TrainingError if its return is not finite, or the environment raises.
+    A policy that draws has `begin(seed)`, so that its draws are the episode's. Raises TrainingError if its return is not finite, or the environment raises.
     """
     actions = actions_of(env.action_space)
     options = {"physics": physics} if physics else None
+    if hasattr(policy, "begin"):
+        policy.begin(seed)
     try:
         obs, info = env.reset(seed=seed, options=options)
     except Exception as error:

@@ -170,11 +170,23 @@ class Replay:
         self._episodes.set_state(state["episodes"])
 
     def sample_many(
-        self, rng: np.random.Generator, num_batches: int, batch_size: int, *, paired: bool = False
+        self,
+        rng: np.random.Generator,
+        num_batches: int,
+        batch_size: int,
+        *,
+        paired: bool = False,
+        distinct: bool = False,
     ) -> np.ndarray:
-        """Draws packed batches, [num_batches, batch_size, W]; pairs are rows i and i + B/2."""
+        """Draws packed batches, [num_batches, batch_size, W]; pairs are rows i and i + B/2.
+
+        distinct: without `paired` no transition comes twice in a batch, if there are enough.
+        """
         shape = (num_batches, batch_size)
-        rows, columns = self._sample_pairs(rng, shape) if paired else self._sample(rng, shape)
+        if paired:
+            rows, columns = self._sample_pairs(rng, shape)
+        else:
+            rows, columns = self._sample(rng, shape, distinct=distinct)
         packed = self.gather(rows, columns)
         if paired and self.absorbing_reachable:
             self._replace_by_absorbing(rng, packed)
@@ -235,7 +247,11 @@ class Replay:
         unequal = self.n_step > 1 and self.pairing != "coupled"
         return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
 
-    def _sample(self, rng, shape):
+    def _sample(self, rng, shape, *, distinct=False):
+        if distinct and len(self) >= shape[1]:
+            drawn = [rng.choice(len(self), shape[1], replace=False) for _ in range(shape[0])]
+            rows, columns = np.divmod(drawn, self.num_envs)
+            return self.first_row + rows, columns
         rows = rng.integers(self.first_row, self.next_row, shape)
         return rows, rng.integers(self.num_envs, size=shape) if self.num_envs > 1 else 0 * rows
 

@@ -32,14 +32,19 @@ class TrainConfig:
     num_timesteps: int = 1_000_000  # transitions
     eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
     eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
+    eval_at_start: bool = False  # judge the untrained agent as well
     adapt_every: int = 0  # transitions between moves of the ensemble towards env.target; 0: none
 
     def __post_init__(self):
         check_types(self)
-        for name, value in vars(self).items():
-            least = int(name != "adapt_every")
-            if value < least:
-                raise ConfigError(f"{name} must be at least {least}, not {value}")
+        for least, names in (
+            (1, ("num_timesteps", "eval_interval", "eval_episodes")),
+            (0, ("adapt_every",)),
+        ):
+            for name in names:
+                if getattr(self, name) < least:
+                    value = getattr(self, name)
+                    raise ConfigError(f"{name} must be at least {least}, not {value}")
 
 
 def check_random_steps(num_timesteps: int, random_steps: int) -> None:
@@ -142,7 +147,8 @@ def run_training(
             video = folder / VIDEOS / f"step_{step:09d}.mp4"
             episodes = _judged(judge, agent, video, step)
             logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
-            metrics = metrics | judge.summary(episodes) | agent.diagnostics()
+            metrics = metrics | judge.summary(episodes)
+            metrics |= agent.diagnostics() if agent.can_train() else {}
         logger.log(step, metrics)
 
     rows = EpochRows(agent, on_row)
@@ -160,6 +166,8 @@ def run_training(
     with closing(logger):
         _resume(checkpoints, progress, parts)  # if that fails the folder's weights stay
         try:
+            if loop.step == 0 and judge.at_start:
+                on_row(0, {})
             loop.run(rows.epoch, on_cycle)
             checkpoints.at_end(loop.step, state, agent.replay)
         finally:  # a run that was stopped leaves what it had
@@ -199,6 +207,7 @@ class Judge:
     def __init__(self, spec: EnvSpec, config: TrainConfig, seed: int, *, video: bool = False):
         self._interval = config.eval_interval
         self._total = config.num_timesteps
+        self.at_start = config.eval_at_start
         self._last, self._rng = 0, np.random.default_rng(seed)
         self._video = video
         self._env = video_env(spec) if video else make_env(spec, training=False)
@@ -210,8 +219,9 @@ class Judge:
         self._robots = robots * config.eval_episodes
 
     def due(self, step: int) -> bool:
-        """Whether an evaluation is due at this step: each interval, and at the end."""
-        due = step // self._interval > self._last // self._interval or step >= self._total
+        """Whether an evaluation is due at this step: each interval, at both ends."""
+        due = step // self._interval > self._last // self._interval or step == 0
+        due |= step >= self._total
         self._last = step
         return due
 

@@ -21,10 +21,11 @@ another program's numbers can be put in, and compared with what comes out:
 >>> state, steps = update.critic_steps(state, predicted, settings)
 >>> targets = losses.critic_targets(state.target, real, settings)
 >>> outer_loss, cotangent = grad(losses.critic_loss, state.critics, real, targets)
->>> hypergradient, health = update.model_gradient(state, real, noise, settings)
+>>> outer_loss, hypergradient, health = update.model_gradient(state, real, noise, settings)
 >>> bool(health.converged)
 True
->>> state, metrics = update.update(state, [real], [noise], settings)  # a whole step, as trained
+>>> batches = tf.nest.map_structure(lambda x: x[None], real)  # a whole step, as trained
+>>> state, metrics = update.update(state, batches, update.Noise(noise[None], []), settings)
 >>> len(metrics) == len(update.metric_names(settings))
 True
 """

@@ -4,12 +4,20 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.rollout import Policy, as_observations
 from omd_tf2.cartpole.config import CartPoleConfig
-from omd_tf2.cartpole.update import init_state, metric_names, update
-from omd_tf2.common.acting import best_action, mean_values
+from omd_tf2.cartpole.update import (
+    Noise,
+    init_state,
+    metric_names,
+    num_batches,
+    num_critic_draws,
+    update,
+)
+from omd_tf2.common.acting import DrawnAction, best_action, mean_values, perturbed
 from omd_tf2.common.agent import LearnerAgent
 from omd_tf2.common.learner import Learner
 from omd_tf2.common.transition import from_replay
@@ -44,24 +52,34 @@ class Agent(LearnerAgent):
         replay = Replay(
             obs_dim, num_actions, capacity=config.replay_size, gamma=config.gamma, dtype=dtype
         )
-        batches = 1 if config.agent in ("omd", "qlearning") else 2
-        noise_dim = obs_dim if config.prob_model else 0
+        state = init_state(config, obs_dim, num_actions, seed=int(seeds[1]), dtype=dtype)
+        batches = (num_batches(config), config.batch_size)
+        self._model_noise = (*batches, obs_dim if config.prob_model else 0)
+        noise_size = np.prod(self._model_noise, dtype=int) + num_critic_draws(state, config)
         self._learner = Learner(
-            init_state(config, obs_dim, num_actions, seed=int(seeds[1]), dtype=dtype),
+            state,
             self._update,
             lambda state: state.critics,
             metric_names(config),
             replay,
-            rows=batches * config.batch_size,
-            noise_shape=(batches, config.batch_size, noise_dim),
+            rows_shape=batches,
+            noise_shape=(noise_size,),
+            distinct=True,
             fits={name: getattr(config, name) for name in FITS},
             seed=int(seeds[2]),
             dtype=dtype,
         )
 
     def policy(self) -> Policy:
-        """The best action by the critics' mean, one-hot: a NumPy function, [N, O] -> [N, A]."""
-        return partial(best_action, self._learner.acting, self._dtype)
+        """What is judged, a NumPy function, [N, O] -> one-hot [N, A].
+
+        The best action by the critics' mean if `greedy` or `hard`, else one drawn from
+        softmax(mean Q / alpha).
+        """
+        critics, config = self._learner.acting, self.config
+        if config.greedy or config.hard:
+            return partial(best_action, critics, self._dtype)
+        return DrawnAction(critics, self._dtype, config.alpha)
 
     def exploring_policy(self) -> Callable[[], Policy]:
         """Gives the policy that explores.
@@ -72,9 +90,8 @@ class Agent(LearnerAgent):
 
         def sample(obs):
             q = mean_values(critics, self._dtype, obs)
-            scores = q if config.hard else q / config.alpha + rng.gumbel(size=q.shape)
+            scores = q if config.hard else perturbed(rng, q / config.alpha)
             uniform = rng.random((len(q), 1)) < config.epsilon
-            # The largest of logits plus Gumbel noise is a draw from their softmax.
             return self._one_hot[np.where(uniform, rng.random(q.shape), scores).argmax(-1)]
 
         return lambda: sample
@@ -88,8 +105,7 @@ class Agent(LearnerAgent):
         return mean_values(self._learner.acting, self._dtype, obs).argmax(-1)
 
     def _update(self, state, rows, noise):
-        size, unpack = self.config.batch_size, self._learner.replay.layout.unpack
-        batches = [
-            from_replay(unpack(rows[i : i + size])) for i in range(0, len(noise) * size, size)
-        ]
+        batches = from_replay(self._learner.replay.layout.unpack(rows))
+        size = np.prod(self._model_noise, dtype=int)
+        noise = Noise(tf.reshape(noise[:size], self._model_noise), noise[size:])
         return update(state, batches, noise, self.config)

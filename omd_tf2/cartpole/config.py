@@ -24,18 +24,22 @@ class CartPoleConfig:
     replay_size: int = 200_000  # transitions
     random_steps: int = 1_000  # environment steps of uniform actions at the start
     cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
-    inner_steps: int = 1  # critic steps per model step
+    inner_steps: int = 1  # critic steps per update
+    one_batch: bool = False  # for all of them, as omd has it, in place of one for each
+    model_steps: int = 1  # per update, each on a batch of its own; not of omd
     inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
     model_hidden_dim: int = 32  # of both layers of the model's networks; few misspecify it
     residual_model: bool = False  # predicts the change of the observation in place of the next one
     hidden_dim: int = 32  # of the critics' layers
+    value_gain: float = 1e-2  # of the outputs of vep's functions: weighs them against the reward
+    greedy: bool = False  # judged by the best action, as `hard` is, not by softmax(Q / alpha)
     lr: float = 1e-3  # of the model
     inner_lr: float = 3e-4  # of the critics
     hard: bool = False  # max in place of alpha logsumexp(Q / alpha), and the best action
     no_double: bool = False  # one critic in place of the lower of two
     prob_model: bool = False  # the next observation is Gaussian, drawn
     no_learn_reward: bool = False  # the real rewards in place of the model's
-    no_warm: bool = False  # the critics start from their initial weights at each outer step
+    no_warm: bool = False  # omd draws its critics, and their target, anew at each outer step
     warm_opt: bool = False  # omd's inner Adam goes on, in place of a fresh one at each outer step
     solver: SolverConfig = field(default_factory=SolverConfig)
 
@@ -48,6 +52,7 @@ class CartPoleConfig:
             "replay_size",
             "cycle_steps",
             "inner_steps",
+            "model_steps",
             "model_hidden_dim",
             "hidden_dim",
         ]:
@@ -58,7 +63,7 @@ class CartPoleConfig:
         for name in ("gamma", "epsilon"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        for name in ("alpha", "lr", "inner_lr"):
+        for name in ("alpha", "lr", "inner_lr", "value_gain"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")
         for name in ("random_steps", "inner_tol"):
@@ -66,16 +71,21 @@ class CartPoleConfig:
                 raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.hard and self.alpha != CartPoleConfig.alpha:
             raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
-        if self.agent != "omd":
-            self._check_idle()
+        self._check_idle()
 
     def _check_idle(self):
         """An option that the agent would not heed is an error."""
-        idle = ["warm_opt"]
-        if self.agent == "qlearning":
-            idle += ["prob_model", "no_learn_reward", "lr", "model_hidden_dim", "residual_model"]
-        for name in idle:
-            if getattr(self, name) != getattr(CartPoleConfig, name):
+        of_models = "prob_model no_learn_reward lr model_hidden_dim residual_model"
+        heeded = {
+            "omd": f"{of_models} no_warm warm_opt",
+            "mle": f"{of_models} model_steps one_batch",
+            "vep": f"{of_models} model_steps one_batch value_gain",
+            "vaml": f"{of_models} model_steps one_batch",
+            "qlearning": "one_batch",
+        }
+        for name in sorted(set(" ".join(heeded.values()).split())):
+            default = getattr(self, name) == getattr(CartPoleConfig, name)
+            if name not in heeded[self.agent].split() and not default:
                 raise ConfigError(f"{name} means nothing to agent '{self.agent}': leave it out")
-        if self.solver != SolverConfig():
+        if self.agent != "omd" and self.solver != SolverConfig():
             raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")

@@ -24,11 +24,16 @@ DESCRIPTIONS = {
 }
 
 # What learned best here; docs/decisions.md has the measurements.
-LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10}
-OMD_LEARNS = {
-    "lr": 3e-4,
-    "no_learn_reward": True,
-    "solver": SolverConfig("gauss_newton", ridge=10.0, tol=1e-3, on_failure="identity"),
+LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10, "greedy": True}
+ITS_OWN = {
+    "omd": {
+        "lr": 3e-4,
+        "no_learn_reward": True,
+        "solver": SolverConfig("gauss_newton", ridge=10.0, tol=1e-3, on_failure="identity"),
+    },
+    # As the mean of five functions with a gain of sqrt(2).
+    "vep": {"value_gain": (2 / 5) ** 0.5, "one_batch": True},
+    **{agent: {"one_batch": True} for agent in ("mle", "vaml", "qlearning")},
 }
 
 
@@ -56,10 +61,11 @@ load = partial(experiment.load, make_agent=make_agent)
 
 def _settings(agent: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
-        config = CartPoleConfig(agent=agent)
-        if preset == "default":
-            config = replace(config, **LEARNS, **(OMD_LEARNS if agent == "omd" else {}))
-        return Settings(EnvSpec("cartpole", backend), config, TrainConfig(200_000, 1_000, 10))
+        config, original = CartPoleConfig(agent=agent), preset == "original"
+        if not original:
+            config = replace(config, **LEARNS, **ITS_OWN[agent])
+        train = TrainConfig(200_000, 1_000, 10, eval_at_start=original)
+        return Settings(EnvSpec("cartpole", backend), config, train)
 
     return settings
 

@@ -30,7 +30,7 @@ def gaussian(
 def in_model(
     model: Model, real: Transition, noise: tf.Tensor, config: CartPoleConfig
 ) -> Transition:
-    """The same transitions as the model has them; terminals are the real ones. noise: [B, O]."""
+    """The same transitions, [..., B, ...], as the model has them; terminals are the real ones."""
     x = tf.concat([real.obs0, real.actions], -1)
     if config.prob_model:
         mean, log_std = gaussian(model, real.obs0, real.actions, config)
@@ -38,7 +38,7 @@ def in_model(
     else:
         obs1 = mlp(model[0], x)
         obs1 = real.obs0 + obs1 if config.residual_model else obs1
-    rewards = real.rewards if config.no_learn_reward else mlp(model[1], x)[:, 0]
+    rewards = real.rewards if config.no_learn_reward else mlp(model[1], x)[..., 0]
     return real._replace(rewards=rewards, obs1=obs1)
 
 
@@ -64,12 +64,10 @@ def vep_loss(
     noise: tf.Tensor,
     config: CartPoleConfig,
 ) -> tf.Tensor:
-    """Squared differences of fixed functions at real and predicted s', averaged, plus reward's."""
+    """Squared differences of fixed functions at real and predicted s', summed, plus reward's."""
     predicted = in_model(model, real, noise, config)
     errors = [tf.square(mlp(v, predicted.obs1) - mlp(v, real.obs1))[:, 0] for v in value_functions]
-    return tf.reduce_mean(
-        tf.add_n(errors) / len(errors) + tf.square(predicted.rewards - real.rewards)
-    )
+    return tf.reduce_mean(tf.add_n(errors) + tf.square(predicted.rewards - real.rewards))
 
 
 def vaml_loss(

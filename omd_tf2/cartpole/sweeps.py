@@ -251,12 +251,13 @@ def _settings(sweep: Sweep) -> Callable[[str, str], Settings]:
             name: experiments.EXPERIMENTS[f"{name}_cartpole"].settings(preset, backend).agent
             for name in AGENTS
         }
+        original = preset == "original"
         return Settings(
             agents="omd,mle,vep",
             values=sweep.values,
             num_seeds=10,
             env=EnvSpec("cartpole", backend),
-            train=TrainConfig(200_000 if preset == "original" else 50_000, 1_000, 10),
+            train=TrainConfig(200_000 if original else 50_000, 1_000, 10, eval_at_start=original),
             **agents,
         )
 

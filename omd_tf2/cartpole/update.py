@@ -25,10 +25,11 @@ from omd_tf2.common.functional import (
     init_mlp,
     loss_and_gradient,
     mlp_kernel,
+    orthogonal_mlp,
     soft_update,
 )
 from omd_tf2.common.inner import inner_steps
-from omd_tf2.common.solver import Health, LeastSquares, hypergradient
+from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.implicit import gradient_of
 
@@ -44,11 +45,17 @@ class State(NamedTuple):
     target: Critics
     model_adam: AdamState
     critic_adam: AdamState
-    initial_critics: Critics  # what no_warm returns to, else ()
     value_functions: tuple[Layers, ...]  # vep's, [B, O] -> [B, 1], else ()
 
 
 MOVED = ("critics", "target", "critic_adam")  # by a critic step
+
+
+class Noise(NamedTuple):
+    """N(0, 1) draws of one step."""
+
+    model: tf.Tensor  # [N, B, O], a probabilistic model's on each of N batches, else [N, B, 0]
+    critics: tf.Tensor  # [num_critic_draws], of which no_warm makes new ones
 
 
 class Metrics(NamedTuple):
@@ -66,8 +73,22 @@ def metric_names(config: CartPoleConfig) -> tuple[str, ...]:
     if config.agent != "qlearning":
         names = (*names, "train/model_loss")
     if config.agent == "omd":
-        names = (*names, *(f"solver/{name}" for name in Health._fields))
+        names = (*names, *(f"solver/{name}" for name in config.solver.reported))
     return names
+
+
+def num_batches(config: CartPoleConfig) -> int:
+    """Replayed batches of one step: of omd one, on which all is; else the model's and the critics'."""
+    if config.agent == "omd":
+        return 1
+    of_model = 0 if config.agent == "qlearning" else config.model_steps
+    return of_model + (1 if config.one_batch else config.inner_steps)
+
+
+def num_critic_draws(state: State, config: CartPoleConfig) -> int:
+    """The entries of all the critics' kernels if `no_warm` draws them anew, else 0."""
+    kernels = [kernel for critic in state.critics for kernel, _ in critic]
+    return sum(kernel.shape.num_elements() for kernel in kernels) if config.no_warm else 0
 
 
 def init_state(
@@ -87,7 +108,7 @@ def init_state(
     if config.agent == "vep":
         sizes = (obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1)
         value_functions = tuple(
-            network(*sizes, gain=np.sqrt(2)) for _ in range(NUM_VALUE_FUNCTIONS)
+            network(*sizes, gain=config.value_gain) for _ in range(NUM_VALUE_FUNCTIONS)
         )
     return State(
         model=model,
@@ -95,35 +116,53 @@ def init_state(
         target=critics,
         model_adam=adam_init(model),
         critic_adam=adam_init(critics),
-        initial_critics=critics if config.no_warm else (),
         value_functions=value_functions,
     )
 
 
 def update(
-    state: State, batches: tuple[Transition, Transition], noise: tf.Tensor, config: CartPoleConfig
+    state: State, batches: Transition, noise: Noise, config: CartPoleConfig
 ) -> tuple[State, tuple[tf.Tensor, ...]]:
     """One step of the configured agent (section 4b).
 
-    batches: two real ones; omd and qlearning need the first alone, for the others the critics'
-    steps are on the second. noise: [2, B, O], one draw of a probabilistic model for each batch.
-    Returns the new state and what `metric_names` names.
+    batches: N = `num_batches` real ones, [N, B, ...]: omd's, else those of the model's steps, then
+    the critics'. Returns the new state and what `metric_names` names.
     """
-    if config.no_warm:
-        fresh = adam_init(state.critics) if config.agent != "omd" else state.critic_adam
-        state = state._replace(
-            critics=state.initial_critics, target=state.initial_critics, critic_adam=fresh
-        )
     if config.agent == "omd":
-        return omd_update(state, batches[0], noise[0], config)
-    if config.agent == "qlearning":
-        state, steps = critic_steps(state, batches[0], config)
-        return state, _metrics(state, batches[0], batches[0], steps, config)
-    loss, gradient = model_loss_and_gradient(state, batches[0], noise[0], config)
-    state = _move_model(state, gradient, config)
-    predicted = in_model(state.model, batches[1], noise[1], config)
+        if config.no_warm:
+            state = with_new_critics(state, noise.critics)
+        return omd_update(state, _at(batches, 0), noise.model[0], config)
+    loss = ()
+    if config.agent != "qlearning":
+        state, *loss = model_steps(state, batches, noise.model, config)
+    mine = -1 if config.one_batch else slice(-config.inner_steps, None)
+    own = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
+    real, predicted = own[0], own[0]
+    if config.agent != "qlearning":
+        predicted = in_model(state.model, *own, config)
     state, steps = critic_steps(state, predicted, config)
-    return state, (*_metrics(state, predicted, batches[1], steps, config), loss)
+    if not config.one_batch:
+        predicted, real = _at(predicted, -1), _at(real, -1)
+    return state, (*_metrics(state, predicted, real, steps, config), *loss)
+
+
+def _at(batches: Transition, k: tf.Tensor | int) -> Transition:
+    return tf.nest.map_structure(lambda x: x[k], batches)
+
+
+def with_new_critics(state: State, draws: tf.Tensor) -> State:
+    """The state with critics as `init_state` draws them, and the target equal to them.
+
+    draws: N(0, 1), [num_critic_draws].
+    """
+    shapes = [kernel.shape for critic in state.critics for kernel, _ in critic]
+    parts = tf.split(draws, [shape.num_elements() for shape in shapes])
+    kernels = iter([tf.reshape(x, shape) for x, shape in zip(parts, shapes, strict=True)])
+    critics = tuple(
+        orthogonal_mlp([next(kernels) for _ in critic], output_gain=OUTPUT_GAIN)
+        for critic in state.critics
+    )
+    return state._replace(critics=critics, target=critics)
 
 
 def omd_update(
@@ -136,8 +175,33 @@ def omd_update(
     state, steps = critic_steps(state, predicted, config)
     metrics = _metrics(state, predicted, real, steps, config)
     prediction_loss = mle_loss(state.model, real, noise, config)
-    gradient, health = model_gradient(state, real, noise, config)
-    return _move_model(state, gradient, config), (*metrics, prediction_loss, *health)
+    _, gradient, health = model_gradient(state, real, noise, config)
+    return _move_model(state, gradient, config), (
+        *metrics,
+        prediction_loss,
+        *report(config.solver, health),
+    )
+
+
+def model_steps(
+    state: State, batches: Transition, noise: tf.Tensor, config: CartPoleConfig
+) -> tuple[State, tf.Tensor]:
+    """Adam steps of the model of mle, vep or vaml, each on its own batch; the last one's loss."""
+
+    def optimality_fn(moved):
+        k, _, model, _ = moved
+        now = state._replace(model=model)
+        return model_loss_and_gradient(now, _at(batches, k), noise[k], config)
+
+    def step_fn(moved, loss_gradient):
+        (k, _, model, adam), (loss, gradient) = moved, loss_gradient
+        return k + 1, loss, *adam_step(model, gradient, adam, config.lr)
+
+    start = tf.constant(0), tf.zeros([], noise.dtype), state.model, state.model_adam
+    (_, loss, model, adam), _ = inner_steps(
+        optimality_fn, step_fn, start, max_steps=config.model_steps, tol=0.0
+    )
+    return state._replace(model=model, model_adam=adam), loss
 
 
 def model_loss_and_gradient(
@@ -154,24 +218,28 @@ def model_loss_and_gradient(
 def critic_steps(
     state: State, batch: Transition, config: CartPoleConfig
 ) -> tuple[State, tf.Tensor]:
-    """K Adam steps of the critics on one batch, each followed by a soft target update.
+    """K Adam steps of the critics, each followed by a soft target update.
 
-    Returns the new state and the number of steps, fewer where `inner_tol` was reached.
+    batch: one for all, [B, ...], or one for each, [K, B, ...]. Returns the new state and the number
+    of steps, fewer where `inner_tol` was reached.
     """
+    shared = batch.rewards.shape.rank == 1
 
     def optimality_fn(moved):
-        critics, target, _ = moved
-        targets = critic_targets(target, batch, config)
-        return gradient_of(critic_loss)(critics, batch, targets)
+        k, critics, target, _ = moved
+        # The norm after the last step, which a tolerance asks for, is taken on the last batch.
+        own = batch if shared else _at(batch, tf.minimum(k, config.inner_steps - 1))
+        targets = critic_targets(target, own, config)
+        return gradient_of(critic_loss)(critics, own, targets)
 
     def step_fn(moved, gradient):
-        critics, target, adam = moved
+        k, critics, target, adam = moved
         critics, adam = adam_step(critics, gradient, adam, config.inner_lr)
-        return critics, soft_update(target, critics, config.tau), adam
+        return k + 1, critics, soft_update(target, critics, config.tau), adam
 
-    moved = tuple(getattr(state, name) for name in MOVED)
-    moved, steps = inner_steps(
-        optimality_fn, step_fn, moved, max_steps=config.inner_steps, tol=config.inner_tol
+    start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
+    (_, *moved), steps = inner_steps(
+        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
     )
     return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
 
@@ -179,50 +247,60 @@ def critic_steps(
 def model_critic_loss(
     critics: Critics,
     model: Model,
-    target: Critics,
+    state: State,
     real: Transition,
     noise: tf.Tensor,
     config: CartPoleConfig,
 ) -> tf.Tensor:
-    """The inner loss: the critic loss on the model's transitions, the target critics constant."""
+    """The inner loss: the critic loss on the model's transitions, of critics and model alone.
+
+    The target critics are the state's and held constant.
+    """
     predicted = in_model(model, real, noise, config)
-    return critic_loss(critics, predicted, critic_targets(target, predicted, config))
+    return critic_loss(critics, predicted, critic_targets(state.target, predicted, config))
 
 
 def model_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
-) -> tuple[Model, Health]:
-    """The gradient in the model of the critic loss on the real batch, and the solve's health.
+) -> tuple[tf.Tensor, Model, Health]:
+    """The outer loss, its gradient in the model by the implicit function theorem, and the health.
 
-    By the implicit function theorem with f the gradient of `model_critic_loss` in the critics, at
-    the state's critics and target; the target's own dependence on the critics is ignored.
+    It is the critic loss on the real batch. f is the gradient of `model_critic_loss` in the
+    critics, at the state's critics and target; the target's own dependence on them is ignored.
     """
     targets = critic_targets(state.target, real, config)
-    _, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
+    outer_loss, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
 
     def optimality_fn(critics, model):
-        return gradient_of(model_critic_loss)(critics, model, state.target, real, noise, config)
+        return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def problem():
-        return _least_squares(state.critics, real, targets)
+        predicted = in_model(state.model, real, noise, config)
+        inner_targets = critic_targets(state.target, predicted, config)
+        return _least_squares(state.critics, real, targets, inner_targets)
 
-    return hypergradient(
+    found = hypergradient(
         config.solver, optimality_fn, state.critics, state.model, cotangent, problem
     )
+    return outer_loss, *found
 
 
-def _least_squares(critics: Critics, real: Transition, targets: tf.Tensor) -> LeastSquares:
+def _least_squares(
+    critics: Critics, real: Transition, outer_targets: tf.Tensor, inner_targets: tf.Tensor
+) -> LeastSquares:
     """The mean over H critics of (Q - y)^2 as half a mean of squares, of sqrt(2 / H) (Q - y).
 
     Their Jacobian does not know y, which the model alone moves.
     """
     scale = np.sqrt(2 / len(critics))
     kernels = [mlp_kernel(critic, real.obs0, real.actions) for critic in critics]
+    q = values(critics, real.obs0, real.actions)
     return LeastSquares(
         residual_fn=lambda point, batch: scale * values(point, *batch),
         solution=critics,
         batch=(real.obs0, real.actions),
-        outer_residuals=scale * (values(critics, real.obs0, real.actions) - targets[:, None]),
+        outer_residuals=scale * (q - outer_targets[:, None]),
+        inner_residuals=scale * (q - inner_targets[:, None]),
         kernel=scale**2 * tf.stack(kernels),
     )
 

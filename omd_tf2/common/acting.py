@@ -27,6 +27,29 @@ def best_action(critics: Sequence[Weights], dtype: str, obs: np.ndarray) -> np.n
     return np.eye(values.shape[-1])[values.argmax(-1)]
 
 
+def perturbed(rng: np.random.Generator, logits: np.ndarray) -> np.ndarray:
+    """Logits plus Gumbel noise: the largest is a draw from their softmax."""
+    return logits + rng.gumbel(size=logits.shape)
+
+
+class DrawnAction:
+    """A draw from softmax(mean Q / alpha), one-hot, [N, O] -> [N, A].
+
+    `begin(seed)` at an episode's start makes its draws those of the episode, in any process.
+    """
+
+    def __init__(self, critics: Sequence[Weights], dtype: str, alpha: float):
+        self._critics, self._dtype, self._alpha = critics, dtype, alpha
+        self.begin(0)
+
+    def begin(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        logits = mean_values(self._critics, self._dtype, obs) / self._alpha
+        return np.eye(logits.shape[-1])[perturbed(self._rng, logits).argmax(-1)]
+
+
 def mean_action(actor: Weights, dtype: str, obs: np.ndarray) -> np.ndarray:
     """The mean of a squashed Gaussian actor, [N, O] -> [N, A] in [-1, 1]."""
     return np.tanh(np.split(numpy_mlp(actor, obs.astype(dtype)), 2, axis=-1)[0])

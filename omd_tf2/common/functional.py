@@ -35,6 +35,22 @@ def init_mlp(
     return tuple(layers)
 
 
+def orthogonal_mlp(draws: Sequence[tf.Tensor], *, output_gain: float) -> Layers:
+    """The layers that `init_mlp` makes, of kernels drawn from N(0, 1), `[I, O]` each.
+
+    In the graph, for compiled code, in which nothing is drawn: the factor Q of a draw's QR
+    decomposition, its signs chosen such that R's diagonal is positive.
+    """
+    gains = [np.sqrt(2)] * (len(draws) - 1) + [output_gain]
+    layers = []
+    for draw, gain in zip(draws, gains, strict=True):
+        wide = draw.shape[0] < draw.shape[1]
+        q, r = tf.linalg.qr(tf.transpose(draw) if wide else draw)
+        q *= gain * tf.sign(tf.linalg.diag_part(r))
+        layers.append((tf.transpose(q) if wide else q, tf.zeros([draw.shape[1]], draw.dtype)))
+    return tuple(layers)
+
+
 def mlp(layers: Layers, x: tf.Tensor) -> tf.Tensor:
     """[B, I] -> [B, O]: dense layers with relu between them."""
     for kernel, bias in layers[:-1]:

@@ -20,9 +20,10 @@ class Learner:
     """Applies a pure update, (state, packed rows, noise) -> (state, metrics), to replayed batches.
 
     state: nested structure of tensors. acting(state): the part of it that the policy needs, read
-    back once per call of `train`. rows: transitions per update; noise_shape: N(0, 1) draws of one
-    update. Both come from a NumPy generator, since compiled and eager draws would differ. fits:
-    what, beside its size, gives the state its meaning; saved with it.
+    back once per call of `train`. rows_shape: of the transitions of one update, [..., batch];
+    noise_shape: of its N(0, 1) draws. Both come from a NumPy generator, since compiled and eager
+    draws would differ. distinct: no transition comes twice in a batch. fits: what, beside its size,
+    gives the state its meaning; saved with it.
     """
 
     def __init__(
@@ -33,14 +34,16 @@ class Learner:
         metric_names: Sequence[str],
         replay: Replay,
         *,
-        rows: int,
+        rows_shape: tuple[int, ...],
         noise_shape: tuple[int, ...],
         fits: Mapping[str, object],
         seed: int,
         dtype: str,
+        distinct: bool = False,
     ):
         self.replay, self._update, self._acting = replay, update, acting
-        self._names, self._rows, self._dtype = tuple(metric_names), rows, dtype
+        self._names, self._dtype, self._distinct = tuple(metric_names), dtype, distinct
+        self._rows_shape = (*rows_shape, replay.layout.width)
         self._noise_shape, self._rng = noise_shape, np.random.default_rng(seed)
         self._fits = json.dumps(dict(fits), sort_keys=True)
         # One variable, not one per weight: each would cost every call some microseconds.
@@ -60,7 +63,9 @@ class Learner:
         An update whose state or metrics are not finite changes nothing; `check_finite` names a
         metric that is not. Raises TrainingError where the state alone is not.
         """
-        rows = self.replay.sample_many(self._rng, updates, self._rows)
+        *batches, size, _ = self._rows_shape
+        batches = updates * int(np.prod(batches))
+        rows = self.replay.sample_many(self._rng, batches, size, distinct=self._distinct)
         noise = self._rng.standard_normal((updates, np.prod(self._noise_shape, dtype=int)))
         packed = np.concatenate([rows.reshape(updates, -1), noise], 1, dtype=self._dtype)
         out = self._run(tf.constant(packed)).numpy()
@@ -89,9 +94,9 @@ class Learner:
         return tf.concat([total / tf.cast(count, self._dtype), acting], 0)
 
     def _sound_update(self, flat, packed):
-        width = self.replay.layout.width
-        rows = tf.reshape(packed[: self._rows * width], [self._rows, width])
-        noise = tf.reshape(packed[self._rows * width :], self._noise_shape)
+        size = np.prod(self._rows_shape)
+        rows = tf.reshape(packed[:size], self._rows_shape)
+        noise = tf.reshape(packed[size:], self._noise_shape)
         state, metrics = self._update(self._unravel(flat), rows, noise)
         new, _ = ravel(state)
         report = tf.stack(metrics)

@@ -3,17 +3,26 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError, check_types
 from envs.errors import ConfigError
-from omd_tf2.implicit import get_solver, guarded, root_vjp, solver_options
+from omd_tf2.implicit import Result, get_solver, guarded, root_vjp, solver_options
 from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.structures import Structure
 
-UNSOLVED = 1e9  # stands for a relative residual that is not finite
+OPTIONS = (  # of `SolverConfig` that are the linear solver's own
+    "ridge",
+    "ridge_relative",
+    "correct_inner",
+    "tol",
+    "max_steps",
+    "step_size",
+    "stop_at_negative_curvature",
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +33,14 @@ class SolverConfig:
 
     name: str = "identity"  # identity | gauss_newton | cg | minres | neumann | dense
     ridge: float | None = None  # added to the matrix's diagonal
+    ridge_relative: float | None = None  # of gauss_newton: that, over its kernel's mean eigenvalue
+    correct_inner: bool | None = None  # of gauss_newton: the outer loss after one step of its own
     tol: float | None = None  # relative residual at which an iterative solver stops
     max_steps: int | None = None  # iterations at most
     step_size: float | None = None  # of neumann
     stop_at_negative_curvature: bool | None = None  # of cg: stop there, or run on
     on_failure: str = "stop"  # what becomes of a solve that did not converge: use | identity | stop
+    optimality_norm: bool = False  # report |f|: a tenth of a step on CartPole
 
     def __post_init__(self):
         check_types(self)
@@ -39,38 +51,50 @@ class SolverConfig:
                 raise ConfigError(
                     f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out"
                 )
-            self.build(lambda: LeastSquares(None, None, None, None, None))
+            self.build(lambda: LeastSquares(*[None] * len(LeastSquares._fields)))
         except ValueError as error:
             raise ConfigError(str(error)) from None
         if self.name == "identity" and self.on_failure != "stop":
             raise ConfigError("on_failure does nothing for the identity, which cannot fail")
 
     def reset(self, name: str) -> "SolverConfig":
-        """What another solver starts from: no option set, but what becomes of failures as here."""
-        return SolverConfig(name, on_failure="stop" if name == "identity" else self.on_failure)
+        """What another solver starts from: none of its options set, all else as here."""
+        on_failure = "stop" if name == "identity" else self.on_failure
+        return SolverConfig(name, on_failure=on_failure, optimality_norm=self.optimality_norm)
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The fields of Health that say something of this solver."""
+        silent = SILENT.get(self.name, ()) + ("optimality_norm",) * (not self.optimality_norm)
+        return tuple(name for name in Health._fields if name not in silent)
 
     def check(self, metrics: Mapping[str, float]) -> None:
         """Raises TrainingError if a solve failed and the run is to stop there.
 
-        metrics: means over updates, Health's by `solver/name`.
+        metrics: means over updates, what is `reported` by `solver/name`.
         """
         if self.on_failure != "stop" or metrics.get("solver/converged", 1) == 1:
             return
-        # What is not finite already in its inputs is no solve's fault: `check_finite` names it.
-        if math.isfinite(metrics["solver/optimality_norm"] + metrics["solver/cotangent_norm"]):
-            curvature = metrics["solver/negative_curvature"] > 0
-            raise TrainingError(
-                f"the solve by '{self.name}' did not converge: relative residual "
-                f"{metrics['solver/relative_residual']:.2g}, "
-                f"{metrics['solver/iterations']:.0f} iterations"
-                f"{', negative curvature met' if curvature else ''}; set agent.solver.ridge, tol or "
-                "max_steps higher, or agent.solver.on_failure=use or identity"
-            )
+        # What is not finite already before the solve is not its fault: `check_finite` names it.
+        before = [value for name, value in metrics.items() if not name.startswith("solver/")]
+        if not all(map(math.isfinite, [*before, metrics["solver/cotangent_norm"]])):
+            return
+        iterations = metrics.get("solver/iterations")
+        told = "" if iterations is None else f", {iterations:.0f} iterations"
+        if metrics.get("solver/negative_curvature", 0) > 0:
+            told += ", negative curvature met"
+        mean = metrics["solver/result"] / (1 - metrics["solver/converged"])  # of those that failed
+        way = str(Result(round(mean))) if abs(mean - round(mean)) < 1e-3 else "in several ways"
+        more = ", tol or max_steps" if way == str(Result.STEPS) else " or tol"
+        raise TrainingError(
+            f"the solve by '{self.name}' did not converge ({way}): relative residual "
+            f"{metrics['solver/relative_residual']:.2g}{told}; set agent.solver.ridge{more} "
+            "higher, or agent.solver.on_failure=use or identity"
+        )
 
     def options(self) -> dict[str, float | int | bool]:
         """The options that were set."""
-        names = ("ridge", "tol", "max_steps", "step_size", "stop_at_negative_curvature")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
 
     def build(self, problem: Callable[[], "LeastSquares"]) -> Solver:
         """The solver; Gauss-Newton alone asks for the problem."""
@@ -90,8 +114,9 @@ def _marked(solve: Solver) -> Solver:
     Unlike `guarded` it does so eagerly too.
     """
 
-    def solve_or_mark(matvec, b):
-        x, info = solve(matvec, b)
+    @wraps(solve)
+    def solve_or_mark(matvec, b, **start):
+        x, info = solve(matvec, b, **start)
         return tf.nest.map_structure(lambda y: tf.where(info.converged, y, math.nan), x), info
 
     return solve_or_mark
@@ -104,6 +129,7 @@ class LeastSquares(NamedTuple):
     solution: Structure
     batch: Structure  # [B, ...]
     outer_residuals: tf.Tensor  # [B, H]
+    inner_residuals: tf.Tensor  # [B, H]
     kernel: tf.Tensor  # [H, B, B]
 
 
@@ -111,12 +137,20 @@ class Health(NamedTuple):
     """What to know of one hypergradient, scalars."""
 
     iterations: tf.Tensor
-    relative_residual: tf.Tensor
+    relative_residual: tf.Tensor  # at most 1, that of no answer at all; also where not finite
     negative_curvature: tf.Tensor  # 1 if met
     converged: tf.Tensor  # 1 if it did
+    result: tf.Tensor  # 0 if it did, else which way it failed: see `implicit.Result`
     optimality_norm: tf.Tensor  # |f|: the theorem holds where it is 0
     cotangent_norm: tf.Tensor  # of the outer loss's gradient in the inner solution
     hypergradient_norm: tf.Tensor
+
+
+SILENT = {  # what is the same in every solve
+    "identity": tuple(name for name in Health._fields if name != "optimality_norm"),
+    "gauss_newton": ("iterations", "negative_curvature"),
+    "dense": ("iterations",),
+}
 
 
 def hypergradient(
@@ -136,6 +170,10 @@ def hypergradient(
     structures = optimality_fn(solution, theta), cotangent, gradient
     norms = [tf.linalg.global_norm(tf.nest.flatten(x)) for x in structures]
     counted = Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)
-    residual = counted.relative_residual  # of an answer that `on_failure` replaced, NaN even
-    finite = tf.where(tf.math.is_finite(residual), residual, UNSOLVED)
-    return gradient, counted._replace(relative_residual=finite)
+    residual = counted.relative_residual
+    return gradient, counted._replace(relative_residual=tf.where(residual < 1, residual, 1))
+
+
+def report(config: SolverConfig, health: Health) -> tuple[tf.Tensor, ...]:
+    """What is `reported` of it; the rest is never computed in compiled code."""
+    return tuple(getattr(health, name) for name in config.reported)

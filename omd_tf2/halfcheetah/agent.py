@@ -37,14 +37,14 @@ class Agent(LearnerAgent):
         replay = Replay(
             obs_dim, action_dim, capacity=config.replay_size, gamma=config.gamma, dtype=dtype
         )
-        draws = config.inner_steps + 2
+        draws = 2 * config.inner_steps + 1
         self._learner = Learner(
             init_state(config, obs_dim, action_dim, seed=int(seeds[1]), dtype=dtype),
             self._update,
             lambda state: state.actor,
             metric_names(config),
             replay,
-            rows=config.batch_size,
+            rows_shape=(config.batch_size,),
             noise_shape=(draws, config.batch_size, action_dim),
             fits={name: getattr(config, name) for name in FITS},
             seed=int(seeds[2]),
@@ -74,7 +74,8 @@ class Agent(LearnerAgent):
 
     def _update(self, state, rows, noise):
         real = from_replay(self._learner.replay.layout.unpack(rows))
-        return update(state, real, Noise(noise[:-1], noise[-1]), self.config)
+        split = self.config.inner_steps + 1
+        return update(state, real, Noise(noise[:split], noise[split:]), self.config)
 
 
 def _gaussian(actor, obs):

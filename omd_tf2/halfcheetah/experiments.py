@@ -1,7 +1,7 @@
-"""OMD and MLE on the robots."""
+"""OMD, its baseline and its controls on the robots."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import gymnasium as gym
@@ -18,6 +18,8 @@ TASKS = ("cheetah", "hopper", "walker")
 DESCRIPTIONS = {
     "omd": "soft actor-critic in a model learned for the agent's sake",
     "mle": "soft actor-critic in a model learned to predict",
+    "vaml": "soft actor-critic in a model learned to keep the critic's targets",
+    "sac": "soft actor-critic on real data, without a model",
 }
 
 
@@ -45,7 +47,9 @@ load = partial(experiment.load, make_agent=make_agent)
 
 def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
-        config = HalfCheetahConfig(agent=agent, residual_model=preset == "default")
+        config = HalfCheetahConfig(agent=agent)
+        if preset == "default" and agent != "sac":
+            config = replace(config, residual_model=True, model_hidden_dim=256)
         return Settings(EnvSpec(task, backend), config, TrainConfig(1_000_000, 5_000, 10))
 
     return settings

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from omd_tf2.common.functional import Layers, mlp
 from omd_tf2.common.transition import Transition
+from omd_tf2.halfcheetah.config import HalfCheetahConfig
 
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
@@ -26,9 +27,14 @@ def predict(
     return out[:, -1], obs0 + obs1 if residual else obs1
 
 
-def in_model(model: Layers, real: Transition, residual: bool = False) -> Transition:
-    """The same transitions as the model has them; terminals are the real ones."""
-    rewards, obs1 = predict(model, real.obs0, real.actions, residual)
+def in_model(
+    model: Layers, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
+) -> Transition:
+    """The same transitions as the model has them; terminals are the real ones.
+
+    noise: the policy's, which this model does not draw with, as one on CartPole may.
+    """
+    rewards, obs1 = predict(model, real.obs0, real.actions, config.residual_model)
     return real._replace(rewards=rewards, obs1=obs1)
 
 
@@ -81,6 +87,11 @@ def critic_targets(
     next_values = tf.reduce_min(values(target, batch.obs1, actions), -1)
     soft = next_values - tf.exp(log_temperature) * log_probs
     return batch.rewards + gamma * (1 - batch.terminals1) * soft
+
+
+def vaml_loss(predicted: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """VAML: squared difference of the targets, [B] each, in the model and in reality, averaged."""
+    return tf.reduce_mean(tf.square(predicted - real))
 
 
 def critic_loss(critics: Critics, batch: Transition, targets: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""One training step of OMD or MLE with soft actor-critic, a pure function of the state."""
+"""One training step of every agent, soft actor-critics all, a pure function of the state."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from omd_tf2.common.functional import (
     soft_update,
 )
 from omd_tf2.common.inner import inner_steps
-from omd_tf2.common.solver import Health, LeastSquares, hypergradient
+from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import (
@@ -28,6 +28,7 @@ from omd_tf2.halfcheetah.sac import (
     model_loss,
     temperature_loss,
     values,
+    vaml_loss,
 )
 from omd_tf2.implicit import gradient_of
 
@@ -46,22 +47,30 @@ class State(NamedTuple):
     temperature_adam: AdamState
 
 
-MOVED = ("critics", "target", "critic_adam")  # by a critic step
+MOVED = (  # by an inner step
+    "critics",
+    "target",
+    "critic_adam",
+    "actor",
+    "log_temperature",
+    "actor_adam",
+    "temperature_adam",
+)
 
 
 class Noise(NamedTuple):
     """N(0, 1) draws of the policy for one step."""
 
     critic: tf.Tensor  # [K + 1, B, A]: next actions of K critic steps, and of outer loss and f
-    actor: tf.Tensor  # [B, A]
+    actor: tf.Tensor  # [K, B, A]: of K actor steps
 
 
 class Metrics(NamedTuple):
-    """What one step reports, scalars."""
+    """What one step reports, scalars; `sac`, without a model, all but the first."""
 
     model_loss: tf.Tensor  # error of prediction on the real batch, whatever the model learns for
-    actor_loss: tf.Tensor
-    entropy: tf.Tensor
+    actor_loss: tf.Tensor  # at the last inner step
+    entropy: tf.Tensor  # as well
     temperature: tf.Tensor
     q_mean: tf.Tensor  # of the new critics on the real batch
 
@@ -76,10 +85,10 @@ class OuterMetrics(NamedTuple):
 def metric_names(config: HalfCheetahConfig) -> tuple[str, ...]:
     """The names of what `update` returns."""
     names = tuple(f"train/{name}" for name in Metrics._fields)
-    if config.agent == "mle":
-        return names
+    if config.agent != "omd":
+        return {"mle": names, "vaml": (*names, "train/vaml_loss"), "sac": names[1:]}[config.agent]
     outer = (f"train/{name}" for name in OuterMetrics._fields)
-    return (*names, *outer, *(f"solver/{name}" for name in Health._fields))
+    return (*names, *outer, *(f"solver/{name}" for name in config.solver.reported))
 
 
 def init_state(
@@ -104,20 +113,17 @@ def init_state(
 def update(
     state: State, real: Transition, noise: Noise, config: HalfCheetahConfig
 ) -> tuple[State, tuple[tf.Tensor, ...]]:
-    """Critic steps inside the model, an actor and temperature step, then the model's (section 4c).
+    """Inner steps of critics, actor and temperature, then the model's (section 4c).
 
-    For `mle` the model moves first. real: [B, ...] from the replay. Returns the new state and what
-    `metric_names` names.
+    For `mle` and `vaml` the model moves first; `sac` has none, and its critic steps are on the real
+    batch. real: [B, ...] from the replay. Returns the new state and what `metric_names` names.
     """
-    if config.agent == "mle":
-        prediction_loss, gradient = loss_and_gradient(
-            model_loss, state.model, real, config.residual_model
-        )
+    prediction_loss, own_loss = model_loss(state.model, real, config.residual_model), ()
+    if config.agent in ("mle", "vaml"):
+        loss, gradient = model_loss_and_gradient(state, real, noise.critic[-1], config)
         state = _move_model(state, gradient, config)
-    else:
-        prediction_loss = model_loss(state.model, real, config.residual_model)
-    state, inner_steps = critic_steps(state, real, noise.critic, config)
-    state, actor_cost, entropy = actor_step(state, real.obs0, noise.actor, config)
+        own_loss = (loss,) if config.agent == "vaml" else ()
+    state, steps, actor_cost, entropy = agent_steps(state, real, noise, config)
     metrics = Metrics(
         model_loss=prediction_loss,
         actor_loss=actor_cost,
@@ -125,11 +131,25 @@ def update(
         temperature=tf.exp(state.log_temperature),
         q_mean=tf.reduce_mean(values(state.critics, real.obs0, real.actions)),
     )
-    if config.agent == "mle":
-        return state, metrics
+    if config.agent != "omd":
+        return state, (metrics[1:] if config.agent == "sac" else metrics + own_loss)
     outer_loss, gradient, health = model_gradient(state, real, noise.critic[-1], config)
-    outer = OuterMetrics(outer_loss, tf.cast(inner_steps, outer_loss.dtype))
-    return _move_model(state, gradient, config), metrics + outer + health
+    outer = OuterMetrics(outer_loss, tf.cast(steps, outer_loss.dtype))
+    return _move_model(state, gradient, config), metrics + outer + report(config.solver, health)
+
+
+def model_loss_and_gradient(
+    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
+) -> tuple[tf.Tensor, Layers]:
+    """The loss of the model of mle or vaml, and its gradient in the model. noise: [B, A]."""
+    if config.agent == "mle":
+        return loss_and_gradient(model_loss, state.model, real, config.residual_model)
+
+    def loss(model):
+        predicted = in_model(model, real, noise, config)
+        return vaml_loss(*(_targets(state, batch, noise, config) for batch in (predicted, real)))
+
+    return loss_and_gradient(loss, state.model)
 
 
 def model_critic_loss(
@@ -138,60 +158,58 @@ def model_critic_loss(
     state: State,
     real: Transition,
     noise: tf.Tensor,
-    gamma: float,
-    residual: bool = False,
+    config: HalfCheetahConfig,
 ) -> tf.Tensor:
     """The inner loss: the critic loss on the model's transitions, of critics and model alone.
 
     The target critics, actor and temperature are the state's and held constant: as in the original
     the target's own dependence on the critics is no part of f.
     """
-    batch = in_model(model, real, residual)
-    targets = critic_targets(state.target, state.actor, state.log_temperature, batch, noise, gamma)
-    return critic_loss(critics, batch, targets)
+    batch = in_model(model, real, noise, config)
+    return critic_loss(critics, batch, _targets(state, batch, noise, config))
 
 
-def critic_steps(
-    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
-) -> tuple[State, tf.Tensor]:
-    """K Adam steps of the critics inside the model, each followed by a soft target update.
+def agent_steps(
+    state: State, real: Transition, noise: Noise, config: HalfCheetahConfig
+) -> tuple[State, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """K inner steps: critics inside the model, their target, actor and temperature, in this order.
 
-    noise: [K + 1, B, A], of each step, and of the norm held against `inner_tol` after the last.
-    Returns the new state and the number of steps taken.
+    The first of the noise's K + 1 draws of next actions are the steps'; the norm held against
+    `inner_tol` is taken with the one after. Returns the new state, the number of steps taken, and
+    the last one's actor loss and entropy (0 where none was taken).
     """
 
     def optimality_fn(carried):
-        return _critic_gradient(_put(state, carried), real, noise[carried[0]], config)
+        return _critic_gradient(_put(state, carried), real, noise.critic[carried[0]], config)
 
     def step_fn(carried, gradient):
-        moved = _critic_step(_put(state, carried), gradient, config)
-        return carried[0] + 1, *(getattr(moved, name) for name in MOVED)
+        k, moved = carried[0], _critic_step(_put(state, carried), gradient, config)
+        moved, loss, entropy = actor_step(moved, real.obs0, noise.actor[k], config)
+        return k + 1, loss, entropy, *(getattr(moved, name) for name in MOVED)
 
-    start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
+    zero = tf.zeros([], real.rewards.dtype)
+    start = (tf.constant(0), zero, zero, *(getattr(state, name) for name in MOVED))
     carried, steps = inner_steps(
         optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
     )
-    return _put(state, carried), steps
+    return _put(state, carried), steps, *carried[1:3]
 
 
 def _put(state, carried):
-    """The state with what a critic step moves; carried: the steps' number, then that."""
-    return state._replace(**dict(zip(MOVED, carried[1:], strict=True)))
+    """The state with what an inner step moves, which ends `carried`."""
+    return state._replace(**dict(zip(MOVED, carried[3:], strict=True)))
 
 
 def _critic_gradient(state, real, noise, config):
+    if config.agent == "sac":
+        return outer_gradient(state, real, noise, config)[2]
     return _inner_optimality(state, real, noise, config)(state.critics, state.model)
 
 
 def _inner_optimality(state, real, noise, config):
     """f(critics, model), all else held."""
-
-    def loss(critics, model):
-        return model_critic_loss(
-            critics, model, state, real, noise, config.gamma, config.residual_model
-        )
-
-    return gradient_of(loss)
+    f = gradient_of(model_critic_loss)
+    return lambda critics, model: f(critics, model, state, real, noise, config)
 
 
 def _critic_step(state, gradient, config):
@@ -228,11 +246,20 @@ def outer_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
 ) -> tuple[tf.Tensor, tf.Tensor, Critics]:
     """The critic loss on the real batch: loss, residuals Q - y [B, 2], gradient in the critics."""
-    targets = critic_targets(
-        state.target, state.actor, state.log_temperature, real, noise, config.gamma
-    )
+    targets = _targets(state, real, noise, config)
     loss, gradient = loss_and_gradient(critic_loss, state.critics, real, targets)
-    return loss, values(state.critics, real.obs0, real.actions) - targets[:, None], gradient
+    return loss, _residuals(state, real, noise, config), gradient
+
+
+def _targets(state, batch, noise, config):
+    return critic_targets(
+        state.target, state.actor, state.log_temperature, batch, noise, config.gamma
+    )
+
+
+def _residuals(state, batch, noise, config):
+    targets = _targets(state, batch, noise, config)
+    return values(state.critics, batch.obs0, batch.actions) - targets[:, None]
 
 
 def model_gradient(
@@ -252,24 +279,32 @@ def model_gradient(
         state.critics,
         state.model,
         cotangent,
-        lambda: _least_squares(state, real, residuals),
+        lambda: _least_squares(state, real, residuals, noise, config),
     )
     return outer_loss, gradient, health
 
 
-def _least_squares(state: State, real: Transition, residuals: tf.Tensor) -> LeastSquares:
+def _least_squares(
+    state: State,
+    real: Transition,
+    residuals: tf.Tensor,
+    noise: tf.Tensor,
+    config: HalfCheetahConfig,
+) -> LeastSquares:
     """mean of (Q1 - y)^2 + (Q2 - y)^2 as half a mean of squares: residuals sqrt(2) (Q - y).
 
-    Their Jacobian does not know y, which the model alone moves.
+    Their Jacobian does not know y, which the model alone moves. residuals: the outer ones, Q - y.
     """
     root2 = np.sqrt(2)
     x = tf.concat([real.obs0, real.actions], -1)
     ones = tf.ones_like(real.rewards)[:, None]
+    predicted = in_model(state.model, real, noise, config)
     return LeastSquares(
         residual_fn=lambda critics, batch: root2 * values(critics, *batch),
         solution=state.critics,
         batch=(real.obs0, real.actions),
         outer_residuals=root2 * residuals,
+        inner_residuals=root2 * _residuals(state, predicted, noise, config),
         kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
     )
 

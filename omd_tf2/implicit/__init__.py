@@ -10,11 +10,15 @@ it runs eagerly and under `tf.function(jit_compile=True)`, in float32 and float6
     )
     solve = guarded(get_solver("cg", ridge=1e-3), on_failure="identity")
     (grad_theta,), info = root_vjp(optimality_fn, w, (theta,), grad_w_of_outer_loss, solve)
+
+`info.result` says which way a solve failed (`Result`). A fixed number of steps, which is not to
+converge, is `guarded(get_solver("cg", max_steps=10), on_failure="use")`.
 """
 
 from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton
 from omd_tf2.implicit.inner import InnerInfo, solve_inner
 from omd_tf2.implicit.linear_solve import (
+    Result,
     SolveInfo,
     solve_cg,
     solve_dense,
@@ -35,6 +39,7 @@ from omd_tf2.implicit.solvers import (
 __all__ = [
     "SOLVERS",
     "InnerInfo",
+    "Result",
     "SolveError",
     "SolveInfo",
     "check_converged",

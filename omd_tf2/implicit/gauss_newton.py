@@ -16,6 +16,7 @@ from omd_tf2.implicit.structures import (
 )
 
 _LEAF_SIZE = 32  # of the recursion: at n = 256 as fast as 16, compiled in half the time
+_MAX_TOL = 1e-2  # what a tolerance follows the conditioning up to
 
 ResidualFn = Callable[[Structure, Structure], tf.Tensor]
 
@@ -28,9 +29,12 @@ def solve_gauss_newton(
     solution: Structure,
     batch: Structure,
     outer_residuals: tf.Tensor | None = None,
+    inner_residuals: tf.Tensor | None = None,
     kernel: tf.Tensor | None = None,
     independent_heads: bool = False,
     ridge: float = 0.0,
+    ridge_relative: float = 0.0,
+    correct_inner: bool = False,
     tol: float = 1e-5,
     max_steps: int = 100,
 ) -> Solution:
@@ -44,7 +48,8 @@ def solve_gauss_newton(
     K = J J^T / B: v = J^T (K + ridge I)^{-1} e / B. This takes `b` to be in the row space of J, as
     the gradient of any loss of the same predictions is: b = J^T e / B. What lies outside is left
     unsolved and shows in the residual reported, and so does the rounding of a singular kernel
-    without a ridge. Otherwise it is solved by `solve_cg`, for any b.
+    without a ridge. Otherwise it is solved by `solve_cg`, for any b, but for the two options that
+    are of the dual form: `ridge_relative` and `correct_inner`.
 
     Args:
       residual_fn: (solution, batch) -> residuals `[B]` or `[B, H]`; row i is of sample i alone.
@@ -52,22 +57,31 @@ def solve_gauss_newton(
       batch: tensors `[B, ...]`.
       outer_residuals: e, shaped as the residuals, where the caller has it; else it is recovered
         from b, which costs a factorisation and the accuracy of K's smallest eigenvalues.
+      inner_residuals: r, of the inner problem itself, shaped as the residuals: for `correct_inner`.
       kernel: J J^T / B, `[B H, B H]` (`[H, B, B]` for independent heads), where the caller has it
         cheaper than from per-sample gradients; see `dense_layers_kernel`.
       independent_heads: residuals of different heads share no parameters, so that K splits into
         one kernel per head.
+      ridge_relative: in place of `ridge`, a multiple of the kernel's mean eigenvalue, per head:
+        it follows K as that moves.
+      correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner
+        problem, e - K (K + ridge I)^{-1} r, and b = J^T e / B of that. So the hypergradient is the
+        derivative of the outer loss at the end of this step, r = 0 or not (docs/equations.md).
+      tol: as of the other solvers, but in the dual form not below ten times epsilon trace(K) / ridge
+        (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest.
       max_steps: of `solve_cg`.
 
     Raises:
       ValueError: for options out of range, or shapes that do not fit one another.
     """
-    check_options(ridge=ridge, tol=tol, max_steps=max_steps)
+    check_options(ridge=ridge, ridge_relative=ridge_relative, tol=tol, max_steps=max_steps)
     b, solution, batch = to_tensors((b, solution, batch))
     check_same_shapes("b", b, solution)
     residuals, jvp, vjp = linearised(lambda point: residual_fn(point, batch), solution)
-    if outer_residuals is not None:
-        outer_residuals = tf.convert_to_tensor(outer_residuals)
-    _check_residuals(residuals, outer_residuals)
+    e = _checked("outer_residuals", outer_residuals, residuals)
+    r = _checked("inner_residuals", inner_residuals, residuals)
+    if correct_inner and (e is None or r is None):
+        raise ValueError("correct_inner needs outer_residuals and inner_residuals")
 
     def pull_back(weights: tf.Tensor) -> Structure:
         return vjp(weights / residuals.shape[0])
@@ -76,29 +90,43 @@ def solve_gauss_newton(
         return pull_back(jvp(vector))
 
     parameters = sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(solution))
-    if residuals.shape.num_elements() >= parameters:
+    many = residuals.shape.num_elements() >= parameters
+    if many and not (ridge_relative or correct_inner):
         return solve_cg(product, b, ridge=ridge, tol=tol, max_steps=max_steps)
 
-    system = System(product, b, ridge, tol)
     if kernel is None:
         kernel = _per_sample_kernel(residual_fn, solution, batch, independent_heads)
     dual = _Dual(kernel, residuals.shape, independent_heads)
-    e = dual.solve(jvp(b), 0.0) if outer_residuals is None else outer_residuals
-    return system.finish(system.scaled(pull_back(dual.solve(e, ridge))), 0, False)
+    if ridge_relative:
+        ridge = ridge_relative * dual.mean_eigenvalue
+    solve = dual.solver(ridge)
+    if correct_inner:
+        e = e - r + ridge * solve(r)  # K (K + ridge I)^{-1} = I - ridge (K + ridge I)^{-1}
+        b = pull_back(e)
+    elif e is None:
+        e = dual.solver(0.0)(jvp(b))
+    weights = solve(e)
+    x = pull_back(weights)
+    system = System(product, b, 0.0, tol)
+    system.tol = tf.clip_by_value(dual.rounding(ridge), system.tol, max(system.tol, _MAX_TOL))
+    return system.finish(system.scaled(x), 0, False, pull_back(jvp(x) + ridge * weights))
 
 
-def _check_residuals(residuals: tf.Tensor, outer_residuals: tf.Tensor | None) -> None:
-    if residuals.shape.rank not in (1, 2) or not residuals.shape.is_fully_defined():
-        raise ValueError(f"residual_fn must return [B] or [B, H], got shape {residuals.shape}")
-    if outer_residuals is not None and outer_residuals.shape != residuals.shape:
-        raise ValueError(
-            f"outer_residuals must have the residuals' shape {residuals.shape}, "
-            f"got {outer_residuals.shape}"
-        )
+def _checked(name: str, given: tf.Tensor | None, residuals: tf.Tensor) -> tf.Tensor | None:
+    shape = residuals.shape
+    if shape.rank not in (1, 2) or not shape.is_fully_defined():
+        raise ValueError(f"residual_fn must return [B] or [B, H], got shape {shape}")
+    given = None if given is None else tf.convert_to_tensor(given)
+    if given is not None and given.shape != shape:
+        raise ValueError(f"{name} must have the residuals' shape {shape}, got {given.shape}")
+    return given
 
 
 class _Dual:
-    """Solves with the kernel, as `[G, n, n]`: G groups of residuals, not coupled."""
+    """Solves with the kernel, as `[G, n, n]`: G groups of residuals, not coupled.
+
+    A ridge is one number, or `[G]`.
+    """
 
     def __init__(self, kernel: tf.Tensor, shape: tf.TensorShape, independent_heads: bool):
         heads = shape[1] if shape.rank == 2 else 1
@@ -109,24 +137,34 @@ class _Dual:
         if kernel.shape != expected:
             raise ValueError(f"kernel must have shape {expected}, got {kernel.shape}")
         self._kernel = tf.reshape(kernel, [self._groups, n, n])
+        self._trace = tf.linalg.trace(self._kernel)
+        self.mean_eigenvalue = self._trace / n  # [G]: broadcasts against residuals
 
-    def solve(self, weights: tf.Tensor, ridge: float) -> tf.Tensor:
-        """Returns (K + ridge I)^{-1} weights, shaped as the residuals.
+    def rounding(self, ridge: float | tf.Tensor) -> tf.Tensor:
+        """The relative residual that rounding alone may leave; 0 without a ridge."""
+        condition = tf.reduce_max(tf.math.divide_no_nan(self._trace, ridge))
+        return 10 * eps(self._trace.dtype) * condition
+
+    def solver(self, ridge: float | tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns weights -> (K + ridge I)^{-1} weights, shaped as the residuals.
 
         A ridge below rounding level is raised to it, so that a kernel of full rank always factors.
         """
-        rounding = eps(self._kernel.dtype) * tf.linalg.trace(self._kernel)
-        diagonal = tf.linalg.diag_part(self._kernel) + tf.maximum(rounding, ridge)[:, None]
+        ridge = tf.maximum(eps(self._trace.dtype) * self._trace, ridge)
+        diagonal = tf.linalg.diag_part(self._kernel) + ridge[:, None]
         matrix = tf.linalg.set_diag(self._kernel, diagonal)
         factor = inverse_factor(matrix)
-        columns = tf.transpose(tf.reshape(weights, [-1, self._groups]))[:, :, None]
 
         def solve_once(right_hand_side):
             return tf.matmul(factor, factor @ right_hand_side, transpose_a=True)
 
-        solved = solve_once(columns)
-        solved += solve_once(columns - matrix @ solved)  # refined once: the factor is an inverse's
-        return tf.reshape(tf.transpose(solved[:, :, 0]), self._shape)
+        def solve(weights):
+            columns = tf.transpose(tf.reshape(weights, [-1, self._groups]))[:, :, None]
+            solved = solve_once(columns)
+            solved += solve_once(columns - matrix @ solved)  # refined: the factor is an inverse's
+            return tf.reshape(tf.transpose(solved[:, :, 0]), self._shape)
+
+        return solve
 
 
 def inverse_factor(matrix: tf.Tensor) -> tf.Tensor:

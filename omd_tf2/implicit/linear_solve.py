@@ -2,14 +2,15 @@
 
 `matvec` maps a nested structure of tensors to one alike, linearly; `b` and `x` are such structures,
 whose leaves share one floating dtype. The matrix solved with is M = A + ridge I, where `matvec` is
-the product with A. Every solver starts at zero and reports the residual of the answer it returns,
-computed anew: that of a recurrence drifts from it in finite precision.
+the product with A. Every solver reports the residual of the answer it returns, computed anew: that of a
+recurrence drifts from it in finite precision.
 
 Options, where a solver has them:
   ridge: non-negative multiple of the identity added to A.
   tol: relative residual |b - M x| / |b| at which a solve has converged; below the precision of the
     dtype it is taken as ten times its epsilon.
-  max_steps: largest number of products with A, at least 1.
+  max_steps: largest number of products with A in iterations, at least 1.
+  x0: where an iterative solver starts, shaped as b, in place of zero: it takes one product more.
 ValueError is raised for a value outside these ranges.
 """
 
@@ -18,11 +19,25 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
+from enum import IntEnum
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from omd_tf2.implicit.structures import LinearMap, Structure, ravel
+
+
+class Result(IntEnum):
+    """How a solve ended."""
+
+    CONVERGED = 0
+    STEPS = 1  # max_steps were not enough
+    BREAKDOWN = 2  # no way on: a singular matrix, or the end of the dtype's precision
+    NEGATIVE_CURVATURE = 3  # stopped by it, as asked for
+    NOT_FINITE = 4  # the answer, or what came in
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
 
 
 class SolveInfo(NamedTuple):
@@ -36,6 +51,7 @@ class SolveInfo(NamedTuple):
     relative_residual: tf.Tensor  # |b - M x| / |b| of the x returned; 0 where b = 0
     negative_curvature: tf.Tensor  # bool; a direction d with d^T M d < 0 was met
     converged: tf.Tensor  # bool; relative_residual <= tol, hence False where x is not finite
+    result: tf.Tensor  # int32, a Result: CONVERGED, or which way it failed
 
 
 Solution = tuple[Structure, SolveInfo]
@@ -48,6 +64,7 @@ def _is_finite(value) -> bool:
 
 _RULES = {
     "ridge": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
+    "ridge_relative": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
     "tol": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
     "step_size": ("a finite number > 0", lambda v: _is_finite(v) and v > 0),
     "max_steps": ("an integer >= 1", lambda v: isinstance(v, numbers.Integral) and v >= 1),
@@ -55,11 +72,13 @@ _RULES = {
 
 
 def check_options(**options) -> None:
-    """Raises ValueError for a ridge, tol, step_size or max_steps outside its range."""
+    """Raises ValueError for an option outside its range, or two ridges."""
     for name, value in options.items():
         meaning, holds = _RULES.get(name, ("", lambda _: True))
         if not holds(value):
             raise ValueError(f"{name} must be {meaning}, got {value!r}")
+    if options.get("ridge") and options.get("ridge_relative"):
+        raise ValueError("ridge and ridge_relative exclude each other: leave one out")
 
 
 def floor_tol(tol: float, dtype: tf.DType) -> float:
@@ -94,16 +113,46 @@ class System:
         """Returns an x of the caller's scale as the flat vector that `finish` takes."""
         return tf.math.divide_no_nan(ravel(x)[0], self._scale)
 
-    def finish(self, x: tf.Tensor, iterations, negative_curvature) -> Solution:
+    def start(self, x0: Structure | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """The x to begin with, and b - M x."""
+        if x0 is None:
+            return tf.zeros_like(self.b), self.b
+        x = self.scaled(x0)
+        return x, self.b - self.product(x)
+
+    def finish(
+        self,
+        x: tf.Tensor,
+        iterations,
+        negative_curvature,
+        product=None,
+        *,
+        max_steps: int | None = None,
+        stopped=False,
+    ) -> Solution:
+        """x with its health.
+
+        product: M x of the caller's scale, where the caller has it; max_steps: of an iterative
+        solver; stopped: whether negative curvature ended it.
+        """
+        product = self.product(x) if product is None else self.scaled(product)
         norm = tf.where(self.b_norm == 0, tf.ones_like(self.b_norm), self.b_norm)
-        residual = tf.norm(self.b - self.product(x)) / norm
-        info = SolveInfo(
-            tf.convert_to_tensor(iterations, tf.int32),
-            residual,
-            tf.convert_to_tensor(negative_curvature, tf.bool),
-            residual <= self.tol,
-        )
+        residual = tf.norm(self.b - product) / norm
+        iterations = tf.convert_to_tensor(iterations, tf.int32)
+        spent = False if max_steps is None else iterations >= max_steps
+        result = solve_result(residual, self.tol, spent, stopped)
+        negative_curvature = tf.convert_to_tensor(negative_curvature, tf.bool)
+        converged = result == Result.CONVERGED
+        info = SolveInfo(iterations, residual, negative_curvature, converged, result)
         return self._unravel(self._scale * x), info
+
+
+def solve_result(residual: tf.Tensor, tol, spent=False, stopped=False) -> tf.Tensor:
+    """The Result of a solve: spent, whether it had no steps left; stopped, by curvature."""
+    failed = tf.where(spent, Result.STEPS, Result.BREAKDOWN)
+    failed = tf.where(stopped, Result.NEGATIVE_CURVATURE, failed)
+    failed = tf.where(tf.math.is_finite(residual), failed, Result.NOT_FINITE)
+    return tf.where(residual <= tol, Result.CONVERGED, failed)
 
 
 def _dot(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -118,6 +167,7 @@ def solve_cg(
     tol: float = 1e-5,
     max_steps: int = 100,
     stop_at_negative_curvature: bool = False,
+    x0: Structure | None = None,
 ) -> Solution:
     """Conjugate gradients (Hestenes & Stiefel 1952), for a symmetric positive definite M.
 
@@ -143,10 +193,11 @@ def solve_cg(
         p_next = r + tf.math.divide_no_nan(rr_next, rr) * p
         return k + 1, x + alpha * p, r, p_next, rr_next, negative | (curvature < 0), halted
 
-    no, x = tf.constant(False), tf.zeros_like(system.b)
-    start = (0, x, system.b, system.b, _dot(system.b, system.b), no, no)
-    k, x, _, _, _, negative, _ = tf.while_loop(unfinished, step, start)
-    return system.finish(x, k, negative)
+    no, (x, r) = tf.constant(False), system.start(x0)
+    start = (0, x, r, r, _dot(r, r), no, no)
+    k, x, _, _, _, negative, halted = tf.while_loop(unfinished, step, start)
+    stopped = halted & negative & stop_at_negative_curvature
+    return system.finish(x, k, negative, max_steps=max_steps, stopped=stopped)
 
 
 class _Minres(NamedTuple):
@@ -176,6 +227,7 @@ def solve_minres(
     ridge: float = 0.0,
     tol: float = 1e-5,
     max_steps: int = 100,
+    x0: Structure | None = None,
 ) -> Solution:
     """MINRES (Paige & Saunders 1975), for a symmetric M: indefinite or singular as well.
 
@@ -186,20 +238,22 @@ def solve_minres(
     """
     check_options(ridge=ridge, tol=tol, max_steps=max_steps)
     system = System(matvec, b, ridge, tol)
-    zero, no, x = tf.zeros_like(system.b_norm), tf.constant(False), tf.zeros_like(system.b)
+    zero, no, none = tf.zeros_like(system.b_norm), tf.constant(False), tf.zeros_like(system.b)
+    x, r = system.start(x0)
+    norm = tf.norm(r)
     start = _Minres(
         k=tf.constant(0),
         x=x,
-        v0=x,
-        v1=tf.math.divide_no_nan(system.b, system.b_norm),
-        d0=x,
-        d1=x,
+        v0=none,
+        v1=tf.math.divide_no_nan(r, norm),
+        d0=none,
+        d1=none,
         beta=zero,
         cos=zero - 1,
         sin=zero,
         delta=zero,
         epsilon=zero,
-        residual=system.b_norm,
+        residual=norm,
         matrix_norm=zero,
         negative=no,
         halted=no,
@@ -209,7 +263,7 @@ def solve_minres(
         return (s.k < max_steps) & (s.residual > system.target) & ~s.halted
 
     end = tf.while_loop(unfinished, lambda s: (_minres_step(system.product, s),), (start,))[0]
-    return system.finish(end.x, end.k, end.negative)
+    return system.finish(end.x, end.k, end.negative, max_steps=max_steps)
 
 
 def _minres_step(product: Callable[[tf.Tensor], tf.Tensor], s: _Minres) -> _Minres:
@@ -257,6 +311,7 @@ def solve_neumann(
     ridge: float = 0.0,
     tol: float = 1e-5,
     max_steps: int = 100,
+    x0: Structure | None = None,
 ) -> Solution:
     """Truncated Neumann series sum_k step_size (I - step_size M)^k b (Lorraine et al. 2020).
 
@@ -273,9 +328,9 @@ def solve_neumann(
         product = system.product(r)  # the next term of the series is the residual as well
         return k + 1, x + step_size * r, r - step_size * product, negative | (_dot(r, product) < 0)
 
-    start = (0, tf.zeros_like(system.b), system.b, tf.constant(False))
+    start = (0, *system.start(x0), tf.constant(False))
     k, x, _, negative = tf.while_loop(unfinished, step, start)
-    return system.finish(x, k, negative)
+    return system.finish(x, k, negative, max_steps=max_steps)
 
 
 def solve_identity(matvec: LinearMap, b: Structure) -> Solution:

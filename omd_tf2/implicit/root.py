@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable
 
 import tensorflow as tf
+from tensorflow.python.eager.forwardprop_util import pack_tangents  # nothing public tells it
 
+from omd_tf2.implicit.gauss_newton import solve_gauss_newton
 from omd_tf2.implicit.linear_solve import SolveInfo, Solver
-from omd_tf2.implicit.solvers import guarded
+from omd_tf2.implicit.solvers import guarded, innermost
 from omd_tf2.implicit.structures import (
     LinearMap,
     Structure,
@@ -28,12 +30,19 @@ def root_vjp(
     args: tuple[Structure, ...],
     cotangent: Structure,
     solve: Solver,
-) -> tuple[tuple[Structure, ...], SolveInfo]:
+    *,
+    x0: Structure | None = None,
+    return_adjoint: bool = False,
+) -> tuple[tuple[Structure, ...], SolveInfo] | tuple[tuple[Structure, ...], SolveInfo, Structure]:
     """Returns -(df/dargs)^T (df/dsolution)^{-T} cotangent, f = optimality_fn, and a SolveInfo.
 
     Invariant: this is the derivative of the solution only where f(solution, *args) = 0 and
     df/dsolution is invertible. At a point that is not a root it is the derivative of nothing; know
     |f| there (`solve_inner` reports it).
+
+    Tapes differentiate the result again, in solution, args and cotangent and to any order: the
+    adjoint too is the solution of an equation, to which the theorem applies with the same solver.
+    That one is then given the untransposed product. `custom_root` is differentiable as often.
 
     Args:
       optimality_fn: (solution, *args) -> a structure with the shapes of `solution`.
@@ -42,27 +51,84 @@ def root_vjp(
       cotangent: gradient of the outer loss with respect to the solution, shaped as it.
       solve: (matvec, b) -> (x, SolveInfo); its matvec is the product with (df/dsolution)^T, which
         is symmetric where f is the gradient of an inner loss. `get_solver` has the choice.
+      x0: where an iterative solver starts, shaped as the solution: an adjoint of a problem nearby.
+      return_adjoint: whether to return (df/dsolution)^{-T} cotangent as well.
 
     Returns:
       vjps: structured as `args`; zeros where f does not depend on a floating tensor, None for
         integers and booleans.
       info: the solver's SolveInfo. What a failed solve turns into is the choice of `guarded`.
+      adjoint: if asked for, shaped as the solution.
 
     Raises:
       ValueError: where f(solution, *args) or the cotangent is not shaped as the solution.
+      TypeError: for x0 with a solver that is not iterative.
+      NotImplementedError: in forward mode (`tf.autodiff.ForwardAccumulator`), and for second
+        derivatives with `gauss_newton`.
     """
     args = to_copies(args)
     solution, cotangent = to_tensors((solution, cotangent))
     check_same_shapes("cotangent", cotangent, solution)
+    point, held, b = _cut((solution, args, cotangent))
+    value, matvec = transposed(lambda point: optimality_fn(point, *held), point)
+    check_same_shapes("the optimality function's value", value, solution)
+    adjoint, info = solve(matvec, b) if x0 is None else solve(matvec, b, x0=x0)
+
+    def adjoint_fn(adjoint, solution, args, cotangent):
+        _, matvec = transposed(lambda point: optimality_fn(point, *args), solution)
+        return tf.nest.map_structure(tf.subtract, matvec(adjoint), cotangent)
+
+    # The adjoint is a root itself, so that derivatives of this one follow by the same theorem.
+    found = adjoint
+    adjoint = _rooted(adjoint_fn, lambda *_: found, (solution, args, cotangent), solve)
     differentiable = [leaf for leaf in tf.nest.flatten(args) if leaf.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(differentiable)
-        value, matvec = transposed(lambda point: optimality_fn(point, *args), solution)
-    check_same_shapes("the optimality function's value", value, solution)
-    adjoint, info = solve(matvec, cotangent)
+        value = optimality_fn(solution, *args)
     minus_adjoint = tf.nest.map_structure(tf.negative, adjoint)
-    vjps = iter(gradient(tape, value, differentiable, minus_adjoint))
-    return tf.nest.map_structure(lambda x: next(vjps) if x.dtype.is_floating else None, args), info
+    pulled_back = iter(gradient(tape, value, differentiable, minus_adjoint))
+    vjps = tf.nest.map_structure(lambda x: next(pulled_back) if x.dtype.is_floating else None, args)
+    return (vjps, info, adjoint) if return_adjoint else (vjps, info)
+
+
+def _cut(structure: Structure) -> Structure:
+    return tf.nest.map_structure(tf.stop_gradient, structure)
+
+
+def _rooted(
+    optimality_fn: OptimalityFn,
+    find: Callable[..., Structure],
+    args: tuple[Structure, ...],
+    solve: Solver,
+) -> Structure:
+    """find(*args), a root, whose derivatives are the theorem's in place of its own, of any order."""
+
+    if pack_tangents(tf.nest.flatten(args)).tangents:
+        raise NotImplementedError(
+            "root_vjp and custom_root have no forward mode (tf.autodiff.ForwardAccumulator): take "
+            "tf.GradientTape, nested for second derivatives"
+        )
+
+    @tf.custom_gradient
+    def run(*leaves):
+        # Cut here, so that an outer tape does not record the solver's own steps.
+        solution = find(*_cut(tf.nest.pack_sequence_as(args, leaves)))
+
+        def pull_back(*cotangents):
+            if innermost(solve) is solve_gauss_newton:
+                raise NotImplementedError(
+                    "gauss_newton answers for the residuals of one outer loss, so custom_root and "
+                    "second derivatives need another solver"
+                )
+            own = tf.nest.pack_sequence_as(args, leaves)
+            known = _rooted(optimality_fn, lambda *_: solution, own, solve)
+            cotangent = tf.nest.pack_sequence_as(solution, cotangents)
+            vjps, _ = root_vjp(optimality_fn, known, own, cotangent, solve)
+            return tf.nest.flatten(vjps)
+
+        return solution, pull_back
+
+    return run(*tf.nest.flatten(args))
 
 
 def custom_root(
@@ -72,7 +138,7 @@ def custom_root(
 
     The gradient with respect to `args` is `root_vjp`'s, however the solver found the solution; with
     respect to `initial` there is none. The invariant of `root_vjp` holds: the solver must return a
-    root. `gauss_newton`, whose options hold the solution, is for `root_vjp`. As no SolveInfo
+    root. `gauss_newton`, whose options hold the solution, is for `root_vjp` alone. As no SolveInfo
     reaches the caller, a solve that fails in the backward pass stops, unless told otherwise; see
     `guarded`.
 
@@ -81,6 +147,7 @@ def custom_root(
 
     Raises:
       ValueError: for an unknown `on_failure`.
+      NotImplementedError: in forward mode, as `root_vjp`.
       TypeError: from TensorFlow, when `solver_fn` reads a variable through its closure: what is to
         be differentiated comes in through `args`.
     """
@@ -89,23 +156,8 @@ def custom_root(
     def decorate(solver_fn):
         @functools.wraps(solver_fn)
         def solve_differentiably(initial, *args):
-            initial = tf.nest.map_structure(tf.stop_gradient, to_tensors(initial))
-            args = to_tensors(args)
-
-            @tf.custom_gradient
-            def run(*leaves):
-                # Cut here, so that an outer tape does not record the solver's own steps.
-                cut = tf.nest.pack_sequence_as(args, [tf.stop_gradient(leaf) for leaf in leaves])
-                solution = solver_fn(initial, *cut)
-
-                def pull_back(*cotangents):
-                    cotangent = tf.nest.pack_sequence_as(solution, cotangents)
-                    vjps, _ = root_vjp(optimality_fn, solution, cut, cotangent, solve)
-                    return tf.nest.flatten(vjps)
-
-                return solution, pull_back
-
-            return run(*tf.nest.flatten(args))
+            initial, args = _cut(to_tensors(initial)), to_tensors(args)
+            return _rooted(optimality_fn, lambda *own: solver_fn(initial, *own), args, solve)
 
         return solve_differentiably
 

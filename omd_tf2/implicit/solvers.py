@@ -8,10 +8,12 @@ import inspect
 import math
 from collections.abc import Collection
 
+import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit.gauss_newton import solve_gauss_newton
 from omd_tf2.implicit.linear_solve import (
+    Result,
     SolveInfo,
     Solver,
     check_options,
@@ -76,8 +78,9 @@ def guarded(solve: Solver, on_failure: str) -> Solver:
     if on_failure == "use":
         return solve
 
-    def solve_or_replace(matvec, b):
-        x, info = solve(matvec, b)
+    @functools.wraps(solve)
+    def solve_or_replace(matvec, b, **start):
+        x, info = solve(matvec, b, **start)
         if on_failure == "stop" and tf.executing_eagerly():
             check_converged(info)
 
@@ -90,6 +93,12 @@ def guarded(solve: Solver, on_failure: str) -> Solver:
     return solve_or_replace
 
 
+def innermost(solve: Solver) -> Solver:
+    """The `solve_*` that options and a guard were put around."""
+    solve = inspect.unwrap(solve)
+    return innermost(solve.func) if isinstance(solve, functools.partial) else solve
+
+
 def check_converged(info: SolveInfo) -> None:
     """Raises SolveError unless every solve in `info` converged.
 
@@ -99,9 +108,11 @@ def check_converged(info: SolveInfo) -> None:
         return
     failed = tf.size(info.converged) - tf.math.count_nonzero(info.converged, dtype=tf.int32)
     count = "" if tf.size(info.converged) == 1 else f" in {failed} of {tf.size(info.converged)}"
+    ways = sorted({Result(way) for way in np.ravel(info.result)} - {Result.CONVERGED})
+    told = ", ".join(map(str, ways))
     curvature = ", negative curvature met" if tf.reduce_any(info.negative_curvature) else ""
     raise SolveError(
-        f"the linear solve did not converge{count}: relative residual up to "
+        f"the linear solve did not converge{count} ({told}): relative residual up to "
         f"{tf.reduce_max(info.relative_residual):.3g} after up to "
         f"{tf.reduce_max(info.iterations)} iterations{curvature}"
     )

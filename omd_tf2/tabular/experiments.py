@@ -31,7 +31,8 @@ from omd_tf2.tabular.update import (
     train_steps,
 )
 
-NO_BALL = "none"
+NONE = "none"
+NOISE_REACHES = ("all", "objective")
 NUM_CHUNKS = 20  # rows of the learning curve
 
 
@@ -55,13 +56,17 @@ class Settings:
     """All that defines a run, but for its first seed."""
 
     projection: str = "joint"  # onto the norm ball: joint or leaf; none where there is no ball
+    # Derivatives taken at the noised solution: all, as of an inexact solver, or the objective's
+    # alone; none where there is no noise.
+    noise_reaches: str = NONE
     num_seeds: int = 10  # seed, seed + 1, ...
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
         check_types(self)
-        if self.projection not in (*PROJECTIONS, NO_BALL):
-            raise unknown("projection", self.projection, (*PROJECTIONS, NO_BALL))
+        for name, known in (("projection", PROJECTIONS), ("noise_reaches", NOISE_REACHES)):
+            if getattr(self, name) not in (*known, NONE):
+                raise unknown(name, getattr(self, name), (*known, NONE))
         if self.num_seeds < 1:
             raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
 
@@ -101,6 +106,7 @@ def make_problem(analysis: Analysis, settings: Settings) -> Problem:
         num_mle=count if of_methods else 0,
         norm_bound=levels if of_methods else tf.fill([2 * count], tf.cast(math.inf, tf.float64)),
         noise_std=tf.zeros([2 * count], tf.float64) if of_methods else levels,
+        noise_in_adjoint=settings.noise_reaches == "all",
         exact=tf.constant(np.repeat([True, of_methods], count)),
         projection=settings.projection,
         lr=settings.train.lr,
@@ -146,9 +152,13 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
     In `tabular_ift` the noise is drawn anew for every step and seed, and once more for what is
     reported in the end; all levels and both solvers share a draw, scaled by their own std.
     """
-    if analysis.of_methods == (settings.projection == NO_BALL):
-        which = f"{' or '.join(PROJECTIONS)}" if analysis.of_methods else NO_BALL
-        raise ConfigError(f"projection of {analysis.name} must be {which}")
+    for name, known, applies in (
+        ("projection", PROJECTIONS, analysis.of_methods),
+        ("noise_reaches", NOISE_REACHES, not analysis.of_methods),
+    ):
+        if applies == (getattr(settings, name) == NONE):
+            which = " or ".join(known) if applies else NONE
+            raise ConfigError(f"{name} of {analysis.name} must be {which}")
     seeds = range(seed, seed + settings.num_seeds)
     problem = make_problem(analysis, settings)
     draws = Draws(seeds, problem)
@@ -272,7 +282,8 @@ def result_rows(
 
 def _settings(analysis: Analysis, preset: str, backend: str) -> Settings:
     if not analysis.of_methods:
-        return Settings(projection=NO_BALL)
+        reaches = "objective" if preset == "original" else "all"
+        return Settings(projection=NONE, noise_reaches=reaches)
     return Settings(projection="leaf" if preset == "original" else "joint")
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from omd_tf2.implicit import SolveInfo, root_vjp
+from omd_tf2.implicit.linear_solve import solve_result
 from omd_tf2.tabular.mdp import (
     MDP,
     Model,
@@ -118,4 +119,5 @@ def _info(residual: tf.Tensor, b: tf.Tensor) -> SolveInfo:
     """The worst instance's health; a saturated policy's b may be as small as to be denormal."""
     scale = tf.maximum(tf.reduce_max(tf.abs(b), [0, 1]), 1e-290)
     relative = tf.reduce_max(tf.reduce_max(tf.abs(residual), [0, 1]) / scale)
-    return SolveInfo(tf.constant(0), relative, tf.constant(False), relative <= ADJOINT_TOL)
+    result = solve_result(relative, ADJOINT_TOL)
+    return SolveInfo(tf.constant(0), relative, tf.constant(False), relative <= ADJOINT_TOL, result)

@@ -49,6 +49,7 @@ class Problem:
     num_mle: int
     norm_bound: tf.Tensor  # [N]; infinite where there is none
     noise_std: tf.Tensor  # of what is added to the inner solution, [N]
+    noise_in_adjoint: bool  # whether f's derivatives are taken there too, or at the solution
     exact: tf.Tensor  # whether the adjoint is solved or replaced by the identity, bool [N]
     projection: str
     lr: float
@@ -87,7 +88,8 @@ def omd_gradient(
 ) -> tuple[Model, tf.Tensor, Residuals]:
     """The implicit gradient of the outer loss at Q = fixed point + noise, per OMD instance.
 
-    All derivatives are taken at that Q, as a caller has them whose solver is inexact.
+    With `noise_in_adjoint` all derivatives are taken at that Q, as a caller has them whose solver
+    is inexact; else the outer loss's alone, as in the original.
 
     Args:
       model: theta of the OMD instances, N of them here.
@@ -105,7 +107,8 @@ def omd_gradient(
         loss = problem.outer_loss(noised, truth)
     cotangent = tape.gradient(loss, noised)
     exact = problem.exact[problem.num_mle :]
-    gradient, info = fixed_point_vjp(model, truth, noised, cotangent, exact)
+    q = noised if problem.noise_in_adjoint else solution.q
+    gradient, info = fixed_point_vjp(model, truth, q, cotangent, exact)
     return gradient, solution.values, Residuals(solution.residual, info.relative_residual)
 
 

@@ -21,7 +21,7 @@ class Draw:
 
 def flat(structure):
     """All entries as one NumPy vector."""
-    return np.concatenate([np.ravel(leaf) for leaf in tf.nest.flatten(structure)])
+    return np.concatenate([np.zeros(0), *(np.ravel(leaf) for leaf in tf.nest.flatten(structure))])
 
 
 def jacobian(function, structure):

@@ -54,6 +54,21 @@ def test_the_ring_forgets_the_oldest():
     assert set(rows[:, 0]) == set(range(7, 15))
 
 
+def test_distinct_rows_come_once_in_a_batch_unless_there_are_too_few():
+    replay = make(capacity=16, num_envs=2)
+    for start in (0, 5):
+        replay.add(transitions(range(start, start + 5), num_envs=2))
+    drawn = replay.sample_many(RNG(0), 50, 16, distinct=True)[..., :2]
+    whole = {(time, env) for time in range(2, 10) for env in range(2)}
+    assert all({tuple(row) for row in batch} == whole for batch in drawn)
+    some = replay.sample_many(RNG(0), 400, 3, distinct=True)[..., :2]
+    assert all(len({tuple(row) for row in batch}) == 3 for batch in some)
+    _, counts = np.unique(some.reshape(-1, 2), axis=0, return_counts=True)
+    # 1,200 rows of 16, 75 each: a share's standard error is 8.
+    assert len(counts) == 16 and np.abs(counts - 75).max() < 32
+    assert replay.sample_many(RNG(0), 2, 17, distinct=True).shape[:2] == (2, 17)
+
+
 def test_time_limits_are_not_terminals():
     replay = make()
     replay.add(transitions(range(4), ends=[3]))

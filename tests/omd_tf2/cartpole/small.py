@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.cartpole.config import CartPoleConfig
-from omd_tf2.cartpole.update import State
+from omd_tf2.cartpole.update import Noise, State, num_batches, num_critic_draws
 from omd_tf2.common.functional import adam_init
 from omd_tf2.common.transition import Transition
 
@@ -39,11 +39,20 @@ def make_state(draw, config, hidden=(4,), critic_hidden=(4,)):
         target=tuple(draw.layers(O, *hidden, A) for _ in heads),
         model_adam=adam_init(model),
         critic_adam=adam_init(critics),
-        initial_critics=tuple(draw.layers(O, *critic_hidden, A) for _ in heads)
-        if config.no_warm
-        else (),
         value_functions=tuple(draw.layers(O, 4, 1) for _ in range(2 * (config.agent == "vep"))),
     )
+
+
+def make_batches(draw, config, state):
+    """Batches, and a draw of the model's and the critics' noise, for one update."""
+    batches = [make_batch(draw) for _ in range(num_batches(config))]
+    noise = Noise(draw(len(batches), B, O), draw(num_critic_draws(state, config)))
+    return tf.nest.map_structure(lambda *x: tf.stack(x), *batches), noise
+
+
+def at(batches, k):
+    """The k-th of stacked batches; a slice of them."""
+    return tf.nest.map_structure(lambda x: x[k], batches)
 
 
 def shifted(structure, direction, size):

@@ -59,8 +59,8 @@ def mean_q(agent, obs):
 
 
 @pytest.mark.parametrize("no_double", [False, True])
-def test_the_policy_is_the_best_action_by_the_critics_mean(no_double, eagerly):
-    agent, obs = trained(no_double=no_double), rows().obs0[:, 0]
+def test_the_greedy_policy_is_the_best_action_by_the_critics_mean(no_double, eagerly):
+    agent, obs = trained(no_double=no_double, greedy=True), rows().obs0[:, 0]
     best = mean_q(agent, obs).argmax(-1)
     assert len(set(best)) > 1
     np.testing.assert_array_equal(agent.policy()(obs), np.eye(A)[best])
@@ -85,8 +85,25 @@ def test_exploration_is_uniform_with_probability_epsilon_else_softmax_or_best(ha
     assert (np.abs(actions.mean(0) - expected) <= allowed).all()
 
 
+def test_the_policy_is_else_drawn_from_the_softmax_or_best_and_leaves_exploration_as_it_was():
+    agent, other, obs = make(alpha=0.02), make(alpha=0.02), np.full((1, O), 2.0)
+    expected = softmax(mean_q(agent, obs)[0] / 0.02)
+    assert (expected > 0.05).all() and expected.max() > 0.4
+    actions = agent.policy()(np.repeat(obs, DRAWS, 0))
+    allowed = 4 * np.sqrt(expected * (1 - expected) / DRAWS)
+    assert (np.abs(actions.mean(0) - expected) <= allowed).all()
+    many = np.repeat(obs, 50, 0)
+    explored = [x.exploring_policy()()(many) for x in (agent, other)]
+    np.testing.assert_array_equal(*explored)
+    other.set_state(agent.get_state())
+    np.testing.assert_array_equal(*(x.policy()(many) for x in (agent, other)))
+    hard = make(hard=True)
+    best = np.eye(A)[[mean_q(hard, obs)[0].argmax()] * 50]
+    np.testing.assert_array_equal(hard.policy()(many), best)
+
+
 def test_a_policy_once_given_is_not_moved_by_training(eagerly):
-    agent, obs = trained(lr=0.1, inner_lr=0.1), rows().obs0[:, 0]
+    agent, obs = trained(lr=0.1, inner_lr=0.1, greedy=True), rows().obs0[:, 0]
     policy, before = agent.policy(), agent.policy()(obs)
     for _ in range(3):
         agent.train()
@@ -107,11 +124,20 @@ def test_transitions_arrive_in_the_replay_as_they_were():
     np.testing.assert_allclose(held.obs1, new.obs1[:, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("prob_model", [False, True])
-@pytest.mark.parametrize("name, num", [("omd", 1), ("mle", 2), ("vep", 2), ("vaml", 2)])
-def test_an_update_gets_stored_rows_and_a_draw_for_each(
-    name, num, prob_model, eagerly, monkeypatch
-):
+@pytest.mark.parametrize(
+    "options, num",
+    [
+        ({"agent": "omd", "inner_steps": 2, "prob_model": True}, 1),
+        ({"agent": "omd", "no_warm": True}, 1),
+        ({"agent": "mle", "inner_steps": 2, "model_steps": 3}, 5),
+        ({"agent": "vep", "prob_model": True}, 2),
+        ({"agent": "vep", "inner_steps": 3, "one_batch": True}, 2),
+        ({"agent": "vaml"}, 2),
+        ({"agent": "qlearning", "inner_steps": 2}, 2),
+    ],
+    ids=str,
+)
+def test_an_update_gets_stored_rows_and_a_draw_for_each(options, num, eagerly, monkeypatch):
     seen, update = [], module.update
 
     def watched(state, batches, noise, config):
@@ -119,20 +145,24 @@ def test_an_update_gets_stored_rows_and_a_draw_for_each(
         return update(state, batches, noise, config)
 
     monkeypatch.setattr(module, "update", watched)
-    agent, new = make(agent=name, prob_model=prob_model, cycle_steps=2), rows()
+    agent, new = make(**options, cycle_steps=2), rows()
     agent.store(new)
     agent.train()
     assert len(seen) == 2
     for batches, noise in seen:
-        assert len(batches) == num and noise.shape == (num, B, O * prob_model)
-        for batch in batches:
-            at = batch.rewards.numpy().astype(int)
-            assert at.shape == (B,)
-            for field in batch._fields:
-                expected = getattr(new, field)[at, 0].astype(np.float32)
-                np.testing.assert_array_equal(getattr(batch, field), expected)
-    drawn = np.concatenate([[batch.rewards for batch in batches] for batches, _ in seen])
+        assert noise.model.shape == (num, B, O * agent.config.prob_model)
+        # Both critics' kernels: 3 x 4, 4 x 4 and 4 x 3.
+        assert noise.critics.shape == (80 * agent.config.no_warm,)
+        indices = batches.rewards.numpy().astype(int)
+        assert indices.shape == (num, B)
+        for field in batches._fields:
+            expected = getattr(new, field)[indices, 0].astype(np.float32)
+            np.testing.assert_array_equal(getattr(batches, field), expected)
+    drawn = np.concatenate([batches.rewards for batches, _ in seen])
     assert len({tuple(x) for x in drawn}) == 2 * num
+    assert all(len(set(x)) == B for x in drawn)
+    draws = [x for _, noise in seen for x in (*noise.model, noise.critics) if tf.size(x)]
+    assert len({float(tf.reshape(x, [-1])[0]) for x in draws}) == len(draws)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -175,7 +205,7 @@ def test_a_seed_fixes_every_bit_and_compiled_is_eager():
 
 
 def test_saved_is_loaded_and_goes_on_alike(tmp_path, eagerly):
-    agent, other = trained(), trained(seed=1)
+    agent, other = trained(greedy=True), trained(seed=1, greedy=True)
     agent.save(tmp_path / "w.npz")
     other.load(tmp_path / "w.npz")
     assert_same(state(other), state(agent))

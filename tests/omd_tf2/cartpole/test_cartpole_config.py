@@ -16,7 +16,7 @@ def test_the_defaults_are_the_originals():
     assert (c.agent, c.solver.name) == ("omd", "identity")
     assert (c.batch_size, c.random_steps, c.inner_steps, c.cycle_steps) == (256, 1_000, 1, 1)
     assert (c.lr, c.inner_lr, c.alpha, c.tau, c.gamma) == (1e-3, 3e-4, 0.01, 0.01, 0.99)
-    assert (c.epsilon, c.hidden_dim) == (0.1, 32)
+    assert (c.epsilon, c.hidden_dim, c.model_steps, c.value_gain) == (0.1, 32, 1, 1e-2)
     assert not any(value is True for value in dataclasses.asdict(c).values())
 
 
@@ -33,13 +33,18 @@ BAD = [
             "replay_size",
             "cycle_steps",
             "inner_steps",
+            "model_steps",
             "model_hidden_dim",
             "hidden_dim",
         )
         for value in (0, -1, 1.5, True, "1")
     ),
     *((name, value) for name in ("gamma", "tau", "epsilon") for value in (-0.1, 1.5, NAN)),
-    *((name, value) for name in ("alpha", "lr", "inner_lr") for value in (0.0, -1e-3, NAN, INF)),
+    *(
+        (name, value)
+        for name in ("alpha", "lr", "inner_lr", "value_gain")
+        for value in (0.0, -1e-3, NAN, INF)
+    ),
     *(("random_steps", value) for value in (-1, 0.5)),
     *(("inner_tol", value) for value in (-1e-3, NAN, INF)),
     *(
@@ -76,7 +81,7 @@ def test_bounds_are_included(name, good):
 @pytest.mark.parametrize(
     "agent, name",
     [
-        *((agent, "warm_opt") for agent in AGENTS if agent != "omd"),
+        *((agent, name) for name in ("warm_opt", "no_warm") for agent in AGENTS if agent != "omd"),
         ("qlearning", "prob_model"),
         ("qlearning", "no_learn_reward"),
     ],
@@ -84,6 +89,23 @@ def test_bounds_are_included(name, good):
 def test_an_option_that_an_agent_would_not_heed_is_refused(agent, name):
     with pytest.raises(ConfigError, match=f"{name} means nothing to agent '{agent}'"):
         CartPoleConfig(agent=agent, **{name: True})
+
+
+@pytest.mark.parametrize(
+    "name, value, heeding",
+    [
+        ("model_steps", 2, ("mle", "vep", "vaml")),
+        ("value_gain", 0.5, ("vep",)),
+        ("one_batch", True, ("mle", "vep", "vaml", "qlearning")),
+    ],
+)
+def test_an_option_is_of_the_agents_that_heed_it(name, value, heeding):
+    for agent in AGENTS:
+        if agent in heeding:
+            assert getattr(CartPoleConfig(agent=agent, **{name: value}), name) == value
+        else:
+            with pytest.raises(ConfigError, match=f"{name} means nothing to agent '{agent}'"):
+                CartPoleConfig(agent=agent, **{name: value})
 
 
 @pytest.mark.parametrize(

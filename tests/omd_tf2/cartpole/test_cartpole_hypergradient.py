@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from omd_tf2.cartpole.losses import critic_loss, critic_targets, in_model, values
+from omd_tf2.cartpole.losses import critic_loss, critic_targets, in_model, values, vaml_loss
 from omd_tf2.cartpole.update import model_critic_loss, model_gradient
 from omd_tf2.common.functional import loss_and_gradient
 from omd_tf2.common.solver import SolverConfig
@@ -37,7 +37,7 @@ def problem(num, critic_hidden, **options):
 
 def gradient(args, solver="dense", **options):
     *args, config = args
-    return model_gradient(*args, replace(config, solver=SolverConfig(solver, **options)))
+    return model_gradient(*args, replace(config, solver=SolverConfig(solver, **options)))[1:]
 
 
 def solved(args, model):
@@ -65,7 +65,7 @@ def cotangent(args):
 def optimality(args):
     """f as a function of (critics, model)."""
     state, *rest = args
-    return lambda w, model: gradient_of(model_critic_loss)(w, model, state.target, *rest)
+    return lambda w, model: gradient_of(model_critic_loss)(w, model, state, *rest)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,35 @@ def test_gauss_newton_equals_its_matrix_written_out(no_double):
     got, health = gradient(relu_args, "gauss_newton", ridge=ridge)
     np.testing.assert_allclose(flat(got), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
     assert health.converged == 1 and health.iterations == 0
+
+
+@pytest.mark.parametrize("no_double", [False, True])
+def test_the_corrected_one_is_the_derivative_of_the_outer_loss_after_one_step(no_double):
+    args, r = relu_problem(no_double=no_double), 0.1
+    state, real, noise, config = args
+    j = jacobian(lambda w: values(w, real.obs0, real.actions), state.critics)
+    heads = range(len(state.critics))
+    kernels = [j[h :: len(heads)] @ j[h :: len(heads)].T for h in heads]
+    smooth = [np.linalg.solve(k + r * np.trace(k) / 4 * np.eye(4), k) for k in kernels]
+    q = values(state.critics, real.obs0, real.actions).numpy()
+    y = critic_targets(state.target, real, config).numpy()
+
+    def loss(model):
+        inner = critic_targets(state.target, in_model(model, real, noise, config), config).numpy()
+        return np.mean([(q[:, h] - smooth[h] @ (q[:, h] - inner) - y) ** 2 for h in heads])
+
+    hypergradient, health = gradient(args, "gauss_newton", ridge_relative=r, correct_inner=True)
+    direction = like(Draw(5), state.model)
+    expected = slope(loss, state.model, direction)
+    np.testing.assert_allclose(flat(hypergradient) @ flat(direction), expected, rtol=1e-6)
+    assert health.converged == 1
+
+
+def test_the_corrected_ones_limit_is_value_aware_learning(relu_args):
+    state, real, noise, config = relu_args
+    _, vaml = loss_and_gradient(vaml_loss, state.model, state.target, real, noise, config)
+    options = {"ridge_relative": 1e-10, "correct_inner": True}
+    assert_same(gradient(relu_args, "gauss_newton", **options)[0], vaml, 1e-8)
 
 
 @pytest.mark.parametrize("solver", ["dense", "cg", "minres"])

@@ -54,6 +54,15 @@ def test_predictions_by_hand():
     assert_same(predicted._replace(obs1=REAL.obs1, rewards=REAL.rewards), REAL)
 
 
+def test_stacked_batches_are_predicted_at_once():
+    draw, config = Draw(), make_config(prob_model=True)
+    model, batches, noise = make_state(draw, config).model, make_batch(draw, 2 * B), draw(2 * B, O)
+    stack = lambda x: tf.reshape(x, [2, B, *x.shape[1:]])
+    got = in_model(model, *tf.nest.map_structure(stack, (batches, noise)), config)
+    expected = tf.nest.map_structure(stack, in_model(model, batches, noise, config))
+    assert_same(got, expected, 1e-14)
+
+
 def test_a_residual_model_predicts_the_change():
     predicted = in_model(MODEL, REAL, NO_NOISE, make_config(residual_model=True))
     np.testing.assert_array_equal(predicted.obs1, [[15.0 + 4, 2.0 + 2], [2.0 + 1, 23.0 + 3]])
@@ -105,12 +114,12 @@ def test_a_probabilistic_mle_loss_is_the_negative_log_density():
 
 def test_vep_loss_by_hand():
     # v1 = s[0], v2 = 3 s[1] + 1. Predicted less real obs' is (2, -1) and (0, 0), so that the first
-    # sample's mean square is (2^2 + 3^2) / 2 = 6.5; rewards' squares (1, 9): (6.5 + 1 + 0 + 9) / 2.
+    # sample's squares are 2^2 + 3^2 = 13; rewards' squares (1, 9): (13 + 1 + 0 + 9) / 2.
     functions = linear([[1], [0]]), linear([[0], [3]], 1.0)
     config = make_config(agent="vep")
-    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 8.25
+    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 11.5
     config = make_config(agent="vep", no_learn_reward=True)
-    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 3.25
+    assert vep_loss(MODEL, functions, REAL, NO_NOISE, config) == 6.5
 
 
 def test_vaml_loss_by_hand():
@@ -181,7 +190,7 @@ def problem(**options):
 def losses_of_the_model(state, real, noise, config):
     """Every loss that a model is moved by, as a function of the model alone."""
     return {
-        "omd": lambda m: model_critic_loss(state.critics, m, state.target, real, noise, config),
+        "omd": lambda m: model_critic_loss(state.critics, m, state, real, noise, config),
         "mle": lambda m: mle_loss(m, real, noise, config),
         "vep": lambda m: vep_loss(m, state.value_functions, real, noise, config),
         "vaml": lambda m: vaml_loss(m, state.target, real, noise, config),
@@ -234,7 +243,7 @@ def test_the_inner_loss_knows_no_real_outcome_but_rewards_that_are_not_learned(n
 
     def inner(batch):
         return loss_and_gradient(
-            model_critic_loss, state.critics, state.model, state.target, batch, noise, config
+            model_critic_loss, state.critics, state.model, state, batch, noise, config
         )
 
     assert_same(inner(real._replace(obs1=real.obs1 - 100)), inner(real))
@@ -252,7 +261,7 @@ def test_only_the_actions_taken_have_a_gradient():
     state, real, noise, config = problem()
     first = real._replace(actions=tf.constant(np.eye(A)[[0] * B]))
     _, gradient = loss_and_gradient(
-        model_critic_loss, state.critics, state.model, state.target, first, noise, config
+        model_critic_loss, state.critics, state.model, state, first, noise, config
     )
     for critic in gradient:
         kernel, bias = critic[-1]

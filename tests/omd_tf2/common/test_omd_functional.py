@@ -16,6 +16,7 @@ from omd_tf2.common.functional import (
     loss_and_gradient,
     mlp,
     mlp_kernel,
+    orthogonal_mlp,
     soft_update,
 )
 
@@ -51,6 +52,20 @@ def test_initial_layers_follow_from_the_seed():
     assert not np.allclose(first[2], other[2])
     square = init_mlp((4, 4, 4), np.random.SeedSequence(0), output_gain=2**0.5, dtype="float64")
     assert not np.allclose(square[0][0], square[1][0])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_layers_of_given_draws_are_those_of_the_initialiser(jit):
+    shapes, seed = [(5, 4), (4, 4), (4, 6)], np.random.SeedSequence(0)
+    draws = []
+    for (i, o), state in zip(shapes, seed.generate_state(3), strict=True):
+        # Keras draws [the larger, the smaller] and transposes what comes out.
+        draw = keras.random.normal((max(i, o), min(i, o)), dtype="float64", seed=int(state))
+        draws.append(tf.transpose(draw) if i < o else draw)
+    make = tf.function(lambda x: orthogonal_mlp(x, output_gain=0.01), jit_compile=jit)
+    for got, expected in zip(make(draws), drawn(), strict=True):
+        np.testing.assert_allclose(got[0], expected[0], atol=1e-12)
+        np.testing.assert_array_equal(got[1], expected[1])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

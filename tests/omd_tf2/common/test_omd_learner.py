@@ -11,7 +11,7 @@ from baselines_tf2.common.replay import Replay, Transitions
 from envs.errors import ConfigError
 from omd_tf2.common.learner import Learner
 
-ROWS, NOISE_SHAPE = 3, (2, 5)
+ROWS_SHAPE, NOISE_SHAPE = (2, 3), (2, 5)
 
 
 class State(NamedTuple):
@@ -32,7 +32,7 @@ def make(reward=2.0, seed=0, **options):
     replay.add(Transitions(rows, rows, reward * rows[:, :, 0], rows, no, no, no.astype(int)))
 
     def update(state, rows, noise):
-        assert rows.shape == (ROWS, replay.layout.width) and noise.shape == NOISE_SHAPE
+        assert rows.shape == (*ROWS_SHAPE, replay.layout.width) and noise.shape == NOISE_SHAPE
         total = state.total + tf.reduce_mean(replay.layout.unpack(rows).rewards)
         (kernel, bias), *_ = state.actor
         state = State(total, ((kernel + 1, bias - total),), noise)
@@ -44,7 +44,7 @@ def make(reward=2.0, seed=0, **options):
         lambda state: state.actor,
         ("toy/total", "toy/noise"),
         replay,
-        rows=ROWS,
+        rows_shape=ROWS_SHAPE,
         noise_shape=NOISE_SHAPE,
         fits={"agent": "toy"},
         seed=seed,

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError
 from envs.errors import ConfigError
-from omd_tf2.common.solver import UNSOLVED, LeastSquares, SolverConfig, hypergradient
-from omd_tf2.implicit import SOLVERS, solver_options
+from omd_tf2.common.solver import Health, LeastSquares, SolverConfig, hypergradient, report
+from omd_tf2.implicit import SOLVERS, Result, solver_options
 
 HESSIAN = tf.constant([[2.0, 0.0], [0.0, 4.0]], tf.float64)
 THETA, COTANGENT = (tf.constant(x, tf.float64) for x in ([2.0, 8.0], [2.0, 4.0]))
@@ -31,6 +31,7 @@ def least_squares():
         solution=THETA,
         batch=jacobian,
         outer_residuals=tf.constant([[2.0], [8**0.5]], tf.float64),
+        inner_residuals=tf.constant([[3.0], [0.0]], tf.float64),
         kernel=(jacobian @ jacobian / 2)[None],
     )
 
@@ -53,6 +54,15 @@ def test_gauss_newton_by_hand(ridge, expected):
     # two residuals, two weights: not fewer, so that it goes by conjugate gradients
     gradient, health = solve(least_squares, name="gauss_newton", ridge=ridge)
     np.testing.assert_allclose(gradient, expected, rtol=1e-10)
+    assert health.converged == 1
+
+
+def test_the_corrected_gauss_newton_by_hand():
+    # K = diag(2, 4), mean eigenvalue 3, ridge 1: S = diag(2/3, 4/5); e - S r = (0, sqrt 8);
+    # v = J^T (0, sqrt 8 / 5) / 2 = (0, 4/5)
+    options = {"ridge_relative": 1 / 3, "correct_inner": True}
+    gradient, health = solve(least_squares, name="gauss_newton", **options)
+    np.testing.assert_allclose(gradient, [0, 4 / 5], atol=1e-14)
     assert health.converged == 1
 
 
@@ -81,7 +91,7 @@ def test_a_failed_solve_is_told_and_treated_as_set():
 def test_a_solve_that_overflows_is_reported_in_finite_numbers(on_failure):
     options = {"name": "neumann", "step_size": 1e60, "max_steps": 50, "on_failure": on_failure}
     gradient, health = solve(**options)
-    assert health.relative_residual == UNSOLVED and health.converged == 0
+    assert health.relative_residual == 1 and health.converged == 0
     if on_failure == "identity":
         np.testing.assert_array_equal(gradient, [2, 4])
     else:
@@ -92,21 +102,34 @@ def reported(**values):
     """What a run reports of a solve that failed in one update of four."""
     metrics = {
         "solver/converged": 0.75,
+        "solver/result": 0.25 * Result.STEPS,
         "solver/relative_residual": 0.125,
         "solver/iterations": 100.0,
         "solver/negative_curvature": 0.0,
         "solver/cotangent_norm": 1.0,
-        "solver/optimality_norm": 1.0,
+        "train/model_loss": 1.0,
         "solver/hypergradient_norm": np.nan,
     }
-    return metrics | {f"solver/{name}": value for name, value in values.items()}
+    return metrics | {name.replace("__", "/"): value for name, value in values.items()}
 
 
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (reported(), "the solve by 'cg' did not converge: .* 0.12, 100 iterations; set agent"),
-        (reported(negative_curvature=0.25), "100 iterations, negative curvature met; set agent"),
+        (
+            reported(),
+            r"by 'cg' did not converge \(steps\): .*, 100 iterations; set .*ridge, tol or max_steps h",
+        ),
+        (
+            reported(solver__negative_curvature=0.25, solver__result=0.25 * Result.BREAKDOWN),
+            r"\(breakdown\): .* negative curvature met; set agent.solver.ridge or tol higher",
+        ),
+        (
+            reported(
+                solver__converged=0.5, solver__result=0.25 * (Result.STEPS + Result.BREAKDOWN)
+            ),
+            "did not converge .in several ways.: ",
+        ),
     ],
 )
 def test_a_run_stops_at_a_failed_solve_and_says_what_to_do(metrics, message):
@@ -116,13 +139,36 @@ def test_a_run_stops_at_a_failed_solve_and_says_what_to_do(metrics, message):
     SolverConfig("cg", on_failure="identity").check(metrics)
 
 
-@pytest.mark.parametrize("name", ["cotangent_norm", "optimality_norm"])
+@pytest.mark.parametrize("name", ["solver__cotangent_norm", "train__model_loss"])
 def test_a_solve_is_not_blamed_for_what_came_in(name):
-    SolverConfig("cg").check(reported(relative_residual=np.nan, **{name: np.nan}))
+    SolverConfig("cg").check(reported(**{name: np.nan}))
+
+
+@pytest.mark.parametrize(
+    ("name", "silent"),
+    [
+        ("identity", set(Health._fields)),
+        ("gauss_newton", {"iterations", "negative_curvature", "optimality_norm"}),
+        ("dense", {"iterations", "optimality_norm"}),
+        ("cg", {"optimality_norm"}),
+    ],
+)
+def test_only_what_says_something_of_a_solver_is_reported(name, silent):
+    told = [field for field in Health._fields if field not in silent]
+    config, health = SolverConfig(name), Health(*range(len(Health._fields)))
+    assert list(config.reported) == told
+    assert report(config, health) == tuple(Health._fields.index(field) for field in told)
+    asked = SolverConfig(name, optimality_norm=True)
+    assert set(asked.reported) == {*told, "optimality_norm"}
+    # a run stops at a failed solve whatever of it is reported
+    failed = {f"solver/{field}": 0.5 for field in told}
+    if name != "identity":
+        with pytest.raises(TrainingError, match=f"the solve by '{name}' did not converge"):
+            config.check(failed)
 
 
 def test_a_run_goes_on_where_all_solves_converged_or_none_was_asked_for():
-    SolverConfig("cg").check(reported(converged=1.0))
+    SolverConfig("cg").check(reported(solver__converged=1.0))
     SolverConfig("cg").check({"train/model_loss": 1.0})
 
 
@@ -136,6 +182,8 @@ def test_only_options_that_were_set_reach_the_solver():
 def test_every_solver_takes_its_own_options_and_no_others(name):
     values = {
         "ridge": 0.1,
+        "ridge_relative": 0.1,
+        "correct_inner": True,
         "tol": 0.1,
         "max_steps": 5,
         "step_size": 0.1,
@@ -158,6 +206,12 @@ def test_every_solver_takes_its_own_options_and_no_others(name):
         ({"name": "cg", "ridge": -1.0}, "ridge must be a finite number >= 0, got -1.0"),
         ({"name": "cg", "ridge": float("nan")}, "ridge must be a finite number >= 0, got nan"),
         ({"name": "gauss_newton", "ridge": -1.0}, "ridge must be a finite number >= 0"),
+        (
+            {"name": "gauss_newton", "ridge": 1.0, "ridge_relative": 0.1},
+            "ridge and ridge_relative exclude each other: leave one out",
+        ),
+        ({"name": "cg", "correct_inner": True}, "solver 'cg' has no option 'correct_inner'"),
+        ({"name": "cg", "ridge_relative": 0.1}, "solver 'cg' has no option 'ridge_relative'"),
         ({"name": "cg", "tol": -1e-3}, "tol must be a finite number >= 0, got -0.001"),
         ({"name": "cg", "tol": "small"}, "tol must be of type float or none, not 'small'"),
         ({"name": "minres", "max_steps": 0}, "max_steps must be an integer >= 1, got 0"),
@@ -183,3 +237,5 @@ def test_another_solver_starts_from_its_own_options():
     chosen = SolverConfig("gauss_newton", ridge=10.0, on_failure="use")
     assert chosen.reset("minres") == SolverConfig("minres", on_failure="use")
     assert chosen.reset("identity") == SolverConfig("identity")  # which cannot fail
+    asked = SolverConfig(optimality_norm=True)
+    assert asked.reset("cg") == SolverConfig("cg", optimality_norm=True)

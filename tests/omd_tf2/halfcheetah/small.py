@@ -18,7 +18,7 @@ def make_batch(draw, num=B):
 
 
 def make_noise(draw, num=B):
-    return Noise(draw(K + 1, num, A), draw(num, A))
+    return Noise(draw(K + 1, num, A), draw(K, num, A))
 
 
 def make_state(draw, critic_hidden=(4,), hidden=(4,)):

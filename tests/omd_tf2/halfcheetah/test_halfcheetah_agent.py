@@ -203,7 +203,7 @@ def test_the_settings_are_the_papers():
     rates = (config.model_lr, config.critic_lr, config.actor_lr, config.temperature_lr)
     assert set(rates) == {3e-4}
     assert (config.batch_size, config.random_steps, config.tau) == (256, 10_000, 0.005)
-    assert (config.hidden_dim, config.model_hidden_dim) == (256, 256)
+    assert (config.hidden_dim, config.model_hidden_dim) == (256, 64)
     assert (config.init_temperature, config.inner_steps, config.outer_steps) == (1, 1, 1)
     assert config.solver == SolverConfig("identity")
 
@@ -211,7 +211,11 @@ def test_the_settings_are_the_papers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"agent": "vep"}, "unknown agent 'vep'; known: mle, omd"),
+        ({"agent": "vep"}, "unknown agent 'vep'; known: mle, omd, sac, vaml"),
+        ({"agent": "mle", "solver": SolverConfig("cg")}, "'mle' solves no linear system: leave"),
+        ({"agent": "sac", "model_lr": 1e-3}, "model_lr means nothing to agent 'sac': leave it out"),
+        ({"agent": "sac", "model_hidden_dim": 64}, "model_hidden_dim means nothing"),
+        ({"agent": "sac", "residual_model": True}, "residual_model means nothing"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"batch_size": 2.5}, "batch_size must be of type int, not 2.5"),
         ({"inner_steps": 0}, "inner_steps must be at least 1, not 0"),

@@ -10,7 +10,12 @@ import tensorflow as tf
 
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.sac import critic_loss, critic_targets, in_model, sample_actions, values
-from omd_tf2.halfcheetah.update import model_critic_loss, model_gradient, outer_gradient
+from omd_tf2.halfcheetah.update import (
+    model_critic_loss,
+    model_gradient,
+    model_loss_and_gradient,
+    outer_gradient,
+)
 from omd_tf2.implicit import gradient_of
 from tests.omd_tf2.halfcheetah.small import A, make_batch, make_config, make_state
 from tests.omd_tf2.small import Draw, assert_same, flat, jacobian
@@ -47,21 +52,27 @@ def cross_term(args):
     """df/dmodel, [critics' weights, model's weights]."""
     state, real, noise = args
     f = gradient_of(model_critic_loss)
-    return jacobian(lambda model: f(state.critics, model, state, real, noise, 0.9), state.model)
+    return jacobian(
+        lambda model: f(state.critics, model, state, real, noise, make_config()), state.model
+    )
+
+
+def targets_in(args, model):
+    """y in `model`; the next actions stay those of the state's own, since their dependence is cut."""
+    state, real, noise = args
+    actions, log_prob = sample_actions(
+        state.actor, in_model(state.model, real, noise, make_config()).obs1, noise
+    )
+    batch = in_model(model, real, noise, make_config())
+    lowest = tf.reduce_min(values(state.target, batch.obs1, actions), -1)
+    soft = lowest - tf.exp(state.log_temperature) * log_prob
+    return batch.rewards + 0.9 * (1 - real.terminals1) * soft
 
 
 def solved(args, model):
-    """The state whose linear critics minimise the inner loss in `model`, by least squares.
-
-    The next actions stay those of the state's own model: their dependence on the model is cut.
-    """
-    state, real, noise = args
-    obs1 = in_model(state.model, real).obs1
-    actions, log_prob = sample_actions(state.actor, obs1, noise)
-    batch = in_model(model, real)
-    lowest = tf.reduce_min(values(state.target, batch.obs1, actions), -1)
-    soft = lowest - tf.exp(state.log_temperature) * log_prob
-    y = batch.rewards + 0.9 * (1 - real.terminals1) * soft
+    """The state whose linear critics minimise the inner loss in `model`, by least squares."""
+    state, real, _ = args
+    y = targets_in(args, model)
     x = np.concatenate([real.obs0, real.actions, np.ones((len(y), 1))], 1)
     weights = np.linalg.lstsq(x, y.numpy(), rcond=None)[0]
     critic = ((tf.constant(weights[:-1, None]), tf.constant(weights[-1:])),)
@@ -70,7 +81,7 @@ def solved(args, model):
 
 def outer_loss(args, model):
     state, real, noise = solved(args, model), *args[1:]
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, make_config())
     return float(critic_loss(state.critics, real, y))
 
 
@@ -131,11 +142,48 @@ def test_gauss_newton_equals_its_matrix_written_out(ridge, relu_args):
     assert health.converged == 1
 
 
+@pytest.mark.parametrize("r", [1e-2, 1.0])
+def test_the_corrected_one_is_the_derivative_of_the_outer_loss_after_one_step(r, relu_args):
+    state, real, noise = relu_args
+    kernels = [j @ j.T for j in (inner_matrix(relu_args)[h::2] for h in range(2))]
+    smooth = [np.linalg.solve(k + r * np.trace(k) / 4 * np.eye(4), k) for k in kernels]
+    q = values(state.critics, real.obs0, real.actions).numpy()
+    y = critic_targets(
+        state.target, state.actor, state.log_temperature, real, noise, make_config()
+    ).numpy()
+
+    def loss_at(step, direction):
+        model = tf.nest.map_structure(lambda x, d: x + step * d, state.model, direction)
+        inner = targets_in(relu_args, model).numpy()
+        left = [q[:, h] - smooth[h] @ (q[:, h] - inner) - y for h in range(2)]
+        return np.sum(np.square(left)) / 4
+
+    options = {"ridge_relative": r, "correct_inner": True}
+    hypergradient, health = gradient(relu_args, "gauss_newton", **options)
+    draw, h = Draw(5), 1e-6
+    for _ in range(3):
+        direction = tf.nest.map_structure(lambda x: draw(*x.shape), state.model)
+        slope = (loss_at(h, direction) - loss_at(-h, direction)) / (2 * h)
+        np.testing.assert_allclose(flat(hypergradient) @ flat(direction), slope, rtol=1e-6)
+    assert health.converged == 1
+
+
+def test_the_corrected_ones_limit_is_value_aware_learning(relu_args):
+    state, real, noise = relu_args
+    options = {"ridge_relative": 1e-10, "correct_inner": True}
+    got, _ = gradient(relu_args, "gauss_newton", **options)
+    vaml = model_loss_and_gradient(state, real, noise, make_config(agent="vaml"))[1]
+    expected = 2 * flat(vaml)  # one for each critic
+    np.testing.assert_allclose(flat(got), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("solver", ["dense", "cg", "minres"])
 def test_solvers_use_the_hessian_written_out(solver, relu_args):
     state, real, noise = relu_args
     f = gradient_of(model_critic_loss)
-    hessian = jacobian(lambda c: f(c, state.model, state, real, noise, 0.9), state.critics)
+    hessian = jacobian(
+        lambda c: f(c, state.model, state, real, noise, make_config()), state.critics
+    )
     ridge = 20.0  # makes it definite, so that all three hold
     adjoint = np.linalg.solve(
         hessian + ridge * np.eye(len(hessian)), flat(outer_gradient(*relu_args, make_config())[2])
@@ -154,7 +202,7 @@ def test_identity_is_the_cotangent_pulled_back(relu_args):
         tape.watch(state.model)
         with tf.GradientTape() as inner:
             inner.watch(state.critics)
-            loss = model_critic_loss(state.critics, state.model, state, real, noise, 0.9)
+            loss = model_critic_loss(state.critics, state.model, state, real, noise, make_config())
         f = inner.gradient(loss, state.critics)
         product = sum(
             tf.reduce_sum(x * y)
@@ -184,7 +232,7 @@ def test_the_inner_loss_knows_no_real_outcome(relu_args):
     def inner(batch):
         with tf.GradientTape() as tape:
             tape.watch(state.critics)
-            loss = model_critic_loss(state.critics, state.model, state, batch, noise, 0.9)
+            loss = model_critic_loss(state.critics, state.model, state, batch, noise, make_config())
         return loss, tape.gradient(loss, state.critics)
 
     outcome = real._replace(rewards=real.rewards + 100, obs1=real.obs1 - 100)
@@ -197,7 +245,7 @@ def test_the_inner_loss_knows_no_real_outcome(relu_args):
 def test_the_outer_loss_is_the_real_batchs(relu_args):
     state, real, noise = relu_args
     loss, residuals, cotangent = outer_gradient(*relu_args, make_config())
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, make_config())
     errors = values(state.critics, real.obs0, real.actions) - y[:, None]
     np.testing.assert_allclose(residuals, errors, rtol=1e-13)
     np.testing.assert_allclose(loss, np.sum(errors**2) / 4, rtol=1e-13)  # 4 transitions

@@ -19,7 +19,7 @@ from omd_tf2.halfcheetah.sac import (
     temperature_loss,
     values,
 )
-from tests.omd_tf2.halfcheetah.small import A, B, O, make_batch, make_state
+from tests.omd_tf2.halfcheetah.small import A, B, O, make_batch, make_config, make_state
 from tests.omd_tf2.small import Draw, flat
 
 DRAW = Draw()
@@ -75,7 +75,7 @@ def test_the_model_predicts_next_observations_then_reward():
 
 
 def test_the_models_transitions_keep_the_rest_of_the_real_ones():
-    batch = in_model(STATE.model, BATCH)
+    batch = in_model(STATE.model, BATCH, None, make_config())
     rewards, obs1 = predict(STATE.model, BATCH.obs0, BATCH.actions)
     assert batch.rewards.shape == [B] and batch.obs1.shape == [B, O]
     np.testing.assert_array_equal(batch.rewards, rewards)
@@ -96,8 +96,9 @@ def test_a_residual_model_predicts_the_observations_change():
     # Change 1 and reward 3 throughout: obs1 = 1 + 1 and 2 + 1 against the real 3 and 4, rewards
     # against 1 and 10: (1 + 4 + 1 + 49) / 2.
     model, batch = constant(2, 1.0, 3.0), toy()
-    np.testing.assert_array_equal(in_model(model, batch, residual=True).obs1, [[2.0], [3.0]])
-    np.testing.assert_array_equal(in_model(model, batch, residual=True).rewards, [3.0, 3.0])
+    predicted = in_model(model, batch, None, make_config(residual_model=True))
+    np.testing.assert_array_equal(predicted.obs1, [[2.0], [3.0]])
+    np.testing.assert_array_equal(predicted.rewards, [3.0, 3.0])
     assert float(model_loss(model, batch, residual=True)) == 27.5
 
 

@@ -11,8 +11,10 @@ from omd_tf2.implicit import (
     root_vjp,
     solve_cg,
     solve_dense,
+    solve_gauss_newton,
 )
 from omd_tf2.implicit.gauss_newton import inverse_factor
+from omd_tf2.implicit.structures import linearised
 
 RNG = np.random.default_rng(0)
 SAMPLES, HEADS = 6, 2
@@ -148,6 +150,177 @@ def test_repeated_samples_make_a_singular_kernel():
     assert not info.converged  # without a ridge the rounding is divided by next to nothing
 
 
+def test_the_corrected_step_by_hand():
+    # K = diag(4, 16) / 2, mean eigenvalue 5, ridge 1; S = diag(2/3, 8/9); e - S r = (1, 1);
+    # (K + 1)^-1 of that (1/3, 1/9); J^T / 2 of that.
+    x, info = solve_gauss_newton(
+        never,
+        tf.zeros(3, tf.float64),  # of e itself: the corrected one takes its place
+        residual_fn=lambda w, slopes: slopes * w[:2],
+        solution=tensor(3),
+        batch=tf.constant([2.0, 4.0], tf.float64),
+        outer_residuals=tf.constant([3.0, 9.0], tf.float64),
+        inner_residuals=tf.constant([3.0, 9.0], tf.float64),
+        kernel=tf.constant([[2.0, 0.0], [0.0, 8.0]], tf.float64),
+        ridge_relative=0.2,
+        correct_inner=True,
+    )
+    np.testing.assert_allclose(x, [1 / 3, 2 / 9, 0], rtol=1e-14)
+    assert info.converged and info.relative_residual < 1e-14
+
+
+def targets(theta):
+    """Of the inner problem, [B]: nonlinear in theta."""
+    return tf.sin(tf.linalg.matvec(BATCH["x"], theta)) + theta[0] * theta[1]
+
+
+def inner_residuals(layers, theta):
+    return forward(layers, BATCH["x"])[0] - targets(theta)
+
+
+def corrected_gradient(ridge_relative, solution, theta, correct_inner=True):
+    """The hypergradient in theta of mean((Q - y)^2) / 2, and the solve's health."""
+
+    def inner_loss(layers, theta):
+        return tf.reduce_mean(inner_residuals(layers, theta) ** 2) / 2
+
+    e, _, vjp = linearised(lambda layers: one_head(layers, BATCH), solution)
+    solve = get_solver(
+        "gauss_newton",
+        residual_fn=one_head,
+        solution=solution,
+        batch=BATCH,
+        outer_residuals=e,
+        inner_residuals=inner_residuals(solution, theta),
+        ridge_relative=ridge_relative,
+        correct_inner=correct_inner,
+    )
+    f = gradient_of(inner_loss)
+    (gradient,), info = root_vjp(f, solution, (theta,), vjp(e / SAMPLES), solve)
+    return gradient, info
+
+
+@pytest.mark.parametrize("hidden", [4, 1])  # more parameters than residuals, and fewer
+@pytest.mark.parametrize("r", [1e-3, 0.1, 10.0])
+def test_the_corrected_one_is_the_derivative_of_the_outer_loss_after_one_step(r, hidden):
+    solution, theta = mlp(inputs=3, hidden=hidden), tensor(3)
+    if hidden == 1:
+        solution = solution[:1]  # 4 parameters
+    j = jacobian(one_head, solution, BATCH)
+    assert (j.shape[0] < j.shape[1]) == (hidden == 4)
+    kernel = j @ j.T / SAMPLES
+    smooth = np.linalg.solve(kernel + r * np.trace(kernel) / SAMPLES * np.eye(SAMPLES), kernel)
+
+    def outer_loss(theta):  # the step's predictions, linearised: Q - S (Q - y_model)
+        left = one_head(solution, BATCH) - smooth @ inner_residuals(solution, theta).numpy()
+        return float(np.sum(left**2) / (2 * SAMPLES))
+
+    gradient, info = corrected_gradient(r, solution, theta)
+    h = 1e-6
+    slopes = [(outer_loss(theta + h * d) - outer_loss(theta - h * d)) / (2 * h) for d in np.eye(3)]
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-6)
+    assert info.converged
+
+
+def test_its_limits_are_the_identity_and_value_aware_learning():
+    solution, theta = mlp(hidden=4), tensor(3)
+    j = jacobian(one_head, solution, BATCH)
+    rows = jacobian(lambda theta, _: targets(theta), theta, None)  # d y / d theta
+    e = one_head(solution, BATCH).numpy()
+    mean_eigenvalue = np.trace(j @ j.T) / SAMPLES**2
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    gradient, _ = corrected_gradient(1e9, solution, theta)
+    identity = rows.T @ (j @ (j.T @ e)) / SAMPLES**2  # the targets moved by K E
+    assert cosine(gradient.numpy(), identity) == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(gradient * 1e9 * mean_eigenvalue, identity, rtol=1e-6)
+
+    gradient, info = corrected_gradient(1e-12, solution, theta)
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        vaml = tf.reduce_mean((targets(theta) - BATCH["y"]) ** 2) / 2
+    vaml = tape.gradient(vaml, theta).numpy()
+    assert cosine(gradient.numpy(), vaml) == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(gradient, vaml, rtol=1e-6)
+    assert info.converged
+    plain, _ = corrected_gradient(1e-12, solution, theta, correct_inner=False)
+    expected = rows.T @ e / SAMPLES  # without the correction all of E
+    np.testing.assert_allclose(plain, expected, rtol=1e-6)
+
+
+def test_a_relative_ridge_and_the_correction_are_each_heads_own():
+    # heads of quite different scales: together they give what each gives alone
+    heads = [mlp(), tf.nest.map_structure(lambda w: 3 * w, mlp())]
+    e, r = tensor(SAMPLES, HEADS), tensor(SAMPLES, HEADS)
+    options = {"batch": BATCH, "ridge_relative": 0.1, "correct_inner": True}
+
+    def solve(residual_fn, solution, e, r, **more):
+        b = tf.nest.map_structure(tf.zeros_like, solution)
+        return solve_gauss_newton(
+            never,
+            b,
+            residual_fn=residual_fn,
+            solution=solution,
+            outer_residuals=e,
+            inner_residuals=r,
+            **options,
+            **more,
+        )
+
+    def together(heads, e, r, kernel=None):
+        return solve(separate_heads, heads, e, r, independent_heads=True, kernel=kernel)
+
+    jacobians = [jacobian(one_head, layers, BATCH) for layers in heads]
+    kernels = [j @ j.T / SAMPLES for j in jacobians]
+    x, info = together(heads, e, r)
+    assert info.converged
+    same, _ = tf.function(together, jit_compile=True)(heads, e, r, tf.constant(kernels))
+    np.testing.assert_allclose(flat(same), flat(x), rtol=0, atol=1e-12 * np.abs(flat(x)).max())
+    for h, layers in enumerate(heads):
+        alone, _ = solve(one_head, layers, e[:, h], r[:, h])
+        np.testing.assert_allclose(flat(x[h]), flat(alone), rtol=0, atol=1e-10)
+        ridge = 0.1 * np.trace(kernels[h]) / SAMPLES * np.eye(SAMPLES)
+        corrected = e[:, h] - kernels[h] @ np.linalg.solve(kernels[h] + ridge, r[:, h])
+        expected = jacobians[h].T @ np.linalg.solve(kernels[h] + ridge, corrected) / SAMPLES
+        np.testing.assert_allclose(flat(x[h]), expected, rtol=0, atol=1e-10)
+
+
+def ill_conditioned(dtype, outside=0.0, **options):
+    """Samples of nearly one direction: the largest eigenvalue, 9e4, is almost all of the trace."""
+    rng = np.random.default_rng(0)
+    x = 30 + rng.normal(size=(40, 100))
+    e = rng.normal(size=40)
+    b = x.T @ e / 40 + outside * rng.normal(size=100)
+    x, e, b = (tf.constant(a, dtype) for a in (x, e, b))
+    return solve_gauss_newton(
+        never,
+        b,
+        residual_fn=lambda w, rows: tf.linalg.matvec(rows, w),
+        solution=tf.zeros(100, dtype),
+        batch=x,
+        outer_residuals=e,
+        kernel=tf.matmul(x, x, transpose_b=True) / 40,
+        **options,
+    )[1]
+
+
+@pytest.mark.parametrize("options", [{"ridge": 10.0}, {"ridge_relative": 0.01}])
+def test_the_tolerance_follows_the_conditioning(options):
+    single = ill_conditioned("float32", **options)
+    assert 1e-5 < single.relative_residual < 1e-2 and single.converged
+    double = ill_conditioned("float64", tol=1e-9, **options)
+    assert double.relative_residual < 1e-9 and double.converged
+    for dtype in ("float32", "float64"):  # but does not excuse what is no rounding
+        assert not ill_conditioned(dtype, outside=10.0, **options).converged
+
+
+def test_the_tolerance_is_never_loosened_beyond_a_percent():
+    info = ill_conditioned("float32", outside=1.0, ridge=1e-3)
+    assert 1e-2 < info.relative_residual < 1 and not info.converged
+
+
 def test_dual_in_float32():
     residual_fn, solution, _ = PROBLEMS["one"]
     j = jacobian(residual_fn, solution, BATCH)
@@ -251,6 +424,10 @@ def test_inverse_factor_of_an_indefinite_matrix_is_nan():
     ("options", "message"),
     [
         ({"ridge": -1.0}, "ridge must be a finite number >= 0, got -1.0"),
+        ({"ridge_relative": -1.0}, "ridge_relative must be a finite number >= 0, got -1.0"),
+        ({"ridge": 1.0, "ridge_relative": 1.0}, "exclude each other: leave one out"),
+        ({"correct_inner": True}, "correct_inner needs outer_residuals and inner_residuals"),
+        ({"inner_residuals": tensor(2)}, r"inner_residuals must have .* \(6,\), got \(2,\)"),
         (
             {"outer_residuals": tensor(SAMPLES, 1)},
             r"outer_residuals must have .* \(6,\), got \(6, 1\)",

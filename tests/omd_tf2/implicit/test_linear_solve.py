@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from omd_tf2.implicit import SOLVERS, get_solver
+from omd_tf2.implicit import SOLVERS, Result, get_solver
 
 N = 16
 TIGHT = {"tol": 1e-12, "max_steps": 400}
@@ -215,3 +215,52 @@ def test_vectors_must_share_one_floating_dtype():
     )
     with pytest.raises(ValueError, match="static shapes"):
         dynamic(tf.zeros(2))
+
+
+STARTED = [
+    ("cg", DEFINITE, {}),
+    ("minres", INDEFINITE, {"ridge": 0.25}),
+    ("neumann", NONSYMMETRIC, {"step_size": 0.2}),
+]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("name", "matrix", "options"), STARTED)
+def test_a_solve_can_start_from_an_answer_nearby(name, matrix, options, compiled):
+    solve = get_solver(name, **TIGHT, **options)
+
+    def answer(b, x0):
+        return solve(lambda v: tf.linalg.matvec(tf.constant(matrix), v), b, x0=x0)
+
+    answer = tf.function(answer, jit_compile=True) if compiled else answer
+    expected = np.linalg.solve(matrix + options.get("ridge", 0.0) * np.eye(N), B)
+    starts = np.zeros(N), 100 * np.ones(N), expected + 1e-6, expected
+    solved = [answer(tf.constant(B), tf.constant(x0)) for x0 in starts]
+    for x, info in solved:
+        np.testing.assert_allclose(x, expected, rtol=1e-8, atol=1e-10)
+        assert info.converged
+    steps = [int(info.iterations) for _, info in solved]
+    assert steps[0] == run(name, matrix, B, **TIGHT, **options)[1].iterations
+    assert steps[1] >= steps[0] >= steps[2] > steps[3] == 0
+    x, info = answer(tf.zeros(N, tf.float64), tf.ones(N, tf.float64))
+    assert info.converged and not np.any(x)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("name", "matrix", "options", "expected"),
+    [
+        ("cg", DEFINITE, {}, Result.CONVERGED),
+        ("cg", DEFINITE, {"max_steps": 2}, Result.STEPS),
+        ("cg", INDEFINITE, {"stop_at_negative_curvature": True}, Result.NEGATIVE_CURVATURE),
+        ("cg", 0 * DEFINITE, {}, Result.BREAKDOWN),
+        ("minres", SINGULAR, {}, Result.BREAKDOWN),
+        ("dense", np.diag(np.arange(N) > 0.0), {}, Result.NOT_FINITE),
+        ("neumann", DEFINITE, {"step_size": 1e150}, Result.NOT_FINITE),
+    ],
+)
+def test_a_failed_solve_says_which_way_it_failed(name, matrix, options, expected, compiled):
+    _, info = run(name, matrix.astype(float), B, compiled, **options)
+    assert info.result == expected and info.result.dtype == np.int32
+    assert info.converged == (expected == Result.CONVERGED)
+    assert str(Result.NEGATIVE_CURVATURE) == "negative curvature"

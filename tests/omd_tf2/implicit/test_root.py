@@ -1,5 +1,7 @@
 """Implicit gradients against closed forms, finite differences and unrolled solvers, in 64 bits."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -301,6 +303,148 @@ def test_custom_root_never_uses_a_failed_solve_unasked():
     w = ridge_solution(*args)
     plain, _ = root_vjp(gradient_of(ridge_loss), w, args, COTANGENT, get_solver("identity"))
     np.testing.assert_allclose(gradients(args, on_failure="identity")[2], plain[2])
+
+
+def derivatives(function, theta, order=3):
+    """The first derivatives of a scalar function of a scalar, by nested tapes."""
+    if order == 0:
+        return [function(theta)]
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        lower = derivatives(function, theta, order - 1)
+    return [*lower, tape.gradient(lower[-1], theta)]
+
+
+HOW = [("dense", True), ("cg", False), ("cg", True), ("minres", False), ("neumann", False)]
+
+
+@pytest.mark.parametrize("name, compiled", HOW)
+def test_higher_derivatives_by_hand(name, compiled):
+    # x = theta^2 = 9: 6, 2, 0; L = x^2 = theta^4: 4 theta^3, 12 theta^2, 24 theta.
+    root = custom_root(lambda x, theta: x - theta**2, get_solver(name, **EXACT[name]))(
+        lambda initial, theta: initial + theta**2
+    )
+    zero, three = tf.constant(0.0, tf.float64), tf.constant(3.0, tf.float64)
+    for power, expected in ((1, [9, 6, 2, 0]), (2, [81, 108, 108, 72])):
+
+        def loss(theta, power=power):
+            return root(zero, theta) ** power
+
+        call = functools.partial(derivatives, loss)
+        got = (tf.function(call, jit_compile=True, autograph=False) if compiled else call)(three)
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
+
+
+def hessian_product(outer, args, direction):
+    """The gradients of <gradients of outer(*args), direction>."""
+    with tf.GradientTape() as tape:
+        tape.watch(args)
+        with tf.GradientTape() as inner:
+            inner.watch(args)
+            value = outer(*args)
+        slopes = inner.gradient(value, args)
+        along = tf.add_n([tf.reduce_sum(s * d) for s, d in zip(slopes, direction, strict=True)])
+    return tape.gradient(along, args)
+
+
+def assert_same_hessian(solver, reference, args, compiled):
+    """Of a scalar that is not linear in the solution; along two random directions."""
+    direction = [tf.constant(RNG.normal(size=x.shape)) for x in args]
+
+    def product(solution):
+        def outer(*args):
+            w = solution(*args)
+            return tf.tensordot(COTANGENT, w, 1) + tf.reduce_sum(w**3)
+
+        return lambda args: hessian_product(outer, args, direction)
+
+    got = product(lambda *args: solver(tf.zeros(4, tf.float64), *args))
+    got = (tf.function(got, jit_compile=True, autograph=False) if compiled else got)(args)
+    for g, e in zip(got, product(reference)(args), strict=True):
+        assert np.abs(e).max() > 1e-3
+        np.testing.assert_allclose(g, e, atol=1e-8)
+
+
+@pytest.mark.parametrize("name, compiled", HOW)
+def test_second_derivatives_of_ridge_regression_are_its_closed_forms(name, compiled):
+    solver = custom_root(gradient_of(ridge_loss), get_solver(name, **EXACT[name]))(
+        lambda _, *args: ridge_solution(*args)
+    )
+    args = X, Y, tf.constant(0.7, tf.float64)
+    assert_same_hessian(solver, ridge_solution, args, compiled)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_second_derivatives_without_symmetry_are_those_of_unrolling(compiled):
+    args, _ = fixed_point_problem()
+    solver = custom_root(lambda w, *args: w - contraction(w, *args), solve_dense)(
+        lambda _, *args: fixed_point(*args)
+    )
+    assert_same_hessian(solver, fixed_point, args, compiled)
+
+
+def test_an_implicit_gradient_is_linear_in_the_cotangent_and_has_a_slope_in_the_solution():
+    # f = w^3 - a: vjp = c / (3 w^2), so d/dc = 1 / (3 w^2) = 1 / 12, d/dw = -2 c / (3 w^3) = -5 / 12.
+    w, a, c = (tf.constant(x, tf.float64) for x in (2.0, 8.0, 5.0))
+    with tf.GradientTape() as tape:
+        tape.watch((w, a, c))
+        (vjp,), _ = root_vjp(lambda w, a: w**3 - a, w, (a,), c, solve_dense)
+    got = tape.gradient(vjp, (w, a, c), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    np.testing.assert_allclose([vjp, *got], [5 / 12, -5 / 12, 0, 1 / 12], rtol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_forward_mode_is_refused_by_name(compiled):
+    args, w, _ = ridge_closed_form_gradients()
+    solver = custom_root(gradient_of(ridge_loss), solve_dense)(
+        lambda _, *args: ridge_solution(*args)
+    )
+
+    def slope(fn, x):
+        with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)) as accumulator:
+            out = fn(x)
+        return accumulator.jvp(out)
+
+    def root(y):
+        return solver(tf.zeros(4, tf.float64), X, y, args[2])
+
+    def vjp(cotangent):
+        return root_vjp(gradient_of(ridge_loss), w, args, cotangent, solve_dense)[0][2]
+
+    call = tf.function(slope, jit_compile=True, autograph=False) if compiled else slope
+    for fn, x in ((root, Y), (vjp, COTANGENT)):
+        with pytest.raises(NotImplementedError, match="no forward mode .*: take tf.GradientTape"):
+            call(fn, x)
+
+
+@pytest.mark.parametrize("on_failure", ["use", "identity"])
+def test_gauss_newton_has_no_second_derivatives_and_says_so(on_failure):
+    # f = (w - a) / 2 of one sample's residual w - a: the vjp in a is the cotangent's own value.
+    one = tf.ones([1], tf.float64)
+    options = {"residual_fn": lambda w, rows: w[None, 0] * rows, "outer_residuals": one}
+    solve = guarded(get_solver("gauss_newton", solution=one, batch=one, **options), on_failure)
+    with tf.GradientTape() as tape:
+        tape.watch(one)
+        (vjp,), _ = root_vjp(lambda w, a: w - a, one, (one,), one, solve)
+    np.testing.assert_allclose(vjp, [1.0])
+    with pytest.raises(NotImplementedError, match="second derivatives need another solver"):
+        tape.gradient(vjp, one)
+
+
+@pytest.mark.parametrize("on_failure", ["use", "stop"])
+def test_the_adjoint_is_returned_to_who_asks_and_the_next_solve_starts_there(on_failure):
+    args, w, _ = ridge_closed_form_gradients()
+    solve = guarded(get_solver("cg", tol=1e-12), on_failure)
+    call = functools.partial(root_vjp, gradient_of(ridge_loss), w, args, COTANGENT)
+    first, info, adjoint = call(solve, return_adjoint=True)
+    hessian = tf.transpose(X) @ X + 0.7 * tf.eye(4, dtype=tf.float64)
+    np.testing.assert_allclose(tf.linalg.matvec(hessian, adjoint), COTANGENT, atol=1e-10)
+    again, started = call(solve, x0=adjoint)
+    assert started.iterations == 0 < info.iterations
+    for a, b in zip(again, first, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    with pytest.raises(TypeError, match="x0"):
+        call(guarded(solve_dense, on_failure), x0=adjoint)
 
 
 def test_fallback_keeps_the_failed_solve_in_the_info():

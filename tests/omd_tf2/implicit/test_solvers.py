@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from omd_tf2.implicit import (
     SOLVERS,
+    Result,
     SolveError,
     SolveInfo,
     check_converged,
@@ -53,7 +54,7 @@ def test_solvers_called_directly_check_their_options_too(name):
 
 def test_solver_options_names_what_a_solver_takes():
     assert solver_options("identity") == ()
-    assert solver_options("minres") == ("ridge", "tol", "max_steps")
+    assert solver_options("minres") == ("ridge", "tol", "max_steps", "x0")
     with pytest.raises(ValueError, match="did you mean 'cg'"):
         solver_options("ccg")
 
@@ -79,7 +80,7 @@ def test_failed_solve_is_used_or_replaced_by_the_identity_as_told(compiled):
 
 def test_stop_raises_eagerly_and_gives_nan_compiled():
     solve = guarded(get_solver("cg", max_steps=1), "stop")
-    with pytest.raises(SolveError, match="did not converge: relative residual up to .* 1 iter"):
+    with pytest.raises(SolveError, match=r"did not converge \(steps\): relative .* 1 iter"):
         solve(matvec, B)
     x, info = tf.function(lambda b: solve(matvec, b), jit_compile=True)(B)
     assert np.isnan(x).all()
@@ -96,11 +97,12 @@ def test_check_converged_of_many_solves_and_negative_curvature():
         relative_residual=tf.constant([1e-6, 0.5]),
         negative_curvature=tf.constant([False, True]),
         converged=tf.constant([True, False]),
+        result=tf.constant([Result.CONVERGED, Result.BREAKDOWN]),
     )
     with pytest.raises(SolveError) as error:
         check_converged(info)
     assert str(error.value) == (
-        "the linear solve did not converge in 1 of 2: relative residual up to 0.5 after up to "
+        "the linear solve did not converge in 1 of 2 (breakdown): relative residual up to 0.5 after up to "
         "100 iterations, negative curvature met"
     )
 

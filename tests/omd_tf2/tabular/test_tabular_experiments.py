@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.experiment import make_settings
+from baselines_tf2.common.experiment import PRESETS, make_settings
 from envs.errors import ConfigError
 from omd_tf2.tabular import EXPERIMENTS, experiments
 from omd_tf2.tabular.evaluate import evaluate
@@ -191,19 +191,23 @@ def test_presets_and_overrides():
         default, original = ("joint", "leaf") if bounded else ("none", "none")
         assert make_settings(experiment, "default", None, []).projection == default
         assert make_settings(experiment, "original", None, []).projection == original
+        reaches = [make_settings(experiment, p, None, []).noise_reaches for p in PRESETS]
+        assert reaches == (["none"] * 2 if bounded else ["all", "objective"])
         settings = make_settings(experiment, "default", "tabular", ["train.num_timesteps=1e3"])
         assert experiment.num_timesteps(settings) == 1000
 
 
 @pytest.mark.parametrize(
-    "name, projection, message",
+    "name, override, message",
     [
-        ("tabular_ift", "leaf", "projection of tabular_ift must be none"),
-        ("tabular_bounds", "none", "projection of tabular_bounds must be joint or leaf"),
+        ("tabular_ift", "projection=leaf", "projection of tabular_ift must be none"),
+        ("tabular_ift", "noise_reaches=none", "noise_reaches of tabular_ift must be all or obj"),
+        ("tabular_bounds", "projection=none", "projection of tabular_bounds must be joint or leaf"),
+        ("tabular_bounds", "noise_reaches=all", "noise_reaches of tabular_bounds must be none"),
     ],
 )
-def test_a_projection_that_does_not_apply_is_refused(name, projection, message):
-    settings = make_settings(EXPERIMENTS[name], "default", None, [f"projection={projection}"])
+def test_what_does_not_apply_to_an_analysis_is_refused(name, override, message):
+    settings = make_settings(EXPERIMENTS[name], "default", None, [override])
     with pytest.raises(ConfigError, match=message):
         EXPERIMENTS[name].prepare(settings, 0)
 

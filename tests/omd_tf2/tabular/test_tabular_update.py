@@ -1,11 +1,13 @@
 """Losses, bounds, projections and updates against numbers worked by hand, in 64 bits."""
 
+import doctest
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import omd_tf2.tabular
 from baselines_tf2.common.compile import compiled
 from omd_tf2.tabular.evaluate import evaluate, mle_bound, omd_bound, optimal_q
 from omd_tf2.tabular.mdp import MDP, Model, expected_return, paper_mdp, soft_bellman
@@ -49,6 +51,7 @@ def make_problem(outer_loss=return_loss, num_mle=2, norm_bound=(0.0, 3.0, 1.0, 2
         num_mle=num_mle,
         norm_bound=tf.constant(norm_bound, tf.float64),
         noise_std=tf.zeros([count], tf.float64),
+        noise_in_adjoint=True,
         exact=tf.fill([count], True),
         projection="joint",
         lr=0.01,
@@ -178,6 +181,27 @@ def test_noise_enters_the_outer_loss_alone():
     assert residuals.inner < 1e-13 and residuals.adjoint < 1e-11
 
 
+@pytest.mark.parametrize("in_adjoint", [False, True])
+def test_noise_reaches_the_adjoint_or_the_objective_alone(in_adjoint):
+    weights, noise = tf.constant(np.random.default_rng(1).normal(size=(2, 2, 2, 1)))
+    model, zeros = uniform_model(0.1), tf.zeros([2, 1], tf.float64)
+
+    def gradients(outer_loss):
+        problem = make_problem(
+            outer_loss, num_mle=0, norm_bound=(9.0,), noise_in_adjoint=in_adjoint
+        )
+        return [
+            np.concatenate([np.ravel(x) for x in omd_gradient(problem, model, zeros, n)[0]])
+            for n in (0 * noise, 0.01 * noise)
+        ]
+
+    # Of a linear objective the gradient in Q does not know where it is taken.
+    clean, noised = gradients(lambda q, truth: tf.reduce_sum(weights * q, [0, 1]))
+    assert np.array_equal(clean, noised) != in_adjoint
+    clean, noised = gradients(bellman_loss)
+    assert not np.allclose(clean, noised, rtol=1e-3)
+
+
 # Low temperatures and Adam's division by vanishing moments amplify rounding.
 @pytest.mark.parametrize("temperature, tol", [(0.3, 1e-12), (0.01, 1e-6)])
 @pytest.mark.parametrize("outer_loss, projection", [(return_loss, "joint"), (bellman_loss, "leaf")])
@@ -218,3 +242,8 @@ def test_instances_do_not_see_one_another():
 def test_the_optimal_q_is_its_own_backup():
     q = optimal_q(TRUTH)
     np.testing.assert_allclose(soft_bellman(q, TRUTH), q, rtol=1e-13)
+
+
+def test_the_example_of_the_documentation_runs():
+    result = doctest.testmod(omd_tf2.tabular)
+    assert result.attempted > 10 and result.failed == 0

@@ -134,7 +134,9 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
 def load(settings: Settings, folder: Path) -> Agent:
     """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
     env = make_env(settings.env, training=False)
-    agent = make_agent(SerialEnvs([env] * settings.agent.num_envs), settings.agent, seed=0)
+    twins = settings.agent.pairing == "coupled"
+    envs = SerialEnvs([env] * settings.agent.num_envs, twins=twins)
+    agent = make_agent(envs, settings.agent, seed=0)
     env.close()
     agent.load(folder / WEIGHTS)
     return agent

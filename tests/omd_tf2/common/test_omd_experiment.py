@@ -13,7 +13,8 @@ def settings(num_timesteps=1000, random_steps=100, cycle_steps=1, replay_size=50
         agent=SimpleNamespace(
             random_steps=random_steps, cycle_steps=cycle_steps, replay_size=replay_size
         ),
-        train=SimpleNamespace(num_timesteps=num_timesteps),
+        train=SimpleNamespace(num_timesteps=num_timesteps, adapt_every=0),
+        env=SimpleNamespace(target=""),
     )
 
 

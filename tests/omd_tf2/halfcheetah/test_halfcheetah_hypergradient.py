@@ -81,7 +81,7 @@ def solved(args, model):
 
 def outer_loss(args, model):
     state, real, noise = solved(args, model), *args[1:]
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, make_config())
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
     return float(critic_loss(state.critics, real, y))
 
 
@@ -148,9 +148,7 @@ def test_the_corrected_one_is_the_derivative_of_the_outer_loss_after_one_step(r,
     kernels = [j @ j.T for j in (inner_matrix(relu_args)[h::2] for h in range(2))]
     smooth = [np.linalg.solve(k + r * np.trace(k) / 4 * np.eye(4), k) for k in kernels]
     q = values(state.critics, real.obs0, real.actions).numpy()
-    y = critic_targets(
-        state.target, state.actor, state.log_temperature, real, noise, make_config()
-    ).numpy()
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9).numpy()
 
     def loss_at(step, direction):
         model = tf.nest.map_structure(lambda x, d: x + step * d, state.model, direction)
@@ -245,7 +243,7 @@ def test_the_inner_loss_knows_no_real_outcome(relu_args):
 def test_the_outer_loss_is_the_real_batchs(relu_args):
     state, real, noise = relu_args
     loss, residuals, cotangent = outer_gradient(*relu_args, make_config())
-    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, make_config())
+    y = critic_targets(state.target, state.actor, state.log_temperature, real, noise, 0.9)
     errors = values(state.critics, real.obs0, real.actions) - y[:, None]
     np.testing.assert_allclose(residuals, errors, rtol=1e-13)
     np.testing.assert_allclose(loss, np.sum(errors**2) / 4, rtol=1e-13)  # 4 transitions

@@ -27,7 +27,7 @@ from omd_tf2.cartpole.update import (
     with_new_critics,
 )
 from omd_tf2.common.functional import adam_init, adam_step, loss_and_gradient, mlp, soft_update
-from omd_tf2.common.solver import SolverConfig
+from omd_tf2.common.solver import SolverConfig, report
 from tests.omd_tf2.cartpole.small import (
     A,
     K,
@@ -89,7 +89,7 @@ def test_omd_moves_the_critics_in_its_model_then_the_model_by_the_new_critics(op
     assert_critic_metrics(metrics, between, predicted, real, config)
     np.testing.assert_allclose(outer, metrics[1], rtol=1e-12)
     prediction = mle_loss(state.model, real, draw, config)
-    np.testing.assert_allclose(metrics[4:], [prediction, *health], rtol=1e-9)
+    np.testing.assert_allclose(metrics[4:], [prediction, *report(config.solver, health)], rtol=1e-9)
 
 
 OPTIONS = [

@@ -123,15 +123,14 @@ def test_evaluations_are_due_each_interval_and_at_the_end():
 
 def test_the_untrained_agent_is_judged_if_asked(tmp_path, eagerly):
     def judged(*overrides):
-        quick = ["train.num_timesteps=100", "train.eval_episodes=1", "agent.nb_train_steps=1"]
-        chosen = make_settings(EXPERIMENTS["ddpg_pendulum"], "default", None, [*quick, *overrides])
+        chosen = make_settings(EXPERIMENTS["ddpg_pendulum"], "default", None, [*QUICK, *overrides])
         folder = tmp_path / str(len(overrides))
         folder.mkdir()
         EXPERIMENTS["ddpg_pendulum"].prepare(chosen, 0)(folder, Silent(), Checkpoints(folder))
         return [int(row["step"]) for row in read_table(folder / "eval.csv")]
 
-    assert judged() == [100]
-    assert judged("train.eval_at_start=true") == [0, 100]
+    assert judged() == [300]
+    assert judged("train.eval_at_start=true") == [0, 300]
 
 
 def test_presets_are_the_sources_own():

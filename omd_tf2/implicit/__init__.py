@@ -12,7 +12,7 @@ it runs eagerly and under `tf.function(jit_compile=True)`, in float32 and float6
     (grad_theta,), info = root_vjp(optimality_fn, w, (theta,), grad_w_of_outer_loss, solve)
 """
 
-from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton
+from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton, target_weights
 from omd_tf2.implicit.inner import InnerInfo, solve_inner
 from omd_tf2.implicit.linear_solve import (
     SolveInfo,
@@ -53,4 +53,5 @@ __all__ = [
     "solve_minres",
     "solve_neumann",
     "solver_options",
+    "target_weights",
 ]

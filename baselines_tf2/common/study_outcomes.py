@@ -6,6 +6,7 @@ the worst that any run of its part reached.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from baselines_tf2.common.report_runs import Row, Run
 from baselines_tf2.common.report_statistics import returns_by_step
 
+MASS = "physics/torso_mass"
 LAST = 3  # evaluations that make a final value
 ByStep = Mapping[int, float]
 
@@ -64,16 +66,19 @@ def _second_half(column: str) -> Callable[[Run], float]:
     return of
 
 
-def by_robot(episodes: list[Row]) -> dict[tuple[float, ...], float]:
-    """Mean return on each robot of an evaluation.
+def grid_of(episodes: list[Row]) -> list[str]:
+    """The parameters of an evaluation's grid: those that differ and come back, as drawn ones do not.
 
-    A robot is known by the parameters that differ and come back within the evaluation: those of its
-    grid, not those that each episode draws. If there are none each episode has its own robot.
+    All of them if there are none such: each episode then has a robot of its own.
     """
     names = [name for name in episodes[0] if name.startswith("physics/")]
-    distinct = {name: {row.get(name) for row in episodes} for name in names}
-    grid = [name for name in names if 1 < len(distinct[name]) < len(episodes)] or names
-    returns: dict[tuple, list[float]] = {}
+    counts = {name: len({row.get(name) for row in episodes}) for name in names}
+    return [name for name in names if 1 < counts[name] < len(episodes)] or names
+
+
+def by_robot(episodes: list[Row]) -> dict[tuple[float, ...], float]:
+    """Mean return on each robot of an evaluation, known by its place in the grid."""
+    grid, returns = grid_of(episodes), {}
     for row in episodes:
         returns.setdefault(tuple(row.get(name) for name in grid), []).append(row["return"])
     return {robot: mean(values) for robot, values in returns.items()}
@@ -139,13 +144,22 @@ OUTCOMES = {
 }  # fmt: skip
 
 
+def by_mass(episodes: list[Row]) -> dict[float, float]:
+    """Mean return at each torso mass [kg]; where the grid sweeps others too, with those as usual."""
+    names = [name for name in grid_of(episodes) if name != MASS]
+    others = [tuple(row.get(name) for name in names) for row in episodes]
+    usual = Counter(others).most_common(1)[0][0]
+    returns: dict[float, list[float]] = {}
+    for row, other in zip(episodes, others, strict=True):
+        if other == usual:
+            returns.setdefault(round(row[MASS], 4), []).append(row["return"])
+    return {mass: mean(values) for mass, values in sorted(returns.items())}
+
+
 def curves(run: Run) -> dict[str, ByStep]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
     found = {"return": returns_by_step(run), "outside": OUTSIDE(run)}
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    by_mass: dict[float, list[float]] = {}
-    for row in last:
-        if "physics/torso_mass" in row:
-            by_mass.setdefault(round(row["physics/torso_mass"], 4), []).append(row["return"])
-    found["torso_mass"] = {mass: mean(x) for mass, x in sorted(by_mass.items())}
+    if any(MASS in row for row in last):
+        found["torso_mass"] = by_mass(last)
     return {name: curve for name, curve in found.items() if curve}

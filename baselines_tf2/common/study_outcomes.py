@@ -6,7 +6,6 @@ the worst that any run of its part reached.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from baselines_tf2.common.report_runs import Row, Run
 from baselines_tf2.common.report_statistics import returns_by_step
+from baselines_tf2.common.returns import PHYSICS, describe, sweep_of
 
 MASS = "physics/torso_mass"
 LAST = 3  # evaluations that make a final value
@@ -66,36 +66,15 @@ def _second_half(column: str) -> Callable[[Run], float]:
     return of
 
 
-def grid_of(episodes: list[Row]) -> list[str]:
-    """The parameters of an evaluation's grid: those that differ and come back, as drawn ones do not.
+def _of_robots(name: str) -> Callable[[Run], ByStep]:
+    """What `describe` calls so at each evaluation, whose robots are its grid's; of one, the mean."""
 
-    All of them if there are none such: each episode then has a robot of its own.
-    """
-    names = [name for name in episodes[0] if name.startswith("physics/")]
-    counts = {name: len({row.get(name) for row in episodes}) for name in names}
-    return [name for name in names if 1 < counts[name] < len(episodes)] or names
+    def of(rows: list[Row]) -> float:
+        robots = [{k: x for k, x in row.items() if k.startswith(PHYSICS)} for row in rows]
+        told = describe("return", robots, [row["return"] for row in rows])
+        return told.get(f"return_{name}", told["return"])
 
-
-def by_robot(episodes: list[Row]) -> dict[tuple[float, ...], float]:
-    """Mean return on each robot of an evaluation, known by its place in the grid."""
-    grid, returns = grid_of(episodes), {}
-    for row in episodes:
-        returns.setdefault(tuple(row.get(name) for name in grid), []).append(row["return"])
-    return {robot: mean(values) for robot, values in returns.items()}
-
-
-def worst_robot(run: Run) -> ByStep:
-    """The lowest of the robots' mean returns at each evaluation."""
-    return {step: min(by_robot(rows).values()) for step, rows in run.evaluations.items()}
-
-
-def cvar(run: Run, share: float = 0.1) -> ByStep:
-    """Mean of the worst tenth of the episodes of each evaluation, at least of one episode."""
-
-    def of(rows):
-        return mean(sorted(row["return"] for row in rows)[: max(1, int(share * len(rows) + 1e-9))])
-
-    return {step: of(rows) for step, rows in run.evaluations.items()}
+    return lambda run: {step: of(rows) for step, rows in run.evaluations.items()}
 
 
 def steps_to(threshold: float) -> Callable[[Run], float]:
@@ -115,8 +94,8 @@ OUTCOMES = {
     "mean": Outcome("return on all robots", _final(returns_by_step)),
     "inside": Outcome("return inside the training range", _final(INSIDE)),
     "outside": Outcome("return outside the training range", _final(OUTSIDE)),
-    "worst": Outcome("return on the worst robot", _final(worst_robot)),
-    "cvar10": Outcome("return in the worst tenth of episodes", _final(cvar)),
+    "worst": Outcome("return on the worst robot", _final(_of_robots("worst_robot"))),
+    "cvar10": Outcome("return in the worst tenth of episodes", _final(_of_robots("cvar10"))),
     "area": Outcome("return, mean of all evaluations", _area(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
     "steps_to_475": Outcome("steps to a return of 475", steps_to(475), -1),
@@ -146,14 +125,7 @@ OUTCOMES = {
 
 def by_mass(episodes: list[Row]) -> dict[float, float]:
     """Mean return at each torso mass [kg]; where the grid sweeps others too, with those as usual."""
-    names = [name for name in grid_of(episodes) if name != MASS]
-    others = [tuple(row.get(name) for name in names) for row in episodes]
-    usual = Counter(others).most_common(1)[0][0]
-    returns: dict[float, list[float]] = {}
-    for row, other in zip(episodes, others, strict=True):
-        if other == usual:
-            returns.setdefault(round(row[MASS], 4), []).append(row["return"])
-    return {mass: mean(values) for mass, values in sorted(returns.items())}
+    return {mass: mean(returns) for mass, returns in sweep_of(episodes, MASS).items()}
 
 
 def curves(run: Run) -> dict[str, ByStep]:

@@ -195,8 +195,11 @@ def test_robots_that_do_not_return_make_no_pairs():
     settings("diffcritic_pendulum", same, "env.ensemble_size=16")
 
 
-def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
-    chosen = settings("diffcritic_pendulum")
+@pytest.mark.parametrize(
+    "overrides", [(), ("agent.pairing=coupled", "agent.num_envs=2"), ("agent.num_envs=2",)]
+)
+def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly, overrides):
+    chosen = settings("diffcritic_pendulum", *overrides)
     EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
     write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
     agent = load_agent(EXPERIMENTS, tmp_path)[0]

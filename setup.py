@@ -14,6 +14,7 @@ setup(
     py_modules=["run_experiments"],
     install_requires=[
         "absl-py>=2.1",
+        "filelock>=4.2",
         "gymnasium[mujoco]>=1.2",
         "matplotlib>=3.9",
         "mujoco>=3.3",

@@ -1,17 +1,17 @@
 """The folder of a run: whose it is, what it holds, and whether its run is finished."""
 
 import dataclasses
-import fcntl
 import platform
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
@@ -46,24 +46,15 @@ def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
     Raises ConfigError if another one still is after `patience` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + patience
-    with open(folder / LOCK, "a") as file:
-        while not _lock(file):
-            if time.monotonic() >= end:
-                raise ConfigError(
-                    f"another process is running in {folder}: wait for its end, or choose another "
-                    "--seed or --logdir"
-                )
-            time.sleep(0.5)
-        yield
-
-
-def _lock(file):
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock = FileLock(folder / LOCK, timeout=patience, poll_interval=0.5).acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process is running in {folder}: wait for its end, or choose another --seed "
+            "or --logdir"
+        ) from None
+    with lock:
+        yield
 
 
 def open_folder(

@@ -79,15 +79,15 @@ def make_settings(
     return _replace(settings, changes)
 
 
-def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Every leaf of the settings by its dotted path."""
+def flatten(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of settings, or of nested tables, by its dotted path."""
+    if dataclasses.is_dataclass(tree):
+        tree = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    if not isinstance(tree, Mapping):
+        return {path: tree}
     leaves = {}
-    for field in dataclasses.fields(settings):
-        value, path = getattr(settings, field.name), prefix + field.name
-        if dataclasses.is_dataclass(value):
-            leaves |= flatten(value, path + ".")
-        else:
-            leaves[path] = value
+    for name, value in tree.items():
+        leaves |= flatten(value, f"{path}.{name}" if path else name)
     return leaves
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from baselines_tf2.common import returns
 from baselines_tf2.common.report_runs import Row, Run
 from baselines_tf2.common.report_statistics import returns_by_step
 
@@ -64,19 +65,18 @@ def _second_half(column: str) -> Callable[[Run], float]:
     return of
 
 
-def by_robot(episodes: list[Row]) -> dict[tuple[float, ...], float]:
+def by_robot(episodes: list[Row]) -> dict[frozenset, float]:
     """Mean return on each robot of an evaluation.
 
     A robot is known by the parameters that differ and come back within the evaluation: those of its
     grid, not those that each episode draws. If there are none each episode has its own robot.
     """
-    names = [name for name in episodes[0] if name.startswith("physics/")]
+    names = [name for name in episodes[0] if name.startswith(returns.PHYSICS)]
     distinct = {name: {row.get(name) for row in episodes} for name in names}
     grid = [name for name in names if 1 < len(distinct[name]) < len(episodes)] or names
-    returns: dict[tuple, list[float]] = {}
-    for row in episodes:
-        returns.setdefault(tuple(row.get(name) for name in grid), []).append(row["return"])
-    return {robot: mean(values) for robot, values in returns.items()}
+    robots = [{name: row.get(name) for name in grid} for row in episodes]
+    by_key = returns.by_robot(robots, [row["return"] for row in episodes])
+    return {robot: mean(values) for robot, values in by_key.items()}
 
 
 def worst_robot(run: Run) -> ByStep:
@@ -84,13 +84,12 @@ def worst_robot(run: Run) -> ByStep:
     return {step: min(by_robot(rows).values()) for step, rows in run.evaluations.items()}
 
 
-def cvar(run: Run, share: float = 0.1) -> ByStep:
+def cvar(run: Run) -> ByStep:
     """Mean of the worst tenth of the episodes of each evaluation, at least of one episode."""
-
-    def of(rows):
-        return mean(sorted(row["return"] for row in rows)[: max(1, int(share * len(rows) + 1e-9))])
-
-    return {step: of(rows) for step, rows in run.evaluations.items()}
+    return {
+        step: returns.cvar([row["return"] for row in rows])
+        for step, rows in run.evaluations.items()
+    }
 
 
 def steps_to(threshold: float) -> Callable[[Run], float]:
@@ -139,13 +138,15 @@ OUTCOMES = {
 }  # fmt: skip
 
 
+def by_mass(episodes: list[Row]) -> dict[float, float]:
+    """Mean return at each torso mass [kg]; where others are swept too, with those as usual."""
+    sweep = returns.sweep_of(episodes, returns.PHYSICS + "torso_mass")
+    return {mass: mean(values) for mass, values in sweep.items()}
+
+
 def curves(run: Run) -> dict[str, ByStep]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
     found = {"return": returns_by_step(run), "outside": OUTSIDE(run)}
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    by_mass: dict[float, list[float]] = {}
-    for row in last:
-        if "physics/torso_mass" in row:
-            by_mass.setdefault(round(row["physics/torso_mass"], 4), []).append(row["return"])
-    found["torso_mass"] = {mass: mean(x) for mass, x in sorted(by_mass.items())}
+    found["torso_mass"] = by_mass(last)
     return {name: curve for name, curve in found.items() if curve}

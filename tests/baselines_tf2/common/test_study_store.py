@@ -64,7 +64,8 @@ def test_a_run_that_failed_keeps_its_last_evaluation():
 def test_a_robot_is_known_by_what_comes_back():
     rows = [{"return": x, "physics/mass": m, "physics/wind": x, "physics/offset": 0.0}
             for m, x in ((1.0, 5.0), (2.0, 1.0), (1.0, 7.0))]  # fmt: skip
-    assert by_robot(rows) == {(1.0,): 6.0, (2.0,): 1.0}
+    by_mass = {dict(robot)["physics/mass"]: x for robot, x in by_robot(rows).items()}
+    assert by_mass == {1.0: 6.0, 2.0: 1.0}
     assert len(by_robot(rows[:2])) == 2  # nothing comes back: each episode is a robot
 
 

@@ -42,6 +42,5 @@ setup(
             "imageio-ffmpeg>=0.6",
             "ray>=2.60",
         ],
-        "benchmarks": ["stable-baselines3>=2.4", "sbx-rl>=0.20"],
     },
 )

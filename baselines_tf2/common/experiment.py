@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from baselines_tf2.common.checkpoint import Checkpoints
 from envs.errors import ConfigError, unknown
@@ -16,8 +16,8 @@ FAILED = "failed"  # of a summary: what went wrong though the run went on to its
 NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
 
 
-class Progress(Protocol):
-    """Where a run shows how far it is."""
+class Progress:
+    """Where a run shows how far it is: this one shows nothing."""
 
     def update(self, step: int, episode_return: float | None) -> None: ...
 

@@ -10,9 +10,11 @@ setup(
     packages=find_packages(
         include=["baselines_tf2", "baselines_tf2.*", "omd_tf2", "omd_tf2.*", "envs", "envs.*"]
     ),
+    package_data={"baselines_tf2.common": ["*.html", "*.css"]},
     py_modules=["run_experiments"],
     install_requires=[
         "absl-py>=2.1",
+        "filelock>=4.2",
         "gymnasium[mujoco]>=1.2",
         "matplotlib>=3.9",
         "mujoco>=3.3",
@@ -27,18 +29,18 @@ setup(
     ],
     extras_require={
         "and-cuda": ["tensorflow[and-cuda]>=2.20,<3"],
-        "report": ["rliable==1.2.0", "pandas<3"],
+        "report": ["jinja2>=3.1", "rliable==1.2.0", "pandas<3"],
         "sweep": ["ray>=2.60"],
         "video": ["gymnasium[classic-control]>=1.2", "imageio-ffmpeg>=0.6"],
         "test": [
             "pytest>=8",
             "ruff>=0.15",
+            "jinja2>=3.1",
             "rliable==1.2.0",
             "pandas<3",
             "gymnasium[classic-control]>=1.2",
             "imageio-ffmpeg>=0.6",
             "ray>=2.60",
         ],
-        "benchmarks": ["stable-baselines3>=2.4", "sbx-rl>=0.20"],
     },
 )

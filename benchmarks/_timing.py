@@ -4,7 +4,6 @@ A worker is a function of a module's top level that returns {what: number}. It i
 measures inside itself, so that a process loads no more than it needs.
 """
 
-import importlib.util
 import multiprocessing
 import os
 import platform
@@ -48,7 +47,7 @@ class Clock:
         return (step1 - step0) / (time1 - time0)
 
 
-def in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
+def _in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
     """Runs A B C A B C ..., each in a fresh process on the first `--cores` cores."""
     results = {name: [] for name in workers}
     for turn in range(FLAGS.rounds):
@@ -127,25 +126,37 @@ def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Ro
     return {RATE: clock.rate()}
 
 
-def require(packages: Mapping[str, str]) -> None:
-    """Stops with one line unless we can pin and all are installed: {module: distribution}."""
+def compare(
+    work: str,
+    distributions: Sequence[str],
+    workers: Mapping[str, Callable[[], Row]],
+    pairs: Sequence[tuple[str, str]] = (),
+    columns: Sequence[str] = (RATE,),
+    notes: Sequence[str] = (),
+) -> None:
+    """Prints what is measured, on what and with which versions; then the medians and their ratios.
+
+    notes: more lines on the versions. Stops with one line where the processes cannot be pinned or
+    something is not installed.
+    """
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
     if FLAGS.cores > len(os.sched_getaffinity(0)):
         sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(os.sched_getaffinity(0))}")
-    for module, distribution in {"baselines_tf2": "this project", **packages}.items():
-        if importlib.util.find_spec(module) is None:
-            sys.exit(f"error: {distribution} is not installed: pip install '.[benchmarks]'")
-
-
-def print_header(work: str, distributions: Sequence[str]) -> None:
-    """What is measured, on what, with which versions."""
-    versions = [f"{name} {metadata.version(name)}" for name in distributions]
+    try:
+        versions = [f"{name} {metadata.version(name)}" for name in distributions]
+    except metadata.PackageNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed: see benchmarks/README.md")
     print(f"work      {work}")
     print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} turns each")
     print(f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {_processor()}")
     print(f"load      {os.getloadavg()[0]:.1f} before the start; should be near 0")
-    print(f"versions  python {platform.python_version()}, {', '.join(versions)}\n", flush=True)
+    print(f"versions  python {platform.python_version()}, {', '.join(versions)}")
+    print(*(f"          {note}" for note in notes), "", sep="\n", flush=True)
+    results = _in_turns(workers)
+    _print_medians(results)
+    for column in columns if pairs else ():
+        _print_ratios(results, pairs, column)
 
 
 def _processor():
@@ -154,7 +165,7 @@ def _processor():
     return names[0] if names else platform.machine()
 
 
-def print_medians(results: Results) -> None:
+def _print_medians(results: Results) -> None:
     """A line for each worker: median and range over the rounds."""
     columns = list(next(iter(results.values()))[0])
     lines = [["median (range)", *columns]]
@@ -164,7 +175,7 @@ def print_medians(results: Results) -> None:
     _print_aligned(lines)
 
 
-def print_ratios(results: Results, pairs: Sequence[tuple[str, str]], column: str = RATE) -> None:
+def _print_ratios(results: Results, pairs: Sequence[tuple[str, str]], column: str) -> None:
     """A line for each pair: the ratio of the medians, and the range of the rounds' ratios."""
     lines = [["ratio (range)", column]]
     for pair in pairs:

@@ -7,14 +7,7 @@ with a Q critic on two environments; a cycle is 100 transitions then 50 updates 
 
 from functools import partial
 
-from _timing import (
-    experiment_rate,
-    in_turns,
-    print_header,
-    print_medians,
-    print_ratios,
-    require,
-)
+from _timing import compare, experiment_rate
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -28,11 +21,6 @@ TWO_ENVS = ["agent.num_envs=2"]
 
 
 def main(_) -> None:
-    require({})
-    print_header(
-        f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
-    )
     one, two = "Q critic", "Q critic, 2 environments"
     runs = {one: ("ddpg_ensemble_cheetah", [ROBOTS])}
     runs[two] = ("ddpg_ensemble_cheetah", [ROBOTS, *TWO_ENVS])
@@ -49,9 +37,12 @@ def main(_) -> None:
         name: partial(experiment_rate, experiment, FLAGS.preset, batch + overrides)
         for name, (experiment, overrides) in runs.items()
     }
-    results = in_turns(workers)
-    print_medians(results)
-    print_ratios(results, pairs)
+    compare(
+        f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions",
+        ["tensorflow", "gymnasium", "mujoco", "numpy"],
+        workers,
+        pairs,
+    )
 
 
 if __name__ == "__main__":

@@ -8,17 +8,7 @@ import time
 from contextlib import closing
 from functools import partial
 
-from _timing import (
-    RATE,
-    Row,
-    in_turns,
-    load_experiment,
-    print_header,
-    print_medians,
-    print_ratios,
-    require,
-    start_tensorflow,
-)
+from _timing import RATE, Row, compare, load_experiment, start_tensorflow
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -50,15 +40,13 @@ def evaluation_rate(cores: int) -> Row:
 
 
 def main(_) -> None:
-    require({})
-    print_header(
-        f"{FLAGS.steps // EPISODE} robots, one episode each", ["gymnasium", "mujoco", "numpy"]
-    )
     alone, together = "one process", f"{FLAGS.cores} processes"
-    workers = {alone: partial(evaluation_rate, 1), together: partial(evaluation_rate, FLAGS.cores)}
-    results = in_turns(workers)
-    print_medians(results)
-    print_ratios(results, [(together, alone)])
+    compare(
+        f"{FLAGS.steps // EPISODE} robots, one episode each",
+        ["gymnasium", "mujoco", "numpy"],
+        {alone: partial(evaluation_rate, 1), together: partial(evaluation_rate, FLAGS.cores)},
+        [(together, alone)],
+    )
 
 
 if __name__ == "__main__":

@@ -9,14 +9,7 @@ original (JAX) no longer installs. `--cycle_steps` calls the learner less often,
 import sys
 from functools import partial
 
-from _timing import (
-    experiment_rate,
-    in_turns,
-    print_header,
-    print_medians,
-    print_ratios,
-    require,
-)
+from _timing import compare, experiment_rate
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -54,16 +47,14 @@ def workers() -> dict:
 
 
 def main(_) -> None:
-    require({})
-    print_header(
+    timed = workers()
+    names = [name for name in timed if "cartpole" in name]
+    compare(
         "OMD, one update per step, original settings",
         ["tensorflow", "gymnasium", "mujoco", "numpy"],
+        timed,
+        [(name, PEER) for name in names if name != PEER] if PEER in names else (),
     )
-    results = in_turns(workers())
-    print_medians(results)
-    names = [name for name in results if "cartpole" in name]
-    if PEER in names:
-        print_ratios(results, [(name, PEER) for name in names if name != PEER])
 
 
 if __name__ == "__main__":

@@ -9,18 +9,7 @@ import resource
 import time
 from functools import partial
 
-from _timing import (
-    RATE,
-    Clock,
-    Row,
-    in_turns,
-    load_experiment,
-    print_header,
-    print_medians,
-    print_ratios,
-    require,
-    start_tensorflow,
-)
+from _timing import RATE, Clock, Row, compare, load_experiment, start_tensorflow
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -91,17 +80,15 @@ def _sampling_rate(rng, agent, seconds=2.0):
 
 
 def main(_) -> None:
-    require({})
     changes = "".join(f", {text}" for text in FLAGS.set)
-    print_header(
+    low, high = (f"{fill:,} held" for fill in FILLS)
+    compare(
         f"{FLAGS.exp}, preset {FLAGS.preset}{changes}, episodes of {FLAGS.episode_steps} steps",
         ["tensorflow", "gymnasium", "mujoco", "numpy"],
+        {f"{fill:,} held": partial(fill_rates, fill) for fill in FILLS},
+        [(high, low)],
+        (RATE, SAMPLED),
     )
-    low, high = (f"{fill:,} held" for fill in FILLS)
-    results = in_turns({f"{fill:,} held": partial(fill_rates, fill) for fill in FILLS})
-    print_medians(results)
-    for column in (RATE, SAMPLED):
-        print_ratios(results, [(high, low)], column)
 
 
 if __name__ == "__main__":

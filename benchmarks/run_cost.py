@@ -10,14 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from _timing import (
-    in_turns,
-    load_experiment,
-    print_header,
-    print_medians,
-    require,
-    start_tensorflow,
-)
+from _timing import compare, load_experiment, start_tensorflow
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -111,13 +104,10 @@ def saving() -> dict[str, float]:
 
 
 def main(_) -> None:
-    require({})
-    print_header(
-        "logging and checkpoints, default settings",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
-    )
-    print_medians(in_turns({name: partial(shares, name) for name in FLAGS.exp}))
-    print_medians(in_turns({f"{FLAGS.rows:,} transitions": saving}))
+    libraries = ["tensorflow", "gymnasium", "mujoco", "numpy"]
+    runs = {name: partial(shares, name) for name in FLAGS.exp}
+    compare("logging and checkpoints, default settings", libraries, runs)
+    compare("a large replay saved", libraries, {f"{FLAGS.rows:,} transitions": saving})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from _timing import RATE, in_turns, print_header, print_medians, print_ratios, require
+from _timing import RATE, compare
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -41,13 +41,14 @@ def _rate(rows):
 
 
 def main(_) -> None:
-    require({"ray": "Ray (extra sweep)"})
     changes = "".join(f", {text}" for text in FLAGS.set)
-    print_header(f"{FLAGS.exp}{changes}", ["ray", "tensorflow", "gymnasium", "numpy"])
     alone, together = "one run", f"{FLAGS.runs} runs"
-    results = in_turns({alone: partial(sweep_rate, 1), together: partial(sweep_rate, FLAGS.runs)})
-    print_medians(results)
-    print_ratios(results, [(together, alone)])
+    compare(
+        f"{FLAGS.exp}{changes}",
+        ["ray", "tensorflow", "gymnasium", "numpy"],
+        {alone: partial(sweep_rate, 1), together: partial(sweep_rate, FLAGS.runs)},
+        [(together, alone)],
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from baselines_tf2.common.checkpoint import Checkpoints
 from envs.errors import ConfigError, unknown
@@ -16,8 +16,8 @@ FAILED = "failed"  # of a summary: what went wrong though the run went on to its
 NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
 
 
-class Progress(Protocol):
-    """Where a run shows how far it is."""
+class Progress:
+    """Where a run shows how far it is: this one shows nothing."""
 
     def update(self, step: int, episode_return: float | None) -> None: ...
 
@@ -79,15 +79,15 @@ def make_settings(
     return _replace(settings, changes)
 
 
-def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Every leaf of the settings by its dotted path."""
+def flatten(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of settings, or of nested tables, by its dotted path."""
+    if dataclasses.is_dataclass(tree):
+        tree = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    if not isinstance(tree, Mapping):
+        return {path: tree}
     leaves = {}
-    for field in dataclasses.fields(settings):
-        value, path = getattr(settings, field.name), prefix + field.name
-        if dataclasses.is_dataclass(value):
-            leaves |= flatten(value, path + ".")
-        else:
-            leaves[path] = value
+    for name, value in tree.items():
+        leaves |= flatten(value, f"{path}.{name}" if path else name)
     return leaves
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from baselines_tf2.common.experiment import flatten
 from baselines_tf2.common.files import read_json
 from baselines_tf2.common.run_folder import failure
 from envs.ensemble import Ensemble
@@ -217,15 +218,6 @@ def _check_columns(runs: Sequence[Run]) -> None:
             raise ConfigError(
                 f"{first} and {second} are of one configuration but differ in columns: {odd}"
             )
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf of nested dicts by its dotted path."""
-    leaves = {}
-    for name, value in tree.items():
-        inner = isinstance(value, dict)
-        leaves |= flatten(value, f"{prefix}{name}.") if inner else {prefix + name: value}
-    return leaves
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:

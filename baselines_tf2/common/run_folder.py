@@ -1,11 +1,10 @@
 """The folder of a run: whose it is, what it holds, and whether its run is finished."""
 
 import dataclasses
-import fcntl
+import json
 import platform
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -13,9 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.experiment import FAILED, Progress, RunFunction
+from baselines_tf2.common.experiment import FAILED, Progress, RunFunction, flatten
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from envs.errors import ConfigError
@@ -46,24 +47,15 @@ def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
     Raises ConfigError if another one still is after `patience` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + patience
-    with open(folder / LOCK, "a") as file:
-        while not _lock(file):
-            if time.monotonic() >= end:
-                raise ConfigError(
-                    f"another process is running in {folder}: wait for its end, or choose another "
-                    "--seed or --logdir"
-                )
-            time.sleep(0.5)
-        yield
-
-
-def _lock(file):
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock = FileLock(folder / LOCK, timeout=patience, poll_interval=0.5).acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process is running in {folder}: wait for its end, or choose another --seed "
+            "or --logdir"
+        ) from None
+    with lock:
+        yield
 
 
 def open_folder(
@@ -219,7 +211,8 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
 
     Raises ConfigError, naming each flag and setting that differs.
     """
-    saved, now = _leaves(read_config(folder)), _leaves(_config(run, settings))
+    saved = flatten(read_config(folder))
+    now = flatten(json.loads(json.dumps(_config(run, settings))))  # tuples become lists
     warnings, errors = [], []
     for name in dict.fromkeys((*saved, *now)):
         if saved.get(name) == now.get(name) or name in NOT_COMPARED:
@@ -239,16 +232,6 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
             "or choose another --seed or --logdir"
         )
     return warnings
-
-
-def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    """The leaves of nested tables by their dotted paths, as JSON gives them back."""
-    if not isinstance(tree, Mapping):
-        return {path: list(tree) if isinstance(tree, tuple) else tree}
-    leaves = {}
-    for name, value in tree.items():
-        leaves |= _leaves(value, f"{path}.{name}" if path else name)
-    return leaves
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,6 @@ from baselines_tf2.common.report_runs import Row, Run
 from baselines_tf2.common.report_statistics import returns_by_step
 from baselines_tf2.common.returns import PHYSICS, describe, sweep_of
 
-MASS = "physics/torso_mass"
 LAST = 3  # evaluations that make a final value
 ByStep = Mapping[int, float]
 
@@ -124,14 +123,14 @@ OUTCOMES = {
 
 
 def by_mass(episodes: list[Row]) -> dict[float, float]:
-    """Mean return at each torso mass [kg]; where the grid sweeps others too, with those as usual."""
-    return {mass: mean(returns) for mass, returns in sweep_of(episodes, MASS).items()}
+    """Mean return at each torso mass [kg]; where others are swept too, with those as usual."""
+    sweep = sweep_of(episodes, PHYSICS + "torso_mass")
+    return {mass: mean(values) for mass, values in sweep.items()}
 
 
 def curves(run: Run) -> dict[str, ByStep]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
     found = {"return": returns_by_step(run), "outside": OUTSIDE(run)}
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    if any(MASS in row for row in last):
-        found["torso_mass"] = by_mass(last)
+    found["torso_mass"] = by_mass(last)
     return {name: curve for name, curve in found.items() if curve}

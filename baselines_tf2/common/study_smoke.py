@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.experiment import Experiment, flatten, make_settings
+from baselines_tf2.common.experiment import Experiment, Progress, flatten, make_settings
 from baselines_tf2.common.run_folder import carry_out, locked, open_folder
 from baselines_tf2.common.study import Study, StudyRun, defaults, fingerprint, plan
 from baselines_tf2.common.study_page import write_page
@@ -26,14 +26,6 @@ TINY = {
     **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
 }  # fmt: skip
-
-
-class Silence:
-    """A progress that nobody watches."""
-
-    def update(self, step: int, episode_return: float | None) -> None: ...
-
-    def resume(self, step: int) -> None: ...
 
 
 def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[str] = ()) -> str:
@@ -88,7 +80,7 @@ def _do(run: StudyRun, experiments: Mapping[str, Experiment]) -> None:
     with locked(folder):
         open_folder(folder, flags, settings, overwrite=False, resume=False)
         with suppress(TrainingError):  # it counts, as in the study
-            carry_out(prepared, folder, Silence(), Checkpoints(folder, every=10**9))
+            carry_out(prepared, folder, Progress(), Checkpoints(folder, every=10**9))
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines_tf2.common.experiment import flatten
 from baselines_tf2.common.files import read_table, write_atomically
-from baselines_tf2.common.report_runs import flatten, read_run
+from baselines_tf2.common.report_runs import read_run
 from baselines_tf2.common.run_folder import (
     CONFIG,
     failure,

@@ -103,14 +103,8 @@ def verdict(gain: Estimate, sign: int) -> str:
     """'none' if the interval of the difference holds 0, as that of a single seed does."""
     if not (gain.low > 0 or gain.high < 0):
         return "none"
-    rises = gain.low > 0
-    return (
-        ("higher" if rises else "lower")
-        if not sign
-        else "better"
-        if rises == (sign > 0)
-        else "worse"
-    )
+    falls_rises = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
+    return falls_rises[sign][gain.low > 0]
 
 
 def comparison(part: Part, store: Store, outcome: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -325,6 +326,12 @@ def refused(tmp_path, match, *patterns):
         write_report(list(patterns) or [str(tmp_path / "runs")], tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_without_jinja_there_is_no_page(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    write_run(tmp_path / "runs" / "a")
+    refused(tmp_path, r"needs Jinja2 .*\[report\]")
 
 
 def test_a_pattern_must_match_a_run(tmp_path):

@@ -39,6 +39,7 @@ setup(
             "imageio-ffmpeg>=0.6",
             "ray>=2.60",
         ],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "benchmarks": ["stable-baselines3>=2.4", "sbx-rl>=0.20"],
     },
 )

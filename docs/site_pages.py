@@ -1,11 +1,23 @@
-"""Pages that MkDocs adds to the site: the API, one for each package, and the results if there are."""
+"""What MkDocs adds to the site: the API, a page for each package, and the results if there are."""
 
+import re
 from pathlib import Path
 
+from griffe import Extension
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("baselines_tf2", "omd_tf2", "envs")
+EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)  # a paragraph that begins so
+
+
+class Examples(Extension):
+    """Shows the examples of docstrings as code, where Markdown would take them for quotations."""
+
+    def on_instance(self, *, obj, **_):
+        if obj.docstring:
+            fenced = EXAMPLE.sub(lambda x: f"```pycon\n{x[0]}\n```", obj.docstring.value)
+            obj.docstring.value = fenced
 
 
 def rooms() -> dict[str, list[str]]:
@@ -30,6 +42,8 @@ def on_config(config):
 
 def on_files(files, config):
     for name, modules in rooms().items():
-        text = "\n".join([f"# {name}\n", *(f"::: {module}\n" for module in modules)])
+        # What a package's __init__ only passes on is shown where it is written.
+        own = f"::: {name}\n    options:\n      members: false\n"
+        text = "\n".join([f"# {name}\n", own, *(f"::: {module}\n" for module in modules[1:])])
         files.append(File.generated(config, f"reference/api/{name}.md", content=text))
     return files

@@ -79,7 +79,7 @@ class EnvSpec:
             raise ConfigError(f"action_noise must be 0: {self.task}'s actions are discrete")
         if not isinstance(self.bare_mass, bool) or (self.bare_mass and self.backend != "mujoco"):
             raise ConfigError(
-                f"bare_mass is true or false, on {self.backend} false; got {self.bare_mass}"
+                f"bare_mass is true or false, and mujoco's alone; got {self.bare_mass} on {self.backend}"
             )
         object.__setattr__(self, "ensemble", self._written_out())
         self._check_parameters()
@@ -87,6 +87,8 @@ class EnvSpec:
     def _written_out(self) -> str:
         if not self.ensemble.startswith("rrls"):
             return self.ensemble
+        if ";" in self.ensemble:
+            raise ConfigError(f"ensemble '{self.ensemble}': a named set stands alone, write it out")
         if self.ensemble not in NAMED_SETS:
             raise unknown("ensemble", self.ensemble, NAMED_SETS)
         if self.backend != "mujoco":
@@ -109,7 +111,7 @@ class EnvSpec:
             check_values(fixed | drawn, (*known, REWARD_OFFSET), f"{self.task} on {self.backend}")
 
     def _check_target(self, ensemble: Ensemble) -> None:
-        target = parse_physics(self.target)
+        target = parse_physics(self.target, "target")
         for name, value in target.items():
             check_value(name, value)
             if name == REWARD_OFFSET:
@@ -135,17 +137,17 @@ def _check_field(field: str, value: object, kind: type) -> None:
         raise ConfigError(f"{field} must be finite and >= 0; got {value}")
 
 
-def parse_physics(text: str) -> dict[str, float]:
+def parse_physics(text: str, field: str = "physics") -> dict[str, float]:
     """Reads "torso_mass=7.5,friction=0.8"; ConfigError for malformed entries, repeated names."""
     values: dict[str, float] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, _, number = (part.strip() for part in entry.partition("="))
         if name in values:
-            raise ConfigError(f"physics names '{name}' twice")
+            raise ConfigError(f"{field} names '{name}' twice")
         try:
             values[name] = float(number)
         except ValueError:
-            message = f"cannot read physics entry '{entry}': write 'name=value,name=value'"
+            message = f"cannot read {field} entry '{entry}': write 'name=value,name=value'"
             raise ConfigError(message) from None
     return values
 

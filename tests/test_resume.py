@@ -59,7 +59,7 @@ def last_state(folder):
     replay = {}
     for saved in rows:
         for i in range(len(saved["ends"])):
-            fields = (saved[name][i].tobytes() for name in ("packed", "ends", "members"))
+            fields = (saved[name][i].tobytes() for name in ("packed", "ends"))
             replay[int(saved["start"]) + i] = tuple(fields)
     state = unpack(state)
     for clock in ("elapsed", "since_last"):

@@ -20,7 +20,8 @@ def run_episode(
 ) -> Episode:
     """Runs one episode; `physics` fixes the robot in an environment of `envs`.
 
-    A policy that draws has `begin(seed)`, so that its draws are the episode's. Raises TrainingError if its return is not finite, or the environment raises.
+    A policy that draws has `begin(seed)`, so that its draws are the episode's. Raises TrainingError
+    if its return is not finite, or the environment raises.
     """
     actions = actions_of(env.action_space)
     options = {"physics": physics} if physics else None
@@ -67,22 +68,28 @@ def evaluate(
     ]
 
 
-def summarise(episodes: Sequence[Episode], ranges: Ranges | None = None) -> dict[str, float]:
+def summarise(
+    episodes: Sequence[Episode],
+    ranges: Ranges | None = None,
+    robots: Sequence[dict[str, float]] | None = None,
+) -> dict[str, float]:
     """What `describe` says of the returns, and length_mean [steps].
 
     With ranges that robots were trained on also what it says of those inside and of those outside:
-    return_inside, the mean, return_inside_p10 and so on.
+    return_inside, the mean, return_inside_p10 and so on. robots: what tells one from another where
+    that is not all their parameters, since each episode draws the others.
     """
-    out = _described("return", episodes)
+    pairs = list(zip(robots or [e.physics for e in episodes], episodes, strict=True))
+    out = _described("return", pairs)
     out["return_mean"] = out.pop("return")
     for side, wanted in SIDES.items() if ranges else ():
-        if chosen := [e for e in episodes if is_inside(e.physics, ranges) == wanted]:
+        if chosen := [x for x in pairs if is_inside(x[1].physics, ranges) == wanted]:
             out |= _described(f"return_{side}", chosen)
     return out | {"length_mean": float(np.mean([episode.length for episode in episodes]))}
 
 
-def _described(name: str, episodes: Sequence[Episode]) -> dict[str, float]:
-    return describe(name, [e.physics for e in episodes], [e.episode_return for e in episodes])
+def _described(name: str, pairs: Sequence[tuple[dict, Episode]]) -> dict[str, float]:
+    return describe(name, [robot for robot, _ in pairs], [e.episode_return for _, e in pairs])
 
 
 def verdict(summary: Mapping[str, float], ranges: Ranges, episodes: str) -> dict[str, str]:

@@ -201,9 +201,8 @@ def evaluate_run(
     drawn = plot_sweeps(folder / figure, plan.grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
     made |= {"folder": str(folder), "warning": unfinished(folder)}
-    summary = verdict(
-        summarise(done, plan.ranges), plan.ranges, f"{len(done)} episodes on {len(robots)} robots"
-    )
+    told = summarise(done, plan.ranges, repeated)
+    summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
     return summary | _worst(returns) | {name: text for name, text in made.items() if text}
 
 

@@ -98,7 +98,6 @@ class Replay:
         shape = (self._num_rows, num_envs)
         self._packed = np.zeros((*shape, self.layout.width), dtype)  # pages come as they fill
         self._ends = np.zeros(shape, bool)
-        self._members = np.zeros(shape, np.int32)
         self._episodes = _Episodes(num_envs)
         self._windows = _Windows(shape, n_step, gamma, dtype) if n_step > 1 else None
         self.next_row = 0  # counts on past the capacity; row r lies at r % num_rows
@@ -125,7 +124,7 @@ class Replay:
         packed[..., layout.terminals1] = new.terminals1
         packed[..., layout.discounts] = self.gamma
         packed[..., layout.members] = new.members
-        self._packed[at], self._ends[at], self._members[at] = packed, new.ends, new.members
+        self._packed[at], self._ends[at] = packed, new.ends
         self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())
         if self.pairing == "same_member":
@@ -148,7 +147,6 @@ class Replay:
             "start": np.array(start),
             "packed": self._packed[at],
             "ends": self._ends[at],
-            "members": self._members[at],
         }
 
     def put_rows(self, saved: Mapping[str, np.ndarray]) -> None:
@@ -156,7 +154,7 @@ class Replay:
         stop = int(saved["start"]) + len(saved["ends"])
         at = np.arange(int(saved["start"]), stop) % self._num_rows
         self._packed[at], self._ends[at] = saved["packed"], saved["ends"]
-        self._members[at], self.next_row = saved["members"], stop
+        self.next_row = stop
         if self._windows is not None:
             self._windows.changed_from = 0
 
@@ -246,6 +244,11 @@ class Replay:
         """
         unequal = self.n_step > 1 and self.pairing != "coupled"
         return self.absorbing_fraction > 0 and (self._any_terminal or unequal)
+
+    @property
+    def _members(self):
+        """The robots' numbers in the ring, [R, N], whole though the rows are of floats."""
+        return self._packed[..., self.layout.members]
 
     def _sample(self, rng, shape, *, distinct=False):
         if distinct and len(self) >= shape[1]:

@@ -13,7 +13,9 @@ import numpy as np
 
 from baselines_tf2.common.report_runs import Row, Run
 from baselines_tf2.common.report_statistics import returns_by_step
+from baselines_tf2.common.returns import PHYSICS, describe, sweep_of
 
+MASS = "physics/torso_mass"
 LAST = 3  # evaluations that make a final value
 ByStep = Mapping[int, float]
 
@@ -64,33 +66,15 @@ def _second_half(column: str) -> Callable[[Run], float]:
     return of
 
 
-def by_robot(episodes: list[Row]) -> dict[tuple[float, ...], float]:
-    """Mean return on each robot of an evaluation.
+def _of_robots(name: str) -> Callable[[Run], ByStep]:
+    """What `describe` calls so at each evaluation, whose robots are its grid's; of one, the mean."""
 
-    A robot is known by the parameters that differ and come back within the evaluation: those of its
-    grid, not those that each episode draws. If there are none each episode has its own robot.
-    """
-    names = [name for name in episodes[0] if name.startswith("physics/")]
-    distinct = {name: {row.get(name) for row in episodes} for name in names}
-    grid = [name for name in names if 1 < len(distinct[name]) < len(episodes)] or names
-    returns: dict[tuple, list[float]] = {}
-    for row in episodes:
-        returns.setdefault(tuple(row.get(name) for name in grid), []).append(row["return"])
-    return {robot: mean(values) for robot, values in returns.items()}
+    def of(rows: list[Row]) -> float:
+        robots = [{k: x for k, x in row.items() if k.startswith(PHYSICS)} for row in rows]
+        told = describe("return", robots, [row["return"] for row in rows])
+        return told.get(f"return_{name}", told["return"])
 
-
-def worst_robot(run: Run) -> ByStep:
-    """The lowest of the robots' mean returns at each evaluation."""
-    return {step: min(by_robot(rows).values()) for step, rows in run.evaluations.items()}
-
-
-def cvar(run: Run, share: float = 0.1) -> ByStep:
-    """Mean of the worst tenth of the episodes of each evaluation, at least of one episode."""
-
-    def of(rows):
-        return mean(sorted(row["return"] for row in rows)[: max(1, int(share * len(rows) + 1e-9))])
-
-    return {step: of(rows) for step, rows in run.evaluations.items()}
+    return lambda run: {step: of(rows) for step, rows in run.evaluations.items()}
 
 
 def steps_to(threshold: float) -> Callable[[Run], float]:
@@ -110,8 +94,8 @@ OUTCOMES = {
     "mean": Outcome("return on all robots", _final(returns_by_step)),
     "inside": Outcome("return inside the training range", _final(INSIDE)),
     "outside": Outcome("return outside the training range", _final(OUTSIDE)),
-    "worst": Outcome("return on the worst robot", _final(worst_robot)),
-    "cvar10": Outcome("return in the worst tenth of episodes", _final(cvar)),
+    "worst": Outcome("return on the worst robot", _final(_of_robots("worst_robot"))),
+    "cvar10": Outcome("return in the worst tenth of episodes", _final(_of_robots("cvar10"))),
     "area": Outcome("return, mean of all evaluations", _area(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
     "steps_to_475": Outcome("steps to a return of 475", steps_to(475), -1),
@@ -139,13 +123,15 @@ OUTCOMES = {
 }  # fmt: skip
 
 
+def by_mass(episodes: list[Row]) -> dict[float, float]:
+    """Mean return at each torso mass [kg]; where the grid sweeps others too, with those as usual."""
+    return {mass: mean(returns) for mass, returns in sweep_of(episodes, MASS).items()}
+
+
 def curves(run: Run) -> dict[str, ByStep]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
     found = {"return": returns_by_step(run), "outside": OUTSIDE(run)}
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    by_mass: dict[float, list[float]] = {}
-    for row in last:
-        if "physics/torso_mass" in row:
-            by_mass.setdefault(round(row["physics/torso_mass"], 4), []).append(row["return"])
-    found["torso_mass"] = {mass: mean(x) for mass, x in sorted(by_mass.items())}
+    if any(MASS in row for row in last):
+        found["torso_mass"] = by_mass(last)
     return {name: curve for name, curve in found.items() if curve}

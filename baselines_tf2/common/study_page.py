@@ -17,7 +17,7 @@ from baselines_tf2.common.study_store import Store
 from baselines_tf2.common.study_tables import TABLES, facts, results
 from envs.errors import ConfigError, unknown
 
-BLOCK = re.compile(r"(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 KEYS = ("part", "outcome", "table", "figure", "arm", "level")
 
 
@@ -79,7 +79,7 @@ def write_page(store: Store, folder: Path) -> str:
 def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list[Picture]]:
     """The text with its blocks made anew of the studies' numbers, and the pictures they show.
 
-    A block is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
+    A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
     `<!-- end -->`. `table=` is comparison, summary or outcomes; `figure=` is outcome, curves or
     masses; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
     part's primary. prefix: of a picture's path. Raises ConfigError naming the block.

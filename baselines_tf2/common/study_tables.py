@@ -165,8 +165,13 @@ def facts(store: Store) -> str:
     keys = [key for part in parts for cell in part.cells() for key in store.cell(part, *cell)]
     planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
-    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""}))
-    return f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; commits: {commits or 'unknown'}"
+    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
+    text = (
+        f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; commits: {commits}"
+    )
+    if others := len(store.rows) - len(keys):
+        text += f"; and {others} rows of runs that the study no longer has"
+    return text
 
 
 def _runs(store: Store, keys: Sequence[Key]) -> str:

@@ -102,7 +102,7 @@ class DDPGConfig:
     def _rules(self):
         kind = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}'"
         values = (self.pairing, self.actor_loss) == ("independent", "first")
-        message = f"{kind} needs a difference critic: set agent.critic to additive or another"
+        message = f"{kind} needs a difference critic: set both to independent and first, or critic"
         yield self.paired or values, message
         remedies = (self.reward_centering, self.critic_sees) != ("none", "nothing")
         message = "reward_centering and critic_sees need the Q critic: leave them out, or critic=q"
@@ -111,9 +111,11 @@ class DDPGConfig:
         yield self.reward_centering == "none" or self.n_step == 1 or self.gamma < 1, message
         message = f"a difference critic needs an even batch_size, not {self.batch_size}"
         yield not self.paired or self.batch_size % 2 == 0, message
-        message = f"coupled pairing steps twins: num_envs must be even, not {self.num_envs}"
+        message = f"pairing 'coupled' steps twins: num_envs must be even, as 2, not {self.num_envs}"
         yield self.pairing != "coupled" or self.num_envs % 2 == 0, message
-        message = "epopt_trajectories needs num_envs=1, which pairing 'coupled' cannot have"
+        message = (
+            f"epopt_trajectories takes one environment's episodes: num_envs=1, not {self.num_envs}"
+        )
         yield not self.epopt_trajectories or self.num_envs == 1, message
         message = f"epopt_epsilon must lie in (0, 1], not {self.epopt_epsilon}"
         yield 0 < self.epopt_epsilon <= 1, message

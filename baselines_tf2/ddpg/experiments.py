@@ -114,10 +114,9 @@ def _training(task: str, kind: str) -> TrainConfig:
 def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunction:
     """Builds environments and agent; the returned function trains and fills the run folder."""
     seeds = spawn_seeds(seed)
-    config, pairing = settings.agent, settings.agent.pairing
-    made = [make_env(settings.env, training=True) for _ in range(config.num_envs)]
-    envs = SerialEnvs(made, twins=pairing == "coupled")
-    agent = make_agent(envs, config, seeds.agent)
+    made = _make_envs(settings, training=True)
+    envs = _together(made, settings)
+    agent = make_agent(envs, settings.agent, seeds.agent)
     judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
     train = settings.train
     adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
@@ -133,13 +132,20 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
 
 def load(settings: Settings, folder: Path) -> Agent:
     """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
-    env = make_env(settings.env, training=False)
-    twins = settings.agent.pairing == "coupled"
-    envs = SerialEnvs([env] * settings.agent.num_envs, twins=twins)
-    agent = make_agent(envs, settings.agent, seed=0)
-    env.close()
+    made = _make_envs(settings, training=False)
+    agent = make_agent(_together(made, settings), settings.agent, seed=0)
+    for env in made:
+        env.close()
     agent.load(folder / WEIGHTS)
     return agent
+
+
+def _make_envs(settings, *, training):
+    return [make_env(settings.env, training=training) for _ in range(settings.agent.num_envs)]
+
+
+def _together(made, settings):
+    return SerialEnvs(made, twins=settings.agent.pairing == "coupled")
 
 
 def _experiments():

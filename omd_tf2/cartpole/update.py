@@ -1,5 +1,6 @@
 """One training step of every agent, a pure function of the state."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -274,10 +275,11 @@ def model_gradient(
     def optimality_fn(critics, model):
         return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
+    def targets_in(model):
+        return critic_targets(state.target, in_model(model, real, noise, config), config)
+
     def problem():
-        predicted = in_model(state.model, real, noise, config)
-        inner_targets = critic_targets(state.target, predicted, config)
-        return _least_squares(state.critics, real, targets, inner_targets)
+        return _least_squares(state.critics, real, targets, targets_in)
 
     found = hypergradient(
         config.solver, optimality_fn, state.critics, state.model, cotangent, problem
@@ -286,21 +288,24 @@ def model_gradient(
 
 
 def _least_squares(
-    critics: Critics, real: Transition, outer_targets: tf.Tensor, inner_targets: tf.Tensor
+    critics: Critics,
+    real: Transition,
+    outer_targets: tf.Tensor,
+    inner_targets: Callable[[Model], tf.Tensor],
 ) -> LeastSquares:
     """The mean over H critics of (Q - y)^2 as half a mean of squares, of sqrt(2 / H) (Q - y).
 
-    Their Jacobian does not know y, which the model alone moves.
+    Q's Jacobian does not know y, which the model alone moves.
     """
-    scale = np.sqrt(2 / len(critics))
+    scale, heads = np.sqrt(2 / len(critics)), range(len(critics))
     kernels = [mlp_kernel(critic, real.obs0, real.actions) for critic in critics]
     q = values(critics, real.obs0, real.actions)
     return LeastSquares(
-        residual_fn=lambda point, batch: scale * values(point, *batch),
+        values_fn=lambda point, batch: scale * values(point, *batch),
+        targets_fn=lambda model: scale * tf.stack([inner_targets(model) for _ in heads], -1),
         solution=critics,
         batch=(real.obs0, real.actions),
         outer_residuals=scale * (q - outer_targets[:, None]),
-        inner_residuals=scale * (q - inner_targets[:, None]),
         kernel=scale**2 * tf.stack(kernels),
     )
 

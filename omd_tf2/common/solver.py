@@ -10,9 +10,16 @@ import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError, check_types
 from envs.errors import ConfigError
-from omd_tf2.implicit import Result, get_solver, guarded, root_vjp, solver_options
+from omd_tf2.implicit import (
+    Result,
+    get_solver,
+    guarded,
+    root_vjp,
+    solver_options,
+    target_weights,
+)
 from omd_tf2.implicit.linear_solve import Solver
-from omd_tf2.implicit.structures import Structure
+from omd_tf2.implicit.structures import Structure, transposed
 
 OPTIONS = (  # of `SolverConfig` that are the linear solver's own
     "ridge",
@@ -100,8 +107,11 @@ class SolverConfig:
         """The solver; Gauss-Newton alone asks for the problem."""
         options = self.options()
         if self.name == "gauss_newton":
-            options |= problem()._asdict() | {"independent_heads": True}
-        solve = get_solver(self.name, **options)
+            options |= problem().options()
+        return self.guarded(get_solver(self.name, **options))
+
+    def guarded(self, solve: Solver) -> Solver:
+        """`solve`, with what is to become of a failure."""
         solve_or_replace = guarded(solve, self.on_failure)
         if self.name == "identity":  # it cannot fail
             return solve
@@ -123,14 +133,25 @@ def _marked(solve: Solver) -> Solver:
 
 
 class LeastSquares(NamedTuple):
-    """An inner loss sum(residuals^2) / (2 B) of heads without common weights; see implicit."""
+    """An inner loss |values - targets|^2 / (2 B) of heads without common weights; see implicit."""
 
-    residual_fn: Callable[[Structure, Structure], tf.Tensor]  # (solution, batch) -> [B, H]
+    values_fn: Callable[[Structure, Structure], tf.Tensor]  # (solution, batch) -> [B, H]
+    targets_fn: Callable[[Structure], tf.Tensor]  # theta -> [B, H]
     solution: Structure
     batch: Structure  # [B, ...]
     outer_residuals: tf.Tensor  # [B, H]
-    inner_residuals: tf.Tensor  # [B, H]
     kernel: tf.Tensor  # [H, B, B]
+
+    def options(self) -> dict[str, object]:
+        """What `solve_gauss_newton` is told of it: its residuals' derivatives are the values'."""
+        told = {name: getattr(self, name) for name in ("solution", "batch", "kernel")}
+        outer = {"outer_residuals": self.outer_residuals, "independent_heads": True}
+        return told | outer | {"residual_fn": self.values_fn}
+
+    def has_full_rank(self) -> bool:
+        """Whether its kernel can have: not with more residuals than weights."""
+        sizes = [leaf.shape.num_elements() for leaf in tf.nest.flatten(self.solution)]
+        return self.outer_residuals.shape.num_elements() < sum(sizes)
 
 
 class Health(NamedTuple):
@@ -165,13 +186,33 @@ def hypergradient(
 
     2106.03273, equation 5; `root_vjp` has the invariant.
     """
-    solve = config.build(problem)
-    (gradient,), info = root_vjp(optimality_fn, solution, (theta,), cotangent, solve)
+    dual = config.ridge or config.ridge_relative or config.correct_inner
+    if config.name == "gauss_newton" and (dual or problem().has_full_rank()):
+        gradient, info = _through_targets(config, theta, problem())
+    else:
+        solve = config.build(problem)
+        (gradient,), info = root_vjp(optimality_fn, solution, (theta,), cotangent, solve)
     structures = optimality_fn(solution, theta), cotangent, gradient
     norms = [tf.linalg.global_norm(tf.nest.flatten(x)) for x in structures]
     counted = Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)
     residual = counted.relative_residual
     return gradient, counted._replace(relative_residual=tf.where(residual < 1, residual, 1))
+
+
+def _through_targets(config, theta, problem):
+    """The same by Gauss-Newton, from the targets' weights alone: no Jacobian is formed or met."""
+    targets, pull_back = transposed(problem.targets_fn, theta)
+    e, kernel = problem.outer_residuals, problem.kernel
+    inner = problem.values_fn(problem.solution, problem.batch) - targets
+    options = {"independent_heads": True} | config.options()
+    options.pop("max_steps", None)  # of another form of the solver
+
+    def solve(_, identity):
+        return target_weights(e, inner, kernel, **options)
+
+    identity = tf.einsum("hij,jh->ih", kernel, e)
+    weights, info = config.guarded(solve)(None, identity)
+    return pull_back(weights / e.shape[0]), info
 
 
 def report(config: SolverConfig, health: Health) -> tuple[tf.Tensor, ...]:

@@ -293,18 +293,22 @@ def _least_squares(
 ) -> LeastSquares:
     """mean of (Q1 - y)^2 + (Q2 - y)^2 as half a mean of squares: residuals sqrt(2) (Q - y).
 
-    Their Jacobian does not know y, which the model alone moves. residuals: the outer ones, Q - y.
+    Q's Jacobian does not know y, which the model alone moves. residuals: the outer ones, Q - y.
     """
     root2 = np.sqrt(2)
     x = tf.concat([real.obs0, real.actions], -1)
     ones = tf.ones_like(real.rewards)[:, None]
-    predicted = in_model(state.model, real, noise, config)
+
+    def targets_in(model):
+        y = _targets(state, in_model(model, real, noise, config), noise, config)
+        return root2 * tf.stack([y, y], -1)
+
     return LeastSquares(
-        residual_fn=lambda critics, batch: root2 * values(critics, *batch),
+        values_fn=lambda critics, batch: root2 * values(critics, *batch),
+        targets_fn=targets_in,
         solution=state.critics,
         batch=(real.obs0, real.actions),
         outer_residuals=root2 * residuals,
-        inner_residuals=root2 * _residuals(state, predicted, noise, config),
         kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
     )
 

@@ -15,7 +15,7 @@ it runs eagerly and under `tf.function(jit_compile=True)`, in float32 and float6
 converge, is `guarded(get_solver("cg", max_steps=10), on_failure="use")`.
 """
 
-from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton
+from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton, target_weights
 from omd_tf2.implicit.inner import InnerInfo, solve_inner
 from omd_tf2.implicit.linear_solve import (
     Result,
@@ -58,4 +58,5 @@ __all__ = [
     "solve_minres",
     "solve_neumann",
     "solver_options",
+    "target_weights",
 ]

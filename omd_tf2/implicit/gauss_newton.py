@@ -96,20 +96,42 @@ def solve_gauss_newton(
 
     if kernel is None:
         kernel = _per_sample_kernel(residual_fn, solution, batch, independent_heads)
-    dual = _Dual(kernel, residuals.shape, independent_heads)
-    if ridge_relative:
-        ridge = ridge_relative * dual.mean_eigenvalue
-    solve = dual.solver(ridge)
+    dual = _Dual(kernel, residuals.shape, independent_heads, ridge, ridge_relative)
     if correct_inner:
-        e = e - r + ridge * solve(r)  # K (K + ridge I)^{-1} = I - ridge (K + ridge I)^{-1}
+        e = dual.after_one_step(e, r)
         b = pull_back(e)
     elif e is None:
-        e = dual.solver(0.0)(jvp(b))
-    weights = solve(e)
+        e = _Dual(kernel, residuals.shape, independent_heads).solve(jvp(b))
+    weights = dual.solve(e)
     x = pull_back(weights)
-    system = System(product, b, 0.0, tol)
-    system.tol = tf.clip_by_value(dual.rounding(ridge), system.tol, max(system.tol, _MAX_TOL))
-    return system.finish(system.scaled(x), 0, False, pull_back(jvp(x) + ridge * weights))
+    system = dual.system(product, b, tol)
+    return system.finish(system.scaled(x), 0, False, pull_back(jvp(x) + dual.ridge * weights))
+
+
+def target_weights(
+    outer_residuals: tf.Tensor,
+    inner_residuals: tf.Tensor,
+    kernel: tf.Tensor,
+    *,
+    independent_heads: bool = False,
+    ridge: float = 0.0,
+    ridge_relative: float = 0.0,
+    correct_inner: bool = False,
+    tol: float = 1e-5,
+) -> Solution:
+    """Returns c, shaped as the residuals: `root_vjp` with `solve_gauss_newton` without any J.
+
+    Where theta moves the inner residuals' targets y alone, its hypergradient is (dy/dtheta)^T c / B
+    with c = K (K + ridge I)^{-1} e (docs/equations.md). The residual reported is this system's. For
+    the arguments see `solve_gauss_newton`; the identity's c is K e.
+    """
+    check_options(ridge=ridge, ridge_relative=ridge_relative, tol=tol)
+    dual = _Dual(kernel, outer_residuals.shape, independent_heads, ridge, ridge_relative)
+    e = outer_residuals
+    e = dual.after_one_step(e, inner_residuals) if correct_inner else e
+    system = dual.system(lambda x: dual.product(x) + dual.ridge * x, e, tol)
+    weights, info = system.finish(system.scaled(dual.solve(e)), 0, False)
+    return dual.product(weights), info
 
 
 def _checked(name: str, given: tf.Tensor | None, residuals: tf.Tensor) -> tf.Tensor | None:
@@ -123,48 +145,64 @@ def _checked(name: str, given: tf.Tensor | None, residuals: tf.Tensor) -> tf.Ten
 
 
 class _Dual:
-    """Solves with the kernel, as `[G, n, n]`: G groups of residuals, not coupled.
+    """(K + ridge I) and its inverse, K as `[G, n, n]`: G groups of residuals, not coupled.
 
-    A ridge is one number, or `[G]`.
+    What it maps is shaped as the residuals; against these its ridge broadcasts, a number or `[G]`.
     """
 
-    def __init__(self, kernel: tf.Tensor, shape: tf.TensorShape, independent_heads: bool):
+    def __init__(
+        self,
+        kernel: tf.Tensor,
+        shape: tf.TensorShape,
+        independent_heads: bool,
+        ridge: float = 0.0,
+        ridge_relative: float = 0.0,
+    ):
         heads = shape[1] if shape.rank == 2 else 1
-        self._groups = heads if independent_heads else 1
+        groups = heads if independent_heads else 1
         self._shape = shape
-        n = shape.num_elements() // self._groups
+        n = shape.num_elements() // groups
         expected = [heads, n, n] if independent_heads and shape.rank == 2 else [n, n]
         if kernel.shape != expected:
             raise ValueError(f"kernel must have shape {expected}, got {kernel.shape}")
-        self._kernel = tf.reshape(kernel, [self._groups, n, n])
-        self._trace = tf.linalg.trace(self._kernel)
-        self.mean_eigenvalue = self._trace / n  # [G]: broadcasts against residuals
+        self._kernel = tf.reshape(kernel, [groups, n, n])
+        trace, self._eps = tf.linalg.trace(self._kernel), eps(kernel.dtype)
+        self.ridge = ridge_relative * trace / n if ridge_relative else ridge
+        self._condition = tf.reduce_max(tf.math.divide_no_nan(trace, self.ridge))  # 0: no bound
+        # A ridge below rounding level is raised to it: a kernel of full rank always factors.
+        ridge = tf.maximum(self._eps * trace, self.ridge)[:, None]
+        self._matrix = tf.linalg.set_diag(self._kernel, tf.linalg.diag_part(self._kernel) + ridge)
+        self._factor = inverse_factor(self._matrix)
 
-    def rounding(self, ridge: float | tf.Tensor) -> tf.Tensor:
-        """The relative residual that rounding alone may leave; 0 without a ridge."""
-        condition = tf.reduce_max(tf.math.divide_no_nan(self._trace, ridge))
-        return 10 * eps(self._trace.dtype) * condition
+    def system(self, matvec: LinearMap, b: Structure, tol: float) -> System:
+        """Of the ridge already in what `matvec` gives, or in what `finish` is given."""
+        system = System(matvec, b, 0.0, tol)
+        rounding = 10 * self._eps * self._condition
+        system.tol = tf.clip_by_value(rounding, system.tol, max(system.tol, _MAX_TOL))
+        return system
 
-    def solver(self, ridge: float | tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns weights -> (K + ridge I)^{-1} weights, shaped as the residuals.
+    def product(self, weights: tf.Tensor) -> tf.Tensor:
+        """K weights."""
+        return self._residuals(self._kernel @ self._columns(weights))
 
-        A ridge below rounding level is raised to it, so that a kernel of full rank always factors.
-        """
-        ridge = tf.maximum(eps(self._trace.dtype) * self._trace, ridge)
-        diagonal = tf.linalg.diag_part(self._kernel) + ridge[:, None]
-        matrix = tf.linalg.set_diag(self._kernel, diagonal)
-        factor = inverse_factor(matrix)
+    def solve(self, weights: tf.Tensor) -> tf.Tensor:
+        """(K + ridge I)^{-1} weights."""
+        columns = self._columns(weights)
+        solved = self._solve_once(columns)  # refined once, since the factor is an inverse's:
+        return self._residuals(solved + self._solve_once(columns - self._matrix @ solved))
 
-        def solve_once(right_hand_side):
-            return tf.matmul(factor, factor @ right_hand_side, transpose_a=True)
+    def after_one_step(self, outer: tf.Tensor, inner: tf.Tensor) -> tf.Tensor:
+        """outer - K (K + ridge I)^{-1} inner, as K (K + ridge I)^{-1} = I - ridge (K + ridge I)^{-1}."""
+        return outer - inner + self.ridge * self.solve(inner)
 
-        def solve(weights):
-            columns = tf.transpose(tf.reshape(weights, [-1, self._groups]))[:, :, None]
-            solved = solve_once(columns)
-            solved += solve_once(columns - matrix @ solved)  # refined: the factor is an inverse's
-            return tf.reshape(tf.transpose(solved[:, :, 0]), self._shape)
+    def _solve_once(self, columns):
+        return tf.matmul(self._factor, self._factor @ columns, transpose_a=True)
 
-        return solve
+    def _columns(self, weights):
+        return tf.transpose(tf.reshape(weights, [-1, self._kernel.shape[0]]))[:, :, None]
+
+    def _residuals(self, columns):
+        return tf.reshape(tf.transpose(columns[:, :, 0]), self._shape)
 
 
 def inverse_factor(matrix: tf.Tensor) -> tf.Tensor:

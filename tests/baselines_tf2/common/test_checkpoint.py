@@ -243,7 +243,7 @@ def stored_rows(folder):
     spans = []
     for name in names(folder, "replay_*"):
         saved = read_arrays(folder / "checkpoints" / name)
-        assert len(saved["packed"]) == len(saved["ends"]) == len(saved["members"])
+        assert len(saved["packed"]) == len(saved["ends"])
         spans.append((int(saved["start"]), int(saved["start"]) + len(saved["ends"])))
     return sorted(spans)
 
@@ -257,7 +257,7 @@ def test_a_row_is_on_disk_once_and_every_kept_checkpoint_has_its_own(tmp_path):
         expected[step] = copy.deepcopy(replay)
     assert stored_rows(tmp_path) == [(0, 200), (200, 400), (400, 600), (600, 800)]
     size = sum(path.stat().st_size for path in (tmp_path / "checkpoints").glob("replay_*"))
-    row = replay.layout.width * 4 + 1 + 4  # [bytes] packed in float32, end, member
+    row = replay.layout.width * 4 + 1  # [bytes] packed in float32, end
     assert 800 * row <= size < 800 * row + 4 * 2000
     for step in (4, 3, 2, 1):
         found, other = load(tmp_path)

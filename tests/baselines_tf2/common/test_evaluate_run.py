@@ -67,6 +67,14 @@ def test_every_robot_of_the_grid_is_judged(run):
     assert (folder / "sweep.png").stat().st_size > 10_000
 
 
+def test_what_the_grid_leaves_to_each_episodes_draw_makes_no_other_robot(run):
+    experiments, folder = run
+    summary = evaluate_run(experiments, folder, "length=0.5,1", episodes=3, seed=0)
+    worst = f"{float(summary['worst'].split()[0]):.1f}"  # on one of two lengths, of six masses
+    assert summary["return"].count(f"worst robot {worst};") == 1
+    assert f"worst robot {worst};" in summary["inside"]
+
+
 def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(run):
     pytest.importorskip("imageio_ffmpeg")
     pytest.importorskip("pygame")

@@ -146,8 +146,10 @@ def test_a_picture_keeps_the_digest_of_its_numbers(store, tmp_path):
 
 
 def test_the_page_has_every_part_that_was_run(store, tmp_path):
+    store.rows["first", "gone", "", 0] = {"status": "finished"}
     told = write_page(store, tmp_path / "page")
     page = (tmp_path / "page" / "study.md").read_text()
     assert "Runs: 24 of 25; 12.0 hours of a core; commits: abc" in page and "Runs: 24" in told
+    assert "and 1 rows of runs that the study no longer has" in told
     assert "## First" in page and "## Second" not in page
     assert (tmp_path / "page" / "try_first_outcome_mean.png").exists()

@@ -11,7 +11,7 @@ from baselines_tf2.common.files import read_table
 from baselines_tf2.common.report_runs import Run
 from baselines_tf2.common.run_folder import open_folder
 from baselines_tf2.common.study import plan
-from baselines_tf2.common.study_outcomes import OUTCOMES, by_robot
+from baselines_tf2.common.study_outcomes import OUTCOMES, by_mass
 from baselines_tf2.common.study_store import Store
 from envs.errors import ConfigError
 from run_experiments import EXPERIMENTS
@@ -61,11 +61,10 @@ def test_a_run_that_failed_keeps_its_last_evaluation():
     assert math.isnan(number("mean", run_of({}, failure="diverged")))
 
 
-def test_a_robot_is_known_by_what_comes_back():
-    rows = [{"return": x, "physics/mass": m, "physics/wind": x, "physics/offset": 0.0}
-            for m, x in ((1.0, 5.0), (2.0, 1.0), (1.0, 7.0))]  # fmt: skip
-    assert by_robot(rows) == {(1.0,): 6.0, (2.0,): 1.0}
-    assert len(by_robot(rows[:2])) == 2  # nothing comes back: each episode is a robot
+def test_return_by_mass_is_of_the_other_parameters_middle():
+    swept = [(3.0, 0.0, 1.0), (6.0, 0.0, 2.0), (9.0, 0.0, 3.0), (6.0, -5.0, 70.0), (6.0, 5.0, 80.0)]
+    rows = [{"return": x, "physics/torso_mass": m, "physics/slope": s} for m, s, x in swept]
+    assert by_mass(rows) == {3.0: 1.0, 6.0: 2.0, 9.0: 3.0}
 
 
 def put(run, outcome="finished", *, returns=(1.0, 2.0)):

@@ -123,15 +123,14 @@ def test_evaluations_are_due_each_interval_and_at_the_end():
 
 def test_the_untrained_agent_is_judged_if_asked(tmp_path, eagerly):
     def judged(*overrides):
-        quick = ["train.num_timesteps=100", "train.eval_episodes=1", "agent.nb_train_steps=1"]
-        chosen = make_settings(EXPERIMENTS["ddpg_pendulum"], "default", None, [*quick, *overrides])
+        chosen = make_settings(EXPERIMENTS["ddpg_pendulum"], "default", None, [*QUICK, *overrides])
         folder = tmp_path / str(len(overrides))
         folder.mkdir()
         EXPERIMENTS["ddpg_pendulum"].prepare(chosen, 0)(folder, Silent(), Checkpoints(folder))
         return [int(row["step"]) for row in read_table(folder / "eval.csv")]
 
-    assert judged() == [100]
-    assert judged("train.eval_at_start=true") == [0, 100]
+    assert judged() == [300]
+    assert judged("train.eval_at_start=true") == [0, 300]
 
 
 def test_presets_are_the_sources_own():
@@ -196,8 +195,11 @@ def test_robots_that_do_not_return_make_no_pairs():
     settings("diffcritic_pendulum", same, "env.ensemble_size=16")
 
 
-def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly):
-    chosen = settings("diffcritic_pendulum")
+@pytest.mark.parametrize(
+    "overrides", [(), ("agent.pairing=coupled", "agent.num_envs=2"), ("agent.num_envs=2",)]
+)
+def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly, overrides):
+    chosen = settings("diffcritic_pendulum", *overrides)
     EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
     write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
     agent = load_agent(EXPERIMENTS, tmp_path)[0]

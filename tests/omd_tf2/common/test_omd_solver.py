@@ -27,11 +27,11 @@ def least_squares():
     """H = J^T J / 2 and g = J^T e / 2, of J = diag(2, sqrt 8), in one head."""
     jacobian = tf.constant([[2.0, 0.0], [0.0, 8**0.5]], tf.float64)
     return LeastSquares(
-        residual_fn=lambda w, rows: tf.linalg.matvec(rows, w)[:, None],
+        values_fn=lambda w, rows: tf.linalg.matvec(rows, w)[:, None],
+        targets_fn=lambda theta: (2 * theta / tf.linalg.diag_part(jacobian))[:, None],
         solution=THETA,
         batch=jacobian,
         outer_residuals=tf.constant([[2.0], [8**0.5]], tf.float64),
-        inner_residuals=tf.constant([[3.0], [0.0]], tf.float64),
         kernel=(jacobian @ jacobian / 2)[None],
     )
 
@@ -51,18 +51,19 @@ def test_a_quadratic_by_hand(name):
 
 @pytest.mark.parametrize(("ridge", "expected"), [(None, [1, 1]), (2.0, [2 / 4, 4 / 6])])
 def test_gauss_newton_by_hand(ridge, expected):
-    # two residuals, two weights: not fewer, so that it goes by conjugate gradients
+    # two residuals, two weights, so that without a ridge it goes by conjugate gradients
     gradient, health = solve(least_squares, name="gauss_newton", ridge=ridge)
     np.testing.assert_allclose(gradient, expected, rtol=1e-10)
     assert health.converged == 1
 
 
 def test_the_corrected_gauss_newton_by_hand():
-    # K = diag(2, 4), mean eigenvalue 3, ridge 1: S = diag(2/3, 4/5); e - S r = (0, sqrt 8);
-    # v = J^T (0, sqrt 8 / 5) / 2 = (0, 4/5)
+    # K = diag(2, 4), mean eigenvalue 3, ridge 1: S = diag(2/3, 4/5). At w = (2, 8) the values are
+    # (4, 8 sqrt 8), the targets (2, 2 sqrt 8): e - S r = (2, sqrt 8) - S (2, 6 sqrt 8)
+    # = (2/3, -3.8 sqrt 8), c = S of that, and the targets move by diag(1, 1 / sqrt 2) theta.
     options = {"ridge_relative": 1 / 3, "correct_inner": True}
     gradient, health = solve(least_squares, name="gauss_newton", **options)
-    np.testing.assert_allclose(gradient, [0, 4 / 5], atol=1e-14)
+    np.testing.assert_allclose(gradient, [2 / 9, -3.04], rtol=1e-13)
     assert health.converged == 1
 
 

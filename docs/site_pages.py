@@ -36,7 +36,7 @@ def on_config(config):
     reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     reference.append({"API": pages})
     if (ROOT / "docs" / "results.md").exists():
-        config.nav.insert(-4, {"Results": "results.md"})
+        config.nav.insert(-5, {"Results": "results.md"})
     return config
 
 

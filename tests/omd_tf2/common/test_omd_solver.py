@@ -99,6 +99,21 @@ def test_a_solve_that_overflows_is_reported_in_finite_numbers(on_failure):
         assert not np.isfinite(gradient).any()
 
 
+@pytest.mark.parametrize("on_failure", ["use", "identity", "stop"])
+def test_a_gauss_newton_that_fails_is_replaced_by_the_identitys_weights(on_failure):
+    # A kernel that is none, of eigenvalues 7 and -3, has no factor. The identity moves the targets
+    # diag(1, 1 / sqrt 2) theta by K e = (4 + 5 sqrt 8, 10 + 2 sqrt 8), over B = 2.
+    kernel = tf.constant([[[2.0, 5.0], [5.0, 2.0]]], tf.float64)
+    options = {"name": "gauss_newton", "ridge": 0.1, "on_failure": on_failure}
+    gradient, health = solve(lambda: least_squares()._replace(kernel=kernel), **options)
+    assert health.converged == 0 and health.relative_residual == 1
+    if on_failure == "identity":
+        by_hand = [(4 + 5 * 8**0.5) / 2, (10 + 2 * 8**0.5) / 8**0.5]
+        np.testing.assert_allclose(gradient, by_hand, rtol=1e-13)
+    else:
+        assert np.isnan(gradient).all()
+
+
 def reported(**values):
     """What a run reports of a solve that failed in one update of four."""
     metrics = {

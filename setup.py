@@ -42,5 +42,6 @@ setup(
             "imageio-ffmpeg>=0.6",
             "ray>=2.60",
         ],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },
 )

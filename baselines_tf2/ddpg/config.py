@@ -8,7 +8,7 @@ from baselines_tf2.common.noise import parse_noise
 from baselines_tf2.common.replay import PAIRINGS
 from envs.errors import ConfigError, unknown
 
-CRITICS = ("q", "concat", "antisymmetric", "additive")
+CRITICS: dict[str, bool] = {}  # name -> whether it reads rows as pairs; `heads.register` fills it
 ACTOR_LOSSES = ("first", "symmetric")
 REWARD_CENTERINGS = ("none", "robot")
 CRITIC_SEES = ("nothing", "physics", "robot")
@@ -33,7 +33,7 @@ class DDPGConfig:
 
     actor_network: MLPConfig = field(default_factory=MLPConfig)
     critic_network: MLPConfig = field(default_factory=MLPConfig)
-    critic: str = "q"  # q | concat | antisymmetric | additive: the last three are D(x, y)
+    critic: str = "q"  # q | concat | antisymmetric | additive (D(x, y)), or of `heads.register`
     pairing: str = "independent"  # independent | same_member | coupled: what D's pairs share
     actor_loss: str = "first"  # first | symmetric: the pair's members the actor is improved at
     absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, if targets ask
@@ -89,7 +89,7 @@ class DDPGConfig:
     @property
     def paired(self) -> bool:
         """Whether the critic is a difference of values."""
-        return self.critic != "q"
+        return CRITICS[self.critic]
 
     def _uses(self, _, param_noise):
         """Settings that only some of the others read: (name, whether it is read, what reads it)."""

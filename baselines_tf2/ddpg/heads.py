@@ -4,13 +4,14 @@ Both heads see batches whose observations are already normalised. A difference h
 i and i + B/2 of a batch as a pair, so the same batch gives B values or B/2 differences.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Batch
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import CRITICS, DDPGConfig
 from baselines_tf2.ddpg.networks import Nets
 
 
@@ -35,6 +36,29 @@ class CriticHead(Protocol):
         """An estimate of Q(obs, actions), [B]; robots: [B, F] where the critic sees them."""
 
 
+class _Kind(NamedTuple):
+    make: Callable[[DDPGConfig], CriticHead]
+    points: int
+
+
+_KINDS: dict[str, _Kind] = {}
+
+
+def register(name: str, *, paired: bool = False, points: int = 1) -> Callable:
+    """Returns a decorator that makes a head's class known to DDPGConfig(critic=name).
+
+    The class is built from the config. paired: it reads rows as pairs, and a point (observation,
+    action) ends with whether it is absorbing. points: that an input row of its network holds.
+    """
+
+    def decorate(make):
+        CRITICS[name], _KINDS[name] = paired, _Kind(make, points)
+        return make
+
+    return decorate
+
+
+@register("q")
 class QHead:
     """The critic of DDPG (Lillicrap et al. 2016, arXiv 1509.02971)."""
 
@@ -67,6 +91,9 @@ class QHead:
         return critic(tf.concat(seen, axis=-1))[:, 0]
 
 
+@register("concat", paired=True, points=2)
+@register("antisymmetric", paired=True, points=2)
+@register("additive", paired=True)
 class DifferenceHead:
     """D(x, y) ~ Q(x) - Q(y) of pairs of x = (observation, action, is absorbing).
 
@@ -151,13 +178,12 @@ class DifferenceHead:
 
 def make_head(config: DDPGConfig) -> CriticHead:
     """The head that `config.critic` names."""
-    return DifferenceHead(config) if config.paired else QHead(config)
+    return _KINDS[config.critic].make(config)
 
 
 def critic_input_dim(config: DDPGConfig, obs_dim: int, action_dim: int, robot_dim: int = 0) -> int:
     """The width of one input row of the critic network."""
-    point = obs_dim + action_dim + robot_dim + config.paired
-    return point if config.critic in ("q", "additive") else 2 * point
+    return (obs_dim + action_dim + robot_dim + config.paired) * _KINDS[config.critic].points
 
 
 def _concat_difference(f: keras.Model, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -84,7 +84,7 @@ def test_a_run_logs_where_its_ensemble_is_and_says_so_in_the_end(tmp_path):
     assert summary["ensemble"].startswith("mass 1.") and "2 adaptations, 52" in summary["ensemble"]
     first, *_, last = read_table(tmp_path / "metrics.csv")
     assert float(first["ensemble/mass_mean"]) == 1.0 and float(last["ensemble/mass_mean"]) > 1.0
-    assert "inside the training range [0.5, 1.5] kg" in summary["robots"]  # as it was at the start
+    assert "inside of mass 0.5 to 1.5" in summary["inside"]  # as it was at the start
 
 
 def test_without_a_target_there_is_none():

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Batch
-from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.heads import critic_input_dim, make_head
+from baselines_tf2.ddpg.config import CRITICS, DDPGConfig
+from baselines_tf2.ddpg.heads import QHead, critic_input_dim, make_head, register
 from baselines_tf2.ddpg.networks import Nets
+from envs import ConfigError
 
 LINEAR = MLPConfig(num_layers=0)
 FORMS = ("concat", "antisymmetric", "additive")
@@ -235,3 +236,18 @@ def test_normalised_differences_keep_their_sign():
     set_difference(nets.target_critic, "additive", 2.0, 0.0, 0.0)
     # Targets in units of return: 3 - 1 + 0.9 * 10 (8 - 12)
     np.testing.assert_allclose(head.targets(nets, batch(**PAIR)), [2 - 36.0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("paired, points, width", [(False, 1, 5), (True, 1, 6), (True, 2, 12)])
+def test_a_head_of_ones_own_is_a_setting(paired, points, width, monkeypatch):
+    monkeypatch.setitem(CRITICS, "own", None)  # which is taken out afterwards
+    own = register("own", paired=paired, points=points)(type("Own", (QHead,), {}))
+    config = DDPGConfig(critic="own")
+    assert config.paired is paired and type(make_head(config)) is own
+    assert critic_input_dim(config, 3, 2) == width  # (3 + 2 + 1 if paired) points
+    assert type(make_head(DDPGConfig(critic="q"))) is QHead
+
+
+def test_a_head_that_nobody_registered_is_refused():
+    with pytest.raises(ConfigError, match="unknown critic 'addditive'; did you mean 'additive'"):
+        DDPGConfig(critic="addditive")

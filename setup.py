@@ -34,6 +34,7 @@ setup(
         "video": ["gymnasium[classic-control]>=1.2", "imageio-ffmpeg>=0.6"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.15",
             "jinja2>=3.1",
             "rliable==1.2.0",

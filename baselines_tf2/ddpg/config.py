@@ -102,7 +102,8 @@ class DDPGConfig:
     def _rules(self):
         kind = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}'"
         values = (self.pairing, self.actor_loss) == ("independent", "first")
-        message = f"{kind} needs a difference critic: set both to independent and first, or critic"
+        message = f"{kind} needs a difference critic: set agent.critic, or leave both at "
+        message += "'independent' and 'first'"
         yield self.paired or values, message
         remedies = (self.reward_centering, self.critic_sees) != ("none", "nothing")
         message = "reward_centering and critic_sees need the Q critic: leave them out, or critic=q"

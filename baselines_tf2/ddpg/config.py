@@ -102,7 +102,8 @@ class DDPGConfig:
     def _rules(self):
         kind = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}'"
         values = (self.pairing, self.actor_loss) == ("independent", "first")
-        message = f"{kind} needs a difference critic: set both to independent and first, or critic"
+        message = f"{kind} needs a difference critic: set agent.critic, or leave both at "
+        message += "'independent' and 'first'"
         yield self.paired or values, message
         remedies = (self.reward_centering, self.critic_sees) != ("none", "nothing")
         message = "reward_centering and critic_sees need the Q critic: leave them out, or critic=q"
@@ -117,8 +118,8 @@ class DDPGConfig:
             f"epopt_trajectories takes one environment's episodes: num_envs=1, not {self.num_envs}"
         )
         yield not self.epopt_trajectories or self.num_envs == 1, message
-        message = f"epopt_epsilon must lie in (0, 1], not {self.epopt_epsilon}"
-        yield 0 < self.epopt_epsilon <= 1, message
+        message = f"epopt_epsilon must lie in (0, 1), not {self.epopt_epsilon}: 1 selects all"
+        yield 0 < self.epopt_epsilon < 1, message
         stored = self.epopt_trajectories * self.epopt_epsilon
         message = f"{self.epopt_trajectories} * {self.epopt_epsilon:g} = {stored:g}"
         message = f"epopt_trajectories * epopt_epsilon episodes must be a whole number: {message}"

@@ -40,8 +40,21 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
         raise ConfigError(f"num_envs is {config.num_envs} and there are {envs.num_envs}")
     if envs.twins != (config.pairing == "coupled"):
         raise ConfigError("pairing 'coupled' and environments that are twins need each other")
+    if config.pairing == "same_member" and not _robots_return(envs):
+        raise ConfigError(
+            "pairing 'same_member' needs robots that return: environments of make_env with an "
+            "ensemble and an ensemble_size, 16, say"
+        )
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
     return Agent(config, *dims, seed=seed, sight=_sight(envs, config), **bodies)
+
+
+def _robots_return(envs):
+    """False where it is known that none does: of environments not ours it is not."""
+    try:
+        return not isinstance(envs, SerialEnvs) or envs.robot.ensemble_size > 0
+    except ConfigError:
+        return True
 
 
 def _sight(envs, config):
@@ -140,9 +153,10 @@ def train(
         raise ConfigError(f"total_timesteps must be at least 0, not {total_timesteps}")
     if config.random_steps:
         check_random_steps(total_timesteps, config.random_steps)
-    limit = getattr(getattr(env, "spec", None), "max_episode_steps", None)
-    check_selection(config, int(total_timesteps), limit or 1)
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
+    one = env[0] if isinstance(env, list | tuple) else env
+    limit = getattr(one.spec, "max_episode_steps", None)
+    check_selection(config, int(total_timesteps), limit or 1)
     agent = make_agent(envs, config, seeds.agent, **bodies)
     if load_path is not None:
         agent.load(load_path)

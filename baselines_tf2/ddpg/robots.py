@@ -30,7 +30,8 @@ def make_sight(seen: str, ensemble: Ensemble, num_robots: int) -> Sight:
 
     `physics` is what the ensemble varies but for the reward's offset, which is no physics, scaled
     to [-1, 1] by the ensemble's ends, as M2TD3's critic is given it (Tanabe et al. 2022, arXiv
-    2211.03413); `robot` one-hot which one it is. Raises ConfigError where there is nothing to see.
+    2211.03413), and beyond once the ensemble has moved to a target outside; `robot` one-hot which
+    one it is. Raises ConfigError where there is nothing to see.
     """
     if seen == "robot":
         if not num_robots:

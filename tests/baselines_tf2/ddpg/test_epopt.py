@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -89,8 +91,9 @@ def test_put_back_it_goes_on_alike(stop):
 
 
 def test_the_warm_up_is_a_share_of_the_run():
-    config = DDPGConfig(epopt_trajectories=1, epopt_epsilon=1.0, epopt_warmup=0.3)
-    select = make_selection(config, num_timesteps=10)
+    # Of each one episode that one: what the config itself refuses, as no selection.
+    one = SimpleNamespace(epopt_trajectories=1, epopt_epsilon=1.0, epopt_warmup=0.3)
+    select = make_selection(one, num_timesteps=10)
     new, finished = episodes(*range(5))
     # 0.3 * 10 steps: the second episode, of steps 2 and 3, is the last to be stored at its start.
     stored = [
@@ -122,6 +125,7 @@ def test_a_run_selects_from_the_shortest_length_that_is_let_pass():
         ({"epopt_trajectories": 10, "epopt_warmup": 1.0}, "epopt_warmup must lie in"),
         ({"epopt_trajectories": 10, "epopt_warmup": -0.1}, "epopt_warmup must lie in"),
         ({"epopt_trajectories": 10, "epopt_epsilon": 0.0}, "epopt_epsilon must lie in"),
+        ({"epopt_trajectories": 10, "epopt_epsilon": 1.0}, "1 selects all"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(options, message):

@@ -222,11 +222,13 @@ def test_learn_is_train_with_baselines_words(eagerly):
     [
         (Target, {"pairing": "same_member"}, "tell their robots"),
         (lambda: vector_of(Target(), Target()), {"pairing": "same_member"}, "tell their robots"),
+        (lambda: ensemble_of(Corridor()), {"pairing": "same_member"}, "needs robots that return"),
         (lambda: [Target(), Target()], {"pairing": "coupled"}, "make it with envs.make_env"),
         (lambda: vector_of(Target(), Target()), {"pairing": "coupled"}, "cannot hold twins"),
         (lambda: ensemble_of(Corridor()), {"pairing": "coupled"}, "twins come in twos"),
         (lambda: pendulums(4), {"pairing": "coupled"}, "num_envs is 2 and there are 4"),
         (Target, {"random_steps": 80}, "leaves nothing to train on"),
+        (lambda: pendulums(1), {"critic": "q", "epopt_trajectories": 10}, "selects nothing"),
     ],
 )
 def test_environments_that_cannot_give_such_pairs_are_refused(env, options, message):

@@ -141,13 +141,13 @@ def train(
 ) -> Agent:
     """Trains DDPG as `config` says, with any critic, pairing and return; returns the agent.
 
-    env: `config.num_envs` Gymnasium environments: one, a list of them, or a vector one that does not
-    reset itself. `coupled` pairs need a list of environments of `envs.make_env`, `same_member` ones
-    that tell their robots. eval_env is stepped nb_eval_steps per cycle, all at the epoch's end.
-    load_path: weights to start from, of `Agent.save`. callback(step, metrics) is called after every
-    epoch; None keeps quiet. bodies: `actor_body` and `critic_body`, which build other hidden layers
-    than the config's. Raises ConfigError for settings or environments that cannot be used,
-    TrainingError where something is not finite or the environment raises.
+    env: `config.num_envs` Gymnasium environments: one, a list of them, or a vector one that does
+    not reset itself. `coupled` pairs need a list of environments of `envs.make_env`, `same_member`
+    ones whose robots return and are told. eval_env is stepped nb_eval_steps per cycle, all at the
+    epoch's end. load_path: weights to start from, of `Agent.save`. callback(step, metrics) is
+    called after every epoch; None keeps quiet. bodies: `actor_body` and `critic_body`, which build
+    other hidden layers than the config's. Raises ConfigError for settings or environments that
+    cannot be used, TrainingError where something is not finite or the environment raises.
     """
     if total_timesteps < 0:
         raise ConfigError(f"total_timesteps must be at least 0, not {total_timesteps}")

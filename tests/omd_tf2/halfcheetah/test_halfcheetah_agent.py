@@ -64,7 +64,7 @@ def test_updates_per_call_and_inner_steps_per_update(eagerly):
     agent.train()
     after = state(agent)
     steps = [float(adam.steps) for adam in (after.model_adam, after.actor_adam, after.critic_adam)]
-    assert steps == [4, 4, 12]
+    assert steps == [4, 12, 12]
 
 
 def test_compiled_training_equals_eager_training_twice_over():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import run_experiments
+from baselines_tf2.common.experiment import make_settings
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--num_timesteps=600", "--set=train.eval_episodes=1", "--set=agent.random_steps=100"]  # fmt: skip
@@ -215,7 +216,7 @@ def test_evaluating_what_is_no_run(tmp_path, capsys):
 
 
 def test_another_solver_runs_where_its_failures_do_not_stop():
-    chosen = run_experiments.make_settings(
+    chosen = make_settings(
         run_experiments.EXPERIMENTS["omd_cartpole"], "default", None, ["agent.solver.name=minres"]
     )
     assert (chosen.agent.solver.name, chosen.agent.solver.on_failure) == ("minres", "identity")

@@ -7,49 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baselines_tf2.common.experiment import Experiment, find_experiment, make_settings
+from baselines_tf2.common.one_run import Chosen
 from baselines_tf2.common.run_folder import (
     CONFIG,
     check_config,
     failed_before,
     finished_summary,
     is_finished,
+    locked,
+    open_folder,
     read_config,
-    run_folder,
 )
 from envs.errors import ConfigError
 
 MAX_SEED = 2**31 - 1
 MAX_NAME = 150  # characters of a folder; file systems take 255
-
-
-class Chosen(NamedTuple):
-    """A run that is named by its experiment, overrides and seed."""
-
-    experiment: Experiment
-    folder: Path
-    flags: dict[str, Any]  # for its config.json
-    settings: Any
-
-
-def choose(
-    experiments: Mapping[str, Experiment],
-    name: str,
-    overrides: Sequence[str],
-    logdir: str,
-    seed: int,
-    backend: str | None = None,
-    *,
-    preset: str = "default",
-    eager: bool = False,
-) -> Chosen:
-    """The settings and the folder of a run; ConfigError if there is no such one."""
-    experiment = find_experiment(experiments, name)
-    settings = make_settings(experiment, preset, backend, overrides)
-    backend = experiment.backends[0] if backend is None else backend
-    values = {"exp": experiment.name, "backend": backend, "seed": seed, "preset": preset}
-    values |= {"eager": eager, "set": list(overrides)}
-    return Chosen(experiment, run_folder(logdir, experiment.name, backend, seed), values, settings)
 
 
 class Variant(NamedTuple):
@@ -112,6 +84,14 @@ class PlannedRun(NamedTuple):
     arguments: tuple[str, ...]  # of its own command line
 
 
+def plan_run(name: str, chosen: Chosen, logdir: str, more: Sequence[str] = ()) -> PlannedRun:
+    """The run with a command line that goes on with it; more: flags that its config.json has not."""
+    values = {**chosen.flags, "logdir": logdir}
+    texts = [f"--set={text}" for text in values.pop("set")]
+    given = [f"--{flag}={value}" for flag, value in values.items()]
+    return PlannedRun(name, *chosen[1:], (*given, "--resume", *texts, *more))
+
+
 def check_apart(runs: Sequence[PlannedRun]) -> None:
     """ConfigError if two runs would have the same folder."""
     folders = set()
@@ -119,6 +99,12 @@ def check_apart(runs: Sequence[PlannedRun]) -> None:
         if run.folder in folders:
             raise ConfigError(f"two runs would share {run.folder}: sweep them one by one")
         folders.add(run.folder)
+
+
+def start_anew(run: PlannedRun) -> None:
+    """Empties the folder of a run."""
+    with locked(run.folder):
+        open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
 
 def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, str]]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from baselines_tf2.common.experiment import Experiment, flatten
-from baselines_tf2.common.plan import PlannedRun, choose, folder_name, parse_seeds
+from baselines_tf2.common.one_run import choose
+from baselines_tf2.common.plan import PlannedRun, folder_name, parse_seeds, plan_run
 from baselines_tf2.common.study_outcomes import OUTCOMES
 from envs.errors import ConfigError, unknown
 
@@ -207,17 +208,13 @@ def plan(
 def _run(study, part, experiments, logdir, seed, names, overrides) -> StudyRun:
     (arm, level), exp = names, part.arms[names[0]].exp
     inner = [folder_name([text]) for text in (study.name, part.name, arm, level) if text]
+    logdir = str(Path(logdir, *inner).resolve())
     try:
-        chosen = choose(
-            experiments, exp, overrides, str(Path(logdir, *inner).resolve()), seed, part.backend
-        )
+        chosen = choose(experiments, exp, overrides, logdir, seed, part.backend)
     except ConfigError as error:
         raise ConfigError(f"{study.path}: part.{part.name}.arm.{arm}: {error}") from None
-    arguments = [f"--exp={exp}", f"--logdir={Path(logdir, *inner).resolve()}", f"--seed={seed}"]
-    arguments += [f"--backend={part.backend}"] * (part.backend is not None)
-    arguments += ["--resume", *(f"--set={text}" for text in overrides)]
     name = " ".join((*(text for text in (part.name, arm, level) if text), f"seed {seed}"))
-    planned = PlannedRun(name, chosen.folder, chosen.flags, chosen.settings, tuple(arguments))
+    planned = plan_run(name, chosen, logdir)
     leaves = flatten(chosen.settings)
     key = (part.name, arm, level, seed)
     return StudyRun(key, planned, fingerprint(exp, leaves, defaults(chosen.settings)))

@@ -13,13 +13,12 @@ import numpy as np
 
 from baselines_tf2.common.experiment import flatten
 from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.common.plan import start_anew
 from baselines_tf2.common.report_runs import read_run
 from baselines_tf2.common.run_folder import (
     CONFIG,
     failure,
     is_finished,
-    locked,
-    open_folder,
     read_config,
 )
 from baselines_tf2.common.study import Part, Study, StudyRun, defaults, fingerprint
@@ -74,10 +73,8 @@ class Store:
     def _start_anew(self, run: StudyRun) -> None:
         self.rows.pop(run.key, None)
         self.curves.pop(run.key, None)
-        folder, flags, settings = run.planned.folder, run.planned.flags, run.planned.settings
-        if folder.exists():
-            with locked(folder):
-                open_folder(folder, flags, settings, overwrite=True, resume=False)
+        if run.planned.folder.exists():
+            start_anew(run.planned)
 
     def _is_news(self, key: Key, folder: Path, outcomes: Sequence[str]) -> bool:
         """Whether the folder holds a run that ended, and the row lacks it, or one of its outcomes."""

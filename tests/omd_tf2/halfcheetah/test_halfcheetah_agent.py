@@ -214,7 +214,7 @@ def test_the_settings_are_the_papers():
         ({"agent": "vep"}, "unknown agent 'vep'; known: mle, omd, sac, vaml"),
         ({"agent": "mle", "solver": SolverConfig("cg")}, "'mle' solves no linear system: leave"),
         ({"agent": "sac", "model_lr": 1e-3}, "model_lr means nothing to agent 'sac': leave it out"),
-        ({"agent": "sac", "model_hidden_dim": 64}, "model_hidden_dim means nothing"),
+        ({"agent": "sac", "model_hidden_dim": 128}, "model_hidden_dim means nothing"),
         ({"agent": "sac", "residual_model": True}, "residual_model means nothing"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"batch_size": 2.5}, "batch_size must be of type int, not 2.5"),

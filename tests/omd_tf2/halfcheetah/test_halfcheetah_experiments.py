@@ -77,7 +77,7 @@ def test_a_run_on_robots_with_distractors_fills_its_folder(name, backend, tmp_pa
     logged = [float(row[column]) for column in metric_names(chosen.agent)]
     assert np.isfinite(logged).all() and float(row["step"]) == STEPS
     assert np.isfinite(float(row["eval/return_mean"]))
-    assert "inside the training range" in summary["robots"]
+    assert "inside of torso_mass" in summary["inside"]
     obs_dim = 2 + {"mujoco": 17, "pybullet": 26}[backend]
     agent = Agent(chosen.agent, obs_dim, 6, seed=1)
     agent.load(tmp_path / "weights.npz")

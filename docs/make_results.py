@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.files import write_text
 from baselines_tf2.common.study import read_study
 from baselines_tf2.common.study_page import fill
 from baselines_tf2.common.study_store import Store
@@ -26,7 +26,7 @@ def main() -> None:
     for page, prefix in PAGES.items():
         if page.exists():
             text, pictures = fill(page.read_text(), stores, prefix)
-            write_atomically(page, lambda file, text=text: file.write(text.encode()))
+            write_text(page, text)
             for picture in pictures:
                 picture.draw(DOCS / "studies")
 

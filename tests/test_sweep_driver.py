@@ -70,7 +70,7 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(tmp_path):
         status, out, err = finish(sweep)
         assert status == 0, out + err
         assert "seed 1: retried, its worker or node died" in out
-        assert re.search(r"^seed 0: -?\d+.* mean of 1 episodes", out, re.MULTILINE)
+        assert re.search(r"^seed 0: -?\d+.* mean.*; 1 episodes", out, re.MULTILINE)
         again = finish(start(*flags))
     assert_same_result(result(folder(tmp_path, 1)), result(folder(tmp_path / "alone", 1)))
     assert again[0] == 0 and "finished before: 2 of 2" in again[1]

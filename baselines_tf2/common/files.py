@@ -1,10 +1,11 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
 import csv
+import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -53,9 +54,12 @@ def remove_partial_files(folder: Path) -> None:
         path.unlink()
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    text = json.dumps(value, indent=2) + "\n"
+def write_text(path: str | os.PathLike, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -74,6 +78,16 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def table_text(columns: Iterable[str], rows: Iterable[Mapping], *, header: bool = True) -> str:
+    """A CSV's text; what a row lacks stays empty."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:

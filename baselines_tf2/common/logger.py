@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import os
 import socket
 import time
@@ -16,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.common.files import read_table, table_text, write_text
 from envs.errors import ConfigError
 
 
@@ -44,7 +43,7 @@ class CsvTable:
         if new:
             self._widen(list(dict.fromkeys(new)))
         with open(self.path, "ab", buffering=0) as file:
-            write_whole(file, self._text(rows).encode())
+            write_whole(file, table_text(self._columns, rows, header=False).encode())
         self._count += len(rows)
 
     def get_state(self) -> dict:
@@ -78,27 +77,15 @@ class CsvTable:
                 "--overwrite"
             )
         self._columns, self._count = columns, count
-        self._write([self._header(), *kept])  # in one go: a kill or a full disk loses no row
+        self._write(kept)  # in one go: a kill or a full disk loses no row
 
     def _widen(self, new):
-        old = []
-        if self._columns:
-            with open(self.path, newline="") as file:
-                old = list(csv.DictReader(file))
+        old = read_table(self.path) if self._columns else []
         self._columns += new
-        self._write([self._header(), *old])
-
-    def _header(self):
-        return dict(zip(self._columns, self._columns, strict=True))
+        self._write(old)
 
     def _write(self, rows):
-        text = self._text(rows)
-        write_atomically(self.path, lambda file: file.write(text.encode()))
-
-    def _text(self, rows):
-        out = io.StringIO()
-        csv.DictWriter(out, self._columns, restval="", lineterminator="\n").writerows(rows)
-        return out.getvalue()
+        write_text(self.path, table_text(self._columns, rows))
 
 
 def print_metrics(step: int, metrics: Mapping[str, float]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from baselines_tf2.common import report_figures as figures
-from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.files import write_atomically, write_text
 from baselines_tf2.common.report_page import Section, page
 from baselines_tf2.common.report_runs import Group, Run, find_runs, group_runs, read_run
 from envs.errors import ConfigError
@@ -123,5 +123,5 @@ def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
             paths[name] = str(path)
         else:
             path.unlink(missing_ok=True)
-    write_atomically(out / "report.html", lambda file: file.write(html.encode()))
+    write_text(out / "report.html", html)
     return {"page": str(out / "report.html")} | paths

@@ -72,7 +72,8 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    figure, axes = grid(len(by_environment), groups, columns=_columns(by_environment))
+    title = "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
+    figure, axes = grid(len(by_environment), title, groups, _columns(by_environment))
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for group in members:
             for run in group.evaluated if len(group.evaluated) > 1 else ():
@@ -82,10 +83,6 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
             plot_curve(axis, group, statistics.learning_curve(group))
         label_axis(axis, environment, "return per episode")
         step_axis(axis)
-    legend(figure, groups)
-    headline(
-        figure, "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
-    )
     return figure
 
 
@@ -109,7 +106,7 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
         axis.set_title(_wrap(environment, 90))
         axis.set_xlabel("return per episode")
         axis.xaxis.set_major_formatter(PLAIN)
-    headline(
+    _headline(
         figure,
         f"Final return: mean of the last {statistics.LAST} evaluations; interquartile mean over "
         "seeds, 95% interval, seeds as dots",
@@ -138,7 +135,9 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
-    figure, axes = grid(len(panels), shown, columns=2)
+    title = "Last evaluation by robot: interquartile mean, 95% interval over seeds"
+    trained = Patch(color=RANGE_COLOR, alpha=0.16, label="robots trained on")
+    figure, axes = grid(len(panels), title, shown, more=[trained])
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
         name = column.removeprefix(PHYSICS)
         for group in members:
@@ -146,9 +145,6 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
         if name in members[0].training_ranges:
             axis.axvspan(*members[0].training_ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
         label_axis(axis, environment, "mean return per episode", axis_label(name))
-    trained = Patch(color=RANGE_COLOR, alpha=0.16, label="robots trained on")
-    legend(figure, shown, [trained])
-    headline(figure, "Last evaluation by robot: interquartile mean, 95% interval over seeds")
     return figure
 
 
@@ -158,7 +154,8 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     columns, chars, size = (2, TITLE_CHARS, 11.5) if len(groups) < 5 else (3, 32, 10)
-    figure, axes = grid(len(groups), (), columns, height=3.1)
+    title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
+    figure, axes = grid(len(groups), title, (), columns, 3.1)
     shared: dict[str, list[Axes]] = {}
     for axis, group in zip(axes, groups, strict=True):
         steps, (low, middle, high) = statistics.percentile_curves(group)
@@ -173,7 +170,6 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
         limits = np.array([axis.get_ylim() for axis in same])
         for axis in same:
             axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-    headline(figure, "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded")
     return figure
 
 
@@ -183,15 +179,14 @@ def speed(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    figure, axes = grid(len(by_environment), groups, _columns(by_environment), height=3.6)
+    title = "Speed of training: median over seeds, lowest to highest shaded"
+    figure, axes = grid(len(by_environment), title, groups, _columns(by_environment), 3.6)
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for group in members:
             plot_curve(axis, group, statistics.metric_curve(group, SPEED))
         label_axis(axis, environment, "environment steps per second")
         step_axis(axis)
         _log_axis(axis)
-    legend(figure, groups)
-    headline(figure, "Speed of training: median over seeds, lowest to highest shaded")
     return figure
 
 
@@ -205,7 +200,8 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
-    figure, axes = grid(len(panels), shown, columns=2, height=3.1)
+    title = "Solver of the hypergradient: median over seeds, lowest to highest shaded"
+    figure, axes = grid(len(panels), title, shown, height=3.1)
     environments = {environment for environment, _ in panels}
     for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
         for group in members:
@@ -214,8 +210,6 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
         _solver_axis(axis, column.removeprefix("solver/"), below)
         if not any(group.evaluated for group in members):  # as in tabular analyses
             axis.set_xlabel("training steps")
-    legend(figure, shown)
-    headline(figure, "Solver of the hypergradient: median over seeds, lowest to highest shaded")
     return figure
 
 
@@ -263,18 +257,26 @@ def _columns(by_environment: Mapping[str, Sequence[Group]]) -> int:
 
 
 def grid(
-    count: int, legend: Sequence[Group], columns: int, height: float = 4.0
+    count: int,
+    title: str,
+    groups: Sequence[Group],
+    columns: int = 2,
+    height: float = 4.0,
+    more: Sequence[Patch] = (),
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes, `height` inches each, and room for a legend of the groups."""
+    """A figure with `count` axes, `height` inches each, above a legend of the groups and `more`."""
     columns = min(columns, count)
     rows = -(-count // columns)
     height = height if columns > 1 else max(height, 4.6)
-    lines = sum(_wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in legend)
+    lines = sum(_wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
     figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.remove()
+    if groups:
+        _legend(figure, groups, more)
+    _headline(figure, title)
     return figure, list(axes[:count])
 
 
@@ -321,7 +323,7 @@ def _power(x: float, _) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ()) -> None:
+def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch]) -> None:
     lines = [
         Line2D([], [], color=style_of(group)[0], linestyle=style_of(group)[1], linewidth=2.5)
         for group in groups
@@ -331,7 +333,7 @@ def legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch] = ()) 
     figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
 
 
-def headline(figure: Figure, text: str) -> None:
+def _headline(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, horizontalalignment="left")
 
 

@@ -6,15 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.report_figures import (
-    grid,
-    headline,
-    label_axis,
-    legend,
-    plot_curve,
-    step_axis,
-    style_of,
-)
+from baselines_tf2.common.report_figures import grid, label_axis, plot_curve, step_axis, style_of
 from baselines_tf2.common.report_statistics import Curve, iqm
 from baselines_tf2.common.study import Part, words
 from baselines_tf2.common.study_outcomes import LAST, OUTCOMES
@@ -37,7 +29,8 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
     factor, ticks = next(iter(part.factors.items()), ("", [""]))
     panels = list(dict.fromkeys(words(level, [factor]) for level in part.levels))
     lines = _lines(part)
-    figure, axes = grid(len(panels), lines.values(), 2, 4.4)
+    title = f"{part.title}: interquartile mean, 95% interval over seeds"
+    figure, axes = grid(len(panels), title, lines.values(), 2, 4.4)
     for axis, panel in zip(axes, panels, strict=True):
         for arm, line in lines.items():
             levels = [level for level in part.levels if words(level, [factor]) == panel]
@@ -45,8 +38,6 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
             _errorbars(axis, line, len(lines), [(x, v) for x, v in values if v is not None])
         axis.set_xticks(range(len(ticks)), list(ticks))
         label_axis(axis, panel, OUTCOMES[outcome].words, factor)
-    legend(figure, lines.values())
-    headline(figure, f"{part.title}: interquartile mean, 95% interval over seeds")
     return figure
 
 
@@ -86,14 +77,13 @@ def _curves(part, store, name, x_label, title) -> Figure | None:
     for panel, line, steps, _ in found:
         curve = np.array([next(values) for _ in steps]).T
         panels.setdefault(panel, []).append((line, Curve(steps, *curve)))
-    figure, axes = grid(len(panels), lines.values(), 2)
+    title = f"{part.title}, {title}: interquartile mean, 95% interval over seeds"
+    figure, axes = grid(len(panels), title, lines.values())
     for axis, (panel, curves) in zip(axes, panels.items(), strict=True):
         for line, curve in curves:
             plot_curve(axis, line, curve)
         label_axis(axis, panel, "return outside" if name == "outside" else "return", x_label)
         step_axis(axis)
-    legend(figure, lines.values())
-    headline(figure, f"{part.title}, {title}: interquartile mean, 95% interval over seeds")
     return figure
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.files import write_atomically, write_text
 from baselines_tf2.common.report_figures import render
 from baselines_tf2.common.study import Part
 from baselines_tf2.common.study_figures import FIGURES
@@ -71,8 +71,8 @@ def write_page(store: Store, folder: Path) -> str:
         for name, table in TABLES.items():
             title = f"{OUTCOMES[part.primary].words}, {name}"
             lines += [title, "", table(part, store, part.primary), ""]
-    text, path = "\n".join(lines), folder / "study.md"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    path = folder / "study.md"
+    write_text(path, "\n".join(lines))
     return f"{done}\npage     {path}\nnumbers  {study.path.with_suffix('.csv')}"
 
 

@@ -3,8 +3,6 @@
 A run whose row is there is done, on whatever machine, though its folder is gone.
 """
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from baselines_tf2.common.experiment import flatten
-from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.common.files import read_table, table_text, write_text
 from baselines_tf2.common.plan import start_anew
 from baselines_tf2.common.report_runs import read_run
 from baselines_tf2.common.run_folder import (
@@ -114,13 +112,14 @@ class Store:
     def write(self) -> None:
         """Both files, rows sorted by their key."""
         columns = dict.fromkeys((*FACTS, *(name for row in self.rows.values() for name in row)))
-        _write(self._path, columns, [self.rows[key] for key in sorted(self.rows)])
+        rows = [self.rows[key] for key in sorted(self.rows)]
+        write_text(self._path, table_text(columns, rows))
         rows = [
             dict(zip(KEY, key, strict=True)) | {"curve": name, "x": _join(x), "y": _join(y)}
             for key in sorted(self.curves)
             for name, (x, y) in self.curves[key].items()
         ]
-        _write(self._curves_path, CURVES, rows)
+        write_text(self._curves_path, table_text(CURVES, rows))
 
     def cell(self, part: Part, arm: str, level: str) -> list[Key]:
         """The runs done of an arm at a level, by seed."""
@@ -143,11 +142,3 @@ def _short(x: float) -> str:
 
 def _join(values: np.ndarray) -> str:
     return " ".join(map(_short, values))
-
-
-def _write(path: Path, columns, rows: Sequence[dict]) -> None:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, lambda file: file.write(out.getvalue().encode()))

@@ -1,7 +1,5 @@
 """What a tabular run leaves behind: results.csv, the paper's figure, and a table of means."""
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from baselines_tf2.common.files import write_atomically
+from baselines_tf2.common.files import table_text, write_atomically, write_text
 from omd_tf2.tabular.mdp import OPTIMAL_RETURN
 
 COLUMNS = (
@@ -37,11 +35,7 @@ TITLES = {
 
 def write_results(path: Path, rows: Sequence[dict]) -> None:
     """Writes results.csv, one row per instance; what a row lacks stays empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, lambda file: file.write(out.getvalue().encode()))
+    write_text(path, table_text(COLUMNS, rows))
 
 
 def mean_table(analysis: str, rows: Sequence[dict]) -> str:

@@ -1,4 +1,8 @@
-"""Draws docs/cheetah.png from finished runs: `python docs/plot_cheetah.py --logdir=runs`."""
+"""Draws a Q critic against a difference critic from finished half-cheetahs on one ensemble.
+
+`python docs/plot_cheetah.py --logdir=runs` draws docs/offset.png; docs/cheetah.png is drawn with
+`--exps=ddpg_ensemble_cheetah,diffcritic_cheetah --out=docs/cheetah.png`.
+"""
 
 from collections import defaultdict
 from pathlib import Path
@@ -12,12 +16,14 @@ from baselines_tf2.common.files import read_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("logdir", "runs", "Where the runs are.")
-flags.DEFINE_string("out", "docs/cheetah.png", "The picture.")
+flags.DEFINE_list(
+    "exps",
+    ["ddpg_offset_cheetah", "diffcritic_offset_cheetah"],
+    "A Q critic's runs, and another's.",
+)
+flags.DEFINE_string("out", "docs/offset.png", "The picture.")
 
-KINDS = {
-    "ddpg_ensemble_cheetah": ("Q critic", "tab:gray"),
-    "diffcritic_cheetah": ("difference critic", "tab:blue"),
-}
+STYLES = (("Q critic", "tab:gray"), ("difference critic", "tab:blue"))
 TRAINING_RANGE = (3, 9)  # [kg], the ensemble's
 
 
@@ -41,7 +47,7 @@ def draw(axis, seeds: list[dict[float, float]], label: str, color: str, marker: 
 def main(_) -> None:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     curves, masses = figure.subplots(1, 2)
-    for name, (label, color) in KINDS.items():
+    for name, (label, color) in zip(FLAGS.exps, STYLES, strict=True):
         tables = [
             read_table(path)
             for path in sorted(Path(FLAGS.logdir).glob(f"{name}/mujoco/seed_*/eval.csv"))

@@ -35,13 +35,17 @@ def drive(command):
     """`python run_experiments.py ...` in this process, which has the libraries already."""
     program, script, *flags = shlex.split(command)
     assert (program, script) == ("python", "run_experiments.py"), command
-    defined = run_experiments.FLAGS.flags_by_module_dict()["run_experiments"]
     try:
+        forget_flags()  # other tests' that were parsed in this process
         run_experiments.FLAGS([script, *flags])
         run_experiments.main([script])
     finally:
-        for flag in defined:
-            run_experiments.FLAGS[flag.name].unparse()
+        forget_flags()
+
+
+def forget_flags():
+    for flag in run_experiments.FLAGS.flags_by_module_dict()["run_experiments"]:
+        run_experiments.FLAGS[flag.name].unparse()
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)

@@ -26,19 +26,25 @@ with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no l
 # Three digits are too few for the linear solvers.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-from baselines_tf2.common.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
-from baselines_tf2.common.command_line import Count, errors_in_one_line, print_summary, print_table
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.evaluate_run import evaluate_run, load_agent, unfinished
-from baselines_tf2.common.experiment import FAILED
-from baselines_tf2.common.one_run import Chosen, check_video, choose, do_run
-from baselines_tf2.common.plan import PlannedRun, parse_seeds, plan_run, variants
-from baselines_tf2.common.progress import Bar, StopRequest
-from baselines_tf2.common.report import write_report
-from baselines_tf2.common.study import read_study
-from baselines_tf2.common.study_smoke import smoke
-from baselines_tf2.common.sweep import do_study, do_sweep
 from baselines_tf2.ddpg import experiments as ddpg
+from baselines_tf2.report.write import write_report
+from baselines_tf2.runs.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
+from baselines_tf2.runs.evaluate_run import evaluate_run, load_agent, unfinished
+from baselines_tf2.runs.experiment import FAILED
+from baselines_tf2.runs.one_run import Chosen, check_video, choose, do_run
+from baselines_tf2.runs.terminal import (
+    Bar,
+    Count,
+    StopRequest,
+    errors_in_one_line,
+    print_summary,
+    print_table,
+)
+from baselines_tf2.sweeps.plan import PlannedRun, parse_seeds, plan_run, variants
+from baselines_tf2.sweeps.study import read_study
+from baselines_tf2.sweeps.study_smoke import smoke
+from baselines_tf2.sweeps.sweep import do_study, do_sweep
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import sweeps
 from omd_tf2.halfcheetah import experiments as halfcheetah

@@ -96,8 +96,8 @@ def start_tensorflow() -> None:
 
 def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
     """An experiment and its settings for timing: no evaluation, training from the first cycle."""
-    from baselines_tf2.common.experiment import find_experiment, flatten, make_settings
     from baselines_tf2.ddpg.experiments import EXPERIMENTS as DDPG
+    from baselines_tf2.runs.experiment import find_experiment, flatten, make_settings
     from omd_tf2.cartpole.experiments import EXPERIMENTS as CARTPOLE
     from omd_tf2.halfcheetah.experiments import EXPERIMENTS as HALFCHEETAH
 
@@ -117,7 +117,7 @@ def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Ro
     """Worker: an experiment's whole loop, its tables and TensorBoard events written."""
     start_tensorflow()
     experiment, settings = load_experiment(name, preset, overrides)
-    from baselines_tf2.common.checkpoint import Checkpoints
+    from baselines_tf2.runs.checkpoint import Checkpoints
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,10 +20,10 @@ def evaluation_rate(cores: int) -> Row:
     start_tensorflow()
     import numpy as np
 
-    from baselines_tf2.common.evaluate import evaluate
     from baselines_tf2.common.rollout import as_envs
-    from baselines_tf2.common.workers import Workers
     from baselines_tf2.ddpg.learn import make_agent
+    from baselines_tf2.runs.judging import evaluate
+    from baselines_tf2.runs.workers import Workers
     from envs import make_env
 
     masses = np.linspace(1.5, 13.5, FLAGS.steps // EPISODE)

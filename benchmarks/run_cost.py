@@ -59,7 +59,7 @@ class Span:
 def shares(name: str) -> dict[str, float]:
     """Worker: thousandths of the loop's time, and the longest stop in milliseconds."""
     start_tensorflow()
-    from baselines_tf2.common import checkpoint, training
+    from baselines_tf2.runs import checkpoint, training
 
     experiment, settings = load_experiment(name, "default", [])
     rows, saves = Stopwatch(), Stopwatch()
@@ -83,8 +83,8 @@ def saving() -> dict[str, float]:
     start_tensorflow()
     import numpy as np
 
-    from baselines_tf2.common.checkpoint import Checkpoints
     from baselines_tf2.common.replay import Replay, Transitions
+    from baselines_tf2.runs.checkpoint import Checkpoints
 
     replay = Replay(17, 6, capacity=FLAGS.rows + MORE, gamma=0.99)
     watch = Stopwatch()

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from baselines_tf2.common.files import write_text
-from baselines_tf2.common.study import read_study
-from baselines_tf2.common.study_page import fill
-from baselines_tf2.common.study_store import Store
+from baselines_tf2.sweeps.study import read_study
+from baselines_tf2.sweeps.study_page import fill
+from baselines_tf2.sweeps.study_store import Store
 from envs.errors import ConfigError
 
 DOCS = Path(__file__).parent

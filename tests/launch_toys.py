@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from baselines_tf2.common.launch import Board
+from baselines_tf2.sweeps.launch import Board
 
 
 def count(arguments, progress):

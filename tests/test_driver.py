@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import run_experiments
-from baselines_tf2.common.experiment import make_settings
+from baselines_tf2.runs.experiment import make_settings
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--num_timesteps=600", "--set=train.eval_episodes=1", "--set=agent.random_steps=100"]  # fmt: skip

@@ -30,11 +30,11 @@ import tensorflow as tf
 from absl import app
 
 import run_experiments
-from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.logger import CsvTable, Events
 from baselines_tf2.common.rollout import Collector, SerialEnvs
 from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.logger import CsvTable, Events
 from envs import ConfigError, RobotEnsemble
 from tests.toys import Corridor
 

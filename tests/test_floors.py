@@ -7,14 +7,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = ("envs", "baselines_tf2", "omd_tf2", "run_experiments", "tests", "benchmarks")
-OMD = ("envs", "baselines_tf2.common", "omd_tf2.implicit", "omd_tf2.common")
+COMMON = ("envs", "baselines_tf2.common")
+RUNS = (*COMMON, "baselines_tf2.runs")
+OMD = (*RUNS, "omd_tf2.implicit", "omd_tf2.common")
 FLOORS = {  # room -> what of ours it may import
     "envs": ("envs",),
-    "baselines_tf2/common": ("envs", "baselines_tf2.common"),
-    "baselines_tf2/ddpg": ("envs", "baselines_tf2.common", "baselines_tf2.ddpg"),
+    "baselines_tf2/common": COMMON,
+    "baselines_tf2/runs": RUNS,
+    "baselines_tf2/report": (*RUNS, "baselines_tf2.report"),
+    "baselines_tf2/sweeps": (*RUNS, "baselines_tf2.report", "baselines_tf2.sweeps"),
+    "baselines_tf2/ddpg": (*RUNS, "baselines_tf2.ddpg"),
     "omd_tf2/implicit": ("omd_tf2.implicit",),
+    "omd_tf2/common": OMD,
     "omd_tf2/tabular": (*OMD, "omd_tf2.tabular"),
-    "omd_tf2/common": ("envs", "baselines_tf2.common", "omd_tf2.implicit", "omd_tf2.common"),
     "omd_tf2/cartpole": (*OMD, "omd_tf2.cartpole"),
     "omd_tf2/halfcheetah": (*OMD, "omd_tf2.halfcheetah"),
 }

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from baselines_tf2.common.checkpoint import Checkpoints, unpack
 from baselines_tf2.common.errors import Interrupted
 from baselines_tf2.common.files import read_arrays, read_table
 from baselines_tf2.common.replay import Layout
+from baselines_tf2.runs.checkpoint import Checkpoints, unpack
 from envs import ConfigError
 from tests import tiny
 

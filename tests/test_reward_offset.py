@@ -2,9 +2,9 @@
 
 import pytest
 
-from baselines_tf2.common.evaluate_run import evaluate_run
 from baselines_tf2.common.files import read_table
-from baselines_tf2.common.run_folder import write_config
+from baselines_tf2.runs.evaluate_run import evaluate_run
+from baselines_tf2.runs.folder import write_config
 from run_experiments import EXPERIMENTS
 from tests import tiny
 

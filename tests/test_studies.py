@@ -8,9 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from baselines_tf2.common.files import read_table
-from baselines_tf2.common.study import read_study
-from baselines_tf2.common.study_page import fill
-from baselines_tf2.common.study_smoke import smoke
+from baselines_tf2.sweeps.study import read_study
+from baselines_tf2.sweeps.study_page import fill
+from baselines_tf2.sweeps.study_smoke import smoke
 from run_experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parent.parent / "docs"

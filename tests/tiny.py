@@ -8,10 +8,10 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import make_settings
 from baselines_tf2.common.files import read_arrays, read_table
 from baselines_tf2.ddpg import agent as ddpg_agent
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import make_settings
 from omd_tf2.common import experiment as omd_experiment
 from run_experiments import EXPERIMENTS
 

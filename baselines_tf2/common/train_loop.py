@@ -3,15 +3,58 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from baselines_tf2.common.adaptation import TargetAdaptation
-from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.errors import TrainingError, check_types
 from baselines_tf2.common.replay import Replay, Transitions
 from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
+from envs import ConfigError, EnvSpec
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long to train and how to judge."""
+
+    num_timesteps: int = 1_000_000  # transitions
+    eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
+    eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
+    eval_at_start: bool = False  # judge the untrained agent as well
+    adapt_every: int = 0  # transitions between moves of the ensemble towards env.target; 0: none
+
+    def __post_init__(self):
+        check_types(self)
+        for least, names in (
+            (1, ("num_timesteps", "eval_interval", "eval_episodes")),
+            (0, ("adapt_every",)),
+        ):
+            for name in names:
+                if getattr(self, name) < least:
+                    value = getattr(self, name)
+                    raise ConfigError(f"{name} must be at least {least}, not {value}")
+
+
+def check_random_steps(num_timesteps: int, random_steps: int) -> None:
+    """ConfigError if the random steps leave nothing to train on."""
+    if random_steps >= num_timesteps:
+        raise ConfigError(
+            f"agent.random_steps={random_steps} leaves nothing to train on in {num_timesteps} "
+            f"steps: add --set=agent.random_steps={num_timesteps // 10}, or train for longer"
+        )
+
+
+def check_adaptation(env: EnvSpec, config: TrainConfig) -> None:
+    """ConfigError unless there is a target and a time to adapt to it, or neither."""
+    if bool(env.target) != bool(config.adapt_every):
+        raise ConfigError("env.target and train.adapt_every need each other: set both or neither")
+    if config.adapt_every >= config.num_timesteps:
+        raise ConfigError(
+            f"train.adapt_every={config.adapt_every} adapts to nothing that is trained on in "
+            f"{config.num_timesteps} steps: adapt earlier, or train for longer"
+        )
 
 
 class Agent(Protocol):
@@ -57,6 +100,20 @@ class Selection(Protocol):
     def set_state(self, state: dict) -> None: ...
 
 
+class Adaptation(Protocol):
+    """Moves the robots that are trained on, while training goes on."""
+
+    def after_cycle(self, step: int, policy: Callable[[], Policy]) -> None: ...
+
+    def metrics(self) -> dict[str, float]: ...  # for each row of the log
+
+    def verdict(self) -> str: ...
+
+    def get_state(self) -> dict: ...
+
+    def set_state(self, state: dict) -> None: ...
+
+
 class Epoch(NamedTuple):
     """What happened since the last one."""
 
@@ -88,7 +145,7 @@ class TrainLoop:
         random_steps: int,
         overlap: bool,
         select: Selection | None = None,
-        adaptation: TargetAdaptation | None = None,
+        adaptation: Adaptation | None = None,
     ):
         self.agent, self._collector, self._select = agent, collector, select
         self.adaptation = adaptation

@@ -14,7 +14,8 @@ from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.networks import describe, numpy_forward, perturbable
 from baselines_tf2.common.noise import action_distance, parse_noise, perturb
 from baselines_tf2.common.replay import Layout, Replay, Transitions
-from baselines_tf2.common.rollout import Policy, as_observations
+from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.spaces import as_observations
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.diagnostics import (
     as_one_batch,

@@ -4,24 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from baselines_tf2.common.adaptation import make_adaptation
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs
-from baselines_tf2.common.run_folder import WEIGHTS
-from baselines_tf2.common.training import (
-    Judge,
-    TrainConfig,
-    check_adaptation,
-    check_random_steps,
-    run_training,
-    spawn_seeds,
-)
+from baselines_tf2.common.train_loop import TrainConfig, check_adaptation, check_random_steps
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
+from baselines_tf2.runs.adaptation import make_adaptation
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
+from baselines_tf2.runs.folder import WEIGHTS
+from baselines_tf2.runs.judging import Judge
+from baselines_tf2.runs.training import run_training, spawn_seeds
 from envs import (
     CONTINUOUS_TASKS,
     ConfigError,

@@ -6,31 +6,18 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from baselines_tf2.common.adaptation import TargetAdaptation
-from baselines_tf2.common.evaluate import summarise
-from baselines_tf2.common.logger import print_metrics
 from baselines_tf2.common.networks import get_network_builder
-from baselines_tf2.common.rollout import (
-    Collector,
-    Envs,
-    SerialEnvs,
-    action_scale,
-    as_envs,
-    observation_dim,
-)
-from baselines_tf2.common.train_loop import TrainLoop
-from baselines_tf2.common.training import (
-    RETURN_HISTORY,
-    EpochRows,
-    Seeds,
-    check_random_steps,
-    spawn_seeds,
-)
+from baselines_tf2.common.rollout import Collector, Envs, SerialEnvs, as_envs
+from baselines_tf2.common.spaces import action_scale, observation_dim
+from baselines_tf2.common.train_loop import Adaptation, TrainLoop, check_random_steps
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.epopt import check_selection, make_selection
 from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
+from baselines_tf2.runs.judging import summarise
+from baselines_tf2.runs.logger import print_metrics
+from baselines_tf2.runs.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
 from envs.errors import ConfigError
 
 
@@ -74,7 +61,7 @@ def make_loop(
     num_timesteps: int,
     seeds: Seeds,
     render: bool = False,
-    adaptation: TargetAdaptation | None = None,
+    adaptation: Adaptation | None = None,
 ) -> TrainLoop:
     """The loop that trains the agent for `num_timesteps` transitions."""
     config = agent.config

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Replay
-from baselines_tf2.common.rollout import Policy, as_observations
+from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.spaces import as_observations
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.update import (
     Noise,

@@ -6,9 +6,9 @@ from functools import partial
 
 import gymnasium as gym
 
-from baselines_tf2.common.experiment import Experiment
-from baselines_tf2.common.rollout import OneHotActions, observation_dim
-from baselines_tf2.common.training import TrainConfig
+from baselines_tf2.common.spaces import OneHotActions, observation_dim
+from baselines_tf2.common.train_loop import TrainConfig
+from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.cartpole.agent import Agent
 from omd_tf2.cartpole.config import CartPoleConfig

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.experiment import (
+from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.common.train_loop import TrainConfig
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import (
     FAILED,
     PRESETS,
     Experiment,
     Progress,
     RunFunction,
 )
-from baselines_tf2.common.files import read_table, write_atomically
-from baselines_tf2.common.logger import CsvTable
-from baselines_tf2.common.run_folder import CONFIG, carry_out, check_config, failure, write_config
-from baselines_tf2.common.training import TrainConfig
+from baselines_tf2.runs.folder import CONFIG, carry_out, check_config, failure, write_config
+from baselines_tf2.runs.logger import CsvTable
 from envs import ConfigError, EnvSpec, backends_of, unknown
 from omd_tf2.cartpole import experiments
 from omd_tf2.cartpole.config import AGENTS, CartPoleConfig

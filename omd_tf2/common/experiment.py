@@ -7,19 +7,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines_tf2.common.adaptation import make_adaptation
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import Progress, RunFunction
 from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.common.run_folder import WEIGHTS
-from baselines_tf2.common.train_loop import TrainLoop
-from baselines_tf2.common.training import (
-    Judge,
-    check_adaptation,
-    check_random_steps,
-    run_training,
-    spawn_seeds,
-)
+from baselines_tf2.common.train_loop import TrainLoop, check_adaptation, check_random_steps
+from baselines_tf2.runs.adaptation import make_adaptation
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import Progress, RunFunction
+from baselines_tf2.runs.folder import WEIGHTS
+from baselines_tf2.runs.judging import Judge
+from baselines_tf2.runs.training import run_training, spawn_seeds
 from envs import ConfigError, make_env
 
 LOG_INTERVAL = 1_000  # environment steps per row of the log

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 
 from baselines_tf2.common.replay import Replay
-from baselines_tf2.common.rollout import Policy, as_observations
+from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.spaces import as_observations
 from omd_tf2.common.acting import mean_action, numpy_mlp
 from omd_tf2.common.agent import LearnerAgent
 from omd_tf2.common.learner import Learner

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from baselines_tf2.common.checkpoint import Checkpoints, state_of
 from baselines_tf2.common.compile import compiled
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.experiment import Experiment, Progress, RunFunction
-from baselines_tf2.common.logger import Logger
+from baselines_tf2.runs.checkpoint import Checkpoints, state_of
+from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
+from baselines_tf2.runs.logger import Logger
 from envs.errors import ConfigError, unknown
 from omd_tf2.tabular.evaluate import Evaluation, evaluate
 from omd_tf2.tabular.mdp import Model, paper_mdp, soft_values

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from baselines_tf2.common.files import read_arrays, write_arrays, write_atomically
-from baselines_tf2.common.logger import CsvTable, Logger
+from baselines_tf2.runs.logger import CsvTable, Logger
 from envs import ConfigError
 
 

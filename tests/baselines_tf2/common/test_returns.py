@@ -1,8 +1,8 @@
 """Statistics of returns against arithmetic by hand."""
 
-from baselines_tf2.common.evaluate import summarise, verdict
 from baselines_tf2.common.returns import cvar, describe, percentiles, sweep_of
 from baselines_tf2.common.rollout import Episode
+from baselines_tf2.runs.judging import summarise, verdict
 
 
 def test_percentiles_by_hand():

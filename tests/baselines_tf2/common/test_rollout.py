@@ -4,7 +4,8 @@ import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.noise import NormalNoise
-from baselines_tf2.common.rollout import Collector, SerialEnvs, action_scale, as_envs
+from baselines_tf2.common.rollout import Collector, SerialEnvs, as_envs
+from baselines_tf2.common.spaces import action_scale
 from envs import ConfigError, EnvSpec, make_env
 from tests.toys import Corridor, Robots, ensemble_of
 

@@ -3,16 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.evaluate import evaluate, run_episode, summarise
-from baselines_tf2.common.evaluate_run import load_agent
-from baselines_tf2.common.experiment import make_settings
 from baselines_tf2.common.files import read_table
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.common.run_folder import write_config
-from baselines_tf2.common.training import Judge
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.evaluate_run import load_agent
+from baselines_tf2.runs.experiment import make_settings
+from baselines_tf2.runs.folder import write_config
+from baselines_tf2.runs.judging import Judge, evaluate, run_episode, summarise
 from envs import ConfigError, default_ensemble
 from tests.toys import Corridor, Robots
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import make_settings
 from baselines_tf2.common.files import read_table
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import make_settings
 
 SOLVED = -300  # a random policy returns about -1200, the best about -150
 

@@ -9,13 +9,13 @@ import tensorflow as tf
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import SerialEnvs
-from baselines_tf2.common.training import spawn_seeds
 from baselines_tf2.ddpg.agent import Agent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from baselines_tf2.ddpg.robots import make_sight
 from baselines_tf2.ddpg.update import actor_gradient
+from baselines_tf2.runs.training import spawn_seeds
 from envs import ConfigError, Ensemble, make_env
 from tests import tiny
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import omd_tf2.cartpole
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import make_settings
 from baselines_tf2.common.files import read_table
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import make_settings
 from envs import EnvSpec, make_env
 from envs.errors import ConfigError
 from omd_tf2.cartpole.agent import Agent

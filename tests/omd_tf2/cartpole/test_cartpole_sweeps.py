@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import find_experiment, make_settings
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import find_experiment, make_settings
 from envs import ConfigError
 from omd_tf2.cartpole.sweeps import EXPERIMENTS, SWEEPS, format_table, runs
 

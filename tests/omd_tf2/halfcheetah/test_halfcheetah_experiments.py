@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines_tf2.common.checkpoint import Checkpoints
-from baselines_tf2.common.experiment import make_settings
 from baselines_tf2.common.files import read_table
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import make_settings
 from envs.errors import ConfigError
 from omd_tf2 import halfcheetah
 from omd_tf2.halfcheetah.agent import Agent

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines_tf2.common.checkpoint import Checkpoints
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.experiment import PRESETS, make_settings
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import PRESETS, make_settings
 from envs.errors import ConfigError
 from omd_tf2.tabular import EXPERIMENTS, experiments
 from omd_tf2.tabular.evaluate import evaluate

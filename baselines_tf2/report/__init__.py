@@ -1,0 +1,1 @@
+"""A page on finished runs, from their folders alone."""

@@ -1,0 +1,201 @@
+"""The page of a report: one HTML file that needs nothing beside it, of the template beside this."""
+
+import base64
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from baselines_tf2.report import statistics
+from baselines_tf2.report.figures import number, span, style_of
+from baselines_tf2.report.runs import Group, Run, differing, settings_of, show
+from envs.errors import ConfigError
+
+MAX_ROWS = 200  # of a table of results
+FEW_SEEDS = 5
+
+
+class Section(NamedTuple):
+    """A figure on the page and what is said of it."""
+
+    title: str
+    caption: str
+    png: bytes
+
+
+def page(
+    groups: Sequence[Group], sections: Sequence[Section], left_out: Mapping[str, Sequence[Path]]
+) -> str:
+    """The HTML. left_out: why -> the folders that are not in `groups` for that reason.
+
+    Raises ConfigError if Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ConfigError(f"a report needs Jinja2 ({error}): pip install '.[report]'") from None
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["base64"] = lambda png: base64.b64encode(png).decode()
+    runs = [(group, run) for group in groups for run in group.runs if run.results]
+    seeds = [(group.name, len(group.evaluated)) for group in groups]
+    return templates.get_template("page.html").render(
+        groups=groups,
+        sections=sections,
+        left_out=left_out,
+        single=[name for name, count in seeds if count == 1],
+        few=[name for name, count in seeds if 1 < count < FEW_SEEDS],
+        few_seeds=FEW_SEEDS,
+        unfinished={
+            "Failed, and counted as far as it came": [*filter(None, map(_failed, groups))],
+            "Still running or cut short, shown as far as it is": [
+                *filter(None, map(_unfinished, groups))
+            ],
+        },
+        own=[(group, run, run_pictures(run), _results_table(run)) for group, run in runs],
+        **_configuration(groups),
+        **{f.__name__.strip("_"): f for f in (style_of, show, _summary, _values)},
+        statistics=statistics,
+    )
+
+
+def _failed(group: Group) -> str:
+    parts = [f"{_where(run)} ({run.failure})" for run in group.runs if run.failure is not None]
+    return f"{group.name}: {'; '.join(parts)}" * bool(parts)
+
+
+def _where(run: Run) -> str:
+    done, planned, unit = run.progress
+    return f"seed {run.seed} at {done:,} of {planned or done:,} {unit}"
+
+
+def _unfinished(group: Group) -> str:
+    runs = [run for run in group.runs if run.failure is None]
+    parts = [_where(run) for run in runs if not run.is_finished]
+    missing = [run.seed for run in runs if group.evaluated and not run.evaluations]
+    parts += [f"seed {seed} has no evaluation yet" for seed in missing]
+    return f"{group.name}: {', '.join(parts)}" * bool(parts)
+
+
+def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
+    """Its seeds, as in "(0–2," and "7)", and the lines of each other cell of its row."""
+    final = mean = percentiles = "–"
+    if group.evaluated:
+        scores, middle, interval = statistics.final_returns(group)
+        final = number(middle) + (f" {span(interval)}" if interval is not None else "")
+        mean = number(float(np.mean(scores)))
+        percentiles = " / ".join(map(number, statistics.last_percentiles(group)))
+    speed = statistics.median_speed(group)
+    texts = [final, mean, percentiles, "–" if speed is None else number(speed)]
+    return _seeds([run.seed for run in group.runs]), [_reached(group), *([x] for x in texts)]
+
+
+def _seeds(seeds: Sequence[int]) -> list[str]:
+    spans: list[list[int]] = []
+    for seed in seeds:
+        if spans and seed == spans[-1][1] + 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    texts = [f"{low}–{high}" if low < high else f"{low}" for low, high in spans]
+    return f"({', '.join(texts)})".split(" ")
+
+
+def _reached(group: Group) -> list[str]:
+    done = [run.progress[0] for run in group.runs]
+    _, planned, unit = group.runs[0].progress
+    lines = [f"{min(done):,}" + (f" to {max(done):,}" if min(done) < max(done) else "")]
+    if planned is not None and min(done) < planned:
+        lines.append(f"of {planned:,}")
+    if unit != "steps":
+        lines[-1] += f" {unit}"
+    return lines
+
+
+def run_pictures(run: Run) -> list[tuple[Path, bytes]]:
+    """The PNGs in a run's folder, but for those of a report."""
+    paths = [p for p in sorted(run.folder.glob("*.png")) if not p.name.startswith("report_")]
+    pictures = [(path, path.read_bytes()) for path in paths]
+    return [(path, png) for path, png in pictures if png.startswith(b"\x89PNG\r\n\x1a\n")]
+
+
+def _results_table(run: Run) -> tuple[str, list[str], list[list[str]], int]:
+    """Means over the column `seed`: those left of it tell rows apart, those right were found.
+
+    Returns a note, the header, the rows and the first column of numbers.
+    """
+    columns = [name for name in run.results[0] if any(row[name] for row in run.results)]
+    if "seed" not in columns:
+        rows, header, numeric = [list(row.values()) for row in run.results], columns, len(columns)
+        note = ""
+    else:
+        numeric = columns.index("seed")
+        keys, found = columns[:numeric], columns[numeric + 1 :]
+        rows, header = _means(run.results, keys, found), [*keys, "seeds", *found]
+        note = "Mean over seeds ± standard deviation between them. "
+    if len(rows) > MAX_ROWS:
+        note += f"The first {MAX_ROWS} of {len(rows)} rows; the run's results.csv has them all."
+    return note, header, rows[:MAX_ROWS], numeric
+
+
+def _means(
+    rows: Sequence[Mapping[str, str]], keys: Sequence[str], found: Sequence[str]
+) -> list[list[str]]:
+    alike = defaultdict(list)
+    for row in rows:
+        alike[tuple(row[key] for key in keys)].append(row)
+    out = []
+    for key, same in alike.items():
+        cells = [_mean([row[name] for row in same]) for name in found]
+        out.append([*map(_short, key), str(len(same)), *cells])
+    return out
+
+
+def _mean(texts: Sequence[str]) -> str:
+    try:
+        values = np.array([float(text) for text in texts if text])
+    except ValueError:
+        return ", ".join(dict.fromkeys(texts))
+    if not len(values):
+        return "–"
+    mean = f"{values.mean():,.4g}" if abs(values.mean()) < 1000 else f"{values.mean():,.0f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.2g}"
+
+
+def _short(text: str) -> str:
+    """A number with at most four digits; any other text as it is."""
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text or "–"
+
+
+def _configuration(groups: Sequence[Group]) -> dict[str, object]:
+    """Which settings differ, what the others and the versions are; groups by experiment."""
+    different = differing([group.config for group in groups])
+    common, versions, experiments = {}, {}, defaultdict(list)
+    for path, value in settings_of(groups[0].config).items():
+        if path not in different:
+            of_package = path.startswith("versions.")
+            (versions if of_package else common)[path.removeprefix("versions.")] = value
+    for group in groups:
+        experiments[f"{group.config['exp']}, {group.config['backend']}"].append(group)
+    return {
+        "different": different,
+        "common": common,
+        "versions": versions,
+        "experiments": experiments,
+        "differing": lambda members: differing([group.config for group in members]),
+    }
+
+
+def _values(path: str, groups: Sequence[Group]) -> str:
+    values = (show(settings_of(group.config).get(path)) for group in groups)
+    return " or ".join(dict.fromkeys(values))

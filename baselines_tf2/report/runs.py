@@ -1,0 +1,280 @@
+"""Finished and unfinished runs as a report reads them: from the files in their folders alone."""
+
+import csv
+import glob
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from baselines_tf2.common.files import read_json
+from baselines_tf2.runs.experiment import flatten
+from baselines_tf2.runs.folder import failure
+from envs.ensemble import Ensemble
+from envs.errors import ConfigError
+
+Row = dict[str, float]
+# What a configuration need not share: the seed, and `set`, which the settings already hold.
+NOT_COMPARED = ("seed", "set")
+MAX_VALUE = 30  # characters of a setting's value in a name
+MAX_IN_NAME = 3  # settings that tell groups of one experiment apart by name
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: list[Row]  # of metrics.csv; a row lacks the columns that were empty
+    evaluations: dict[int, list[Row]]  # step -> its episodes, of eval.csv
+    eval_columns: tuple[str, ...]
+    results: list[dict[str, str]]  # of results.csv, as text
+    failure: str | None = None  # why it could not go on, if so
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.metrics or self.evaluations or self.results)
+
+    @cached_property
+    def steps(self) -> int:
+        """Environment steps up to the last row of any table."""
+        logged = [int(row["step"]) for row in self.metrics]
+        return max([*logged, *self.evaluations], default=0)
+
+    @cached_property
+    def progress(self) -> tuple[int, int | None, str]:
+        """How far the run is, how far it was to go (None if it does not say), and in what unit."""
+        settings = self.config["settings"]
+        if self.results and not self.metrics and "num_seeds" in settings:
+            planned = settings["num_seeds"]
+            for name in ("agents", "values"):
+                planned *= len(str(settings.get(name, "")).split(","))
+            return len(self.results), planned, "runs"
+        return self.steps, settings.get("train", {}).get("num_timesteps"), "steps"
+
+    @property
+    def is_finished(self) -> bool:
+        done, planned, _ = self.progress
+        return planned is None or done >= planned
+
+    def series(self, column: str) -> dict[int, float]:
+        """Step -> value of a column of metrics.csv, where it was logged."""
+        return {int(row["step"]): row[column] for row in self.metrics if column in row}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed, by seed."""
+
+    index: int  # place on the page, which gives the colour
+    name: str
+    runs: list[Run] = field(repr=False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.runs[0].config
+
+    @property
+    def evaluated(self) -> list[Run]:
+        return [run for run in self.runs if run.evaluations]
+
+    @property
+    def environment(self) -> str:
+        """What must be equal for two returns to share an axis: task, simulator and robots."""
+        env = self.config["settings"].get("env", {})
+        parts = [str(env.get("task", self.config["exp"])), self.config["backend"]]
+        parts += [f"{name} {env[name]}" for name in ("ensemble", "physics") if env.get(name)]
+        return ", ".join(parts)
+
+    @property
+    def training_ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each physical parameter of the robots trained on."""
+        ensemble = self.config["settings"].get("env", {}).get("ensemble", "")
+        return {name: (one.low, one.high) for name, one in Ensemble.parse(str(ensemble)).items()}
+
+
+def find_runs(patterns: Sequence[str] | str) -> list[Path]:
+    """The run folders at and below what the patterns match, each once, in the order of names.
+
+    Raises ConfigError if a pattern matches nothing, or nothing that holds a run.
+    """
+    folders: dict[Path, Path] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matches = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+        if not matches:
+            raise ConfigError(
+                f"--runs={pattern} matches nothing: name run folders or their parents"
+            )
+        configs = [path for match in matches for path in _configs(Path(match))]
+        if not configs:
+            raise ConfigError(f"--runs={pattern} matches no run: none of it holds a config.json")
+        folders |= {path.parent.resolve(): path.parent for path in sorted(configs)}
+    if not folders:
+        raise ConfigError("name the runs to report on with --runs=GLOB")
+    return sorted(folders.values())
+
+
+def _configs(match: Path) -> list[Path]:
+    return [match] if match.name == "config.json" else list(match.rglob("config.json"))
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run's tables; ConfigError names the file and the line that cannot be read."""
+    config = _read_config(folder / "config.json")
+    _, metrics = _read_numbers(folder / "metrics.csv", ("step",))
+    columns, episodes = _read_numbers(folder / "eval.csv", ("step", "return"))
+    evaluations = defaultdict(list)
+    for row in episodes:
+        evaluations[int(row["step"])].append(row)
+    _, results = _read_table(folder / "results.csv")
+    by_step = dict(sorted(evaluations.items()))
+    return Run(folder, config, metrics, by_step, columns, results, failure(folder))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_json(path)
+    for name, kind in {"exp": str, "backend": str, "seed": int, "settings": dict}.items():
+        if not isinstance(config, dict) or not isinstance(config.get(name), kind):
+            raise ConfigError(f"{path} is damaged or no run's: its '{name}' is missing or wrong")
+    for name in ("env", "train"):
+        if not isinstance(config["settings"].get(name, {}), dict):
+            raise ConfigError(f"{path} is damaged: its settings' '{name}' is wrong")
+    return config
+
+
+def _read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The columns and rows of a CSV, both empty if there is none yet."""
+    if not path.exists():
+        return (), []
+    try:
+        whole, _, _ = path.read_text().rpartition("\n")  # without a line that is being written
+        header, *lines = csv.reader(whole.split("\n"), strict=True)
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from None
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            message = f"has {len(line)} cells where the header has {len(header)}"
+            raise ConfigError(f"{path}, line {number} {message}")
+    return tuple(header), [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _read_numbers(path: Path, required: Iterable[str]) -> tuple[tuple[str, ...], list[Row]]:
+    columns, texts = _read_table(path)
+    rows = []
+    for number, texts_of_row in enumerate(texts, start=2):
+        try:
+            row = {name: float(text) for name, text in texts_of_row.items() if text}
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+        for name in required:
+            if name not in row:
+                raise ConfigError(f"{path}, line {number} has no '{name}'")
+        rows.append(row)
+    return columns, rows
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
+    """Groups of runs equal but for the seed, and the runs left out because their seed is repeated.
+
+    Of two runs with one configuration and one seed, the one that is further counts. Raises
+    ConfigError if the tables of a group's runs have different columns.
+    """
+    alike = defaultdict(list)
+    for run in runs:
+        compared = {k: v for k, v in run.config.items() if k not in NOT_COMPARED}
+        alike[json.dumps(compared, sort_keys=True)].append(run)
+    repeated, members = [], []
+    for same in alike.values():
+        by_seed: dict[int, Run] = {}
+        for run in sorted(same, key=lambda run: -run.progress[0]):  # stable: then by folder
+            if by_seed.setdefault(run.seed, run) is not run:
+                repeated.append(run)
+        members.append([by_seed[seed] for seed in sorted(by_seed)])
+        _check_columns(members[-1])
+    names = _names([group[0].config for group in members])
+    groups = [Group(i, *pair) for i, pair in enumerate(zip(names, members, strict=True))]
+    return groups, sorted(repeated, key=lambda run: run.folder)
+
+
+def _check_columns(runs: Sequence[Run]) -> None:
+    for table in ("eval", "results"):
+        seen: dict[tuple[str, ...], Path] = {}
+        for run in runs:
+            columns = run.eval_columns if table == "eval" else tuple((run.results or [{}])[0])
+            if columns:
+                seen.setdefault(columns, run.folder / f"{table}.csv")
+        if len(seen) > 1:
+            (one, first), (other, second), *_ = seen.items()
+            odd = ", ".join(sorted(set(one) ^ set(other))) or "their order"
+            raise ConfigError(
+                f"{first} and {second} are of one configuration but differ in columns: {odd}"
+            )
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's leaves: settings by their own paths, the rest as `versions.numpy`."""
+    rest = {k: v for k, v in config.items() if k not in (*NOT_COMPARED, "settings")}
+    leaves = flatten(config["settings"]) | flatten(rest)
+    if leaves.get("env.backend") == config["backend"]:
+        del leaves["env.backend"]
+    return leaves
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The leaves that are not the same in all configurations, in order of appearance."""
+    leaves = [settings_of(config) for config in configs]
+    paths = dict.fromkeys(path for one in leaves for path in one)
+    return [path for path in paths if len({show(one.get(path)) for one in leaves}) > 1]
+
+
+def show(value: Any) -> str:
+    """A setting's value as text; None, and what a run does not have, as a dash."""
+    if value is None or value == "":
+        return "–"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Unique names: experiment, backend, and what tells it from the others of that experiment."""
+    alike = defaultdict(list)
+    for config in configs:
+        alike[config["exp"], config["backend"]].append(config)
+    seen, names = Counter(), []
+    for config in configs:
+        same = alike[config["exp"], config["backend"]]
+        name = f"{config['exp']}, {config['backend']}"
+        if marks := _marks(config, same):
+            name = f"{name}: {marks}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
+
+
+def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
+    """All differing settings if they are few, else those in which this one is not as most are."""
+    leaves = [settings_of(one) for one in same]
+    own, paths = settings_of(config), differing(same)
+    if len(paths) > MAX_IN_NAME:
+        usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
+        paths = [path for path in paths if show(own.get(path)) != usual[path]]
+    more = len(paths) - MAX_IN_NAME
+    shown = [(_inner(path), show(own.get(path))) for path in paths[:MAX_IN_NAME]]
+    texts = [
+        f"{name}={value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + '…'}"
+        for name, value in shown
+    ]
+    return ", ".join(texts + [f"{more} more"] * (more > 0))
+
+
+def _inner(path: str) -> str:
+    """solver.name of agent.solver.name."""
+    return path.partition(".")[2] or path

@@ -1,0 +1,167 @@
+"""The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from baselines_tf2.common.returns import PHYSICS, percentiles, sweep_of
+from baselines_tf2.report.runs import Group, Run
+from envs.errors import ConfigError
+
+LAST = 10  # evaluations that make a final return
+FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
+SPEED = "time/steps_per_second"
+
+
+class Curve(NamedTuple):
+    """A quantity along an axis, `[points]` each; low and high are None for a single seed."""
+
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """Interquartile mean over seeds: scores `[seeds, points]` to `[points]`.
+
+    For each point rliable's `aggregate_iqm`, of all points at once. It leaves out a whole number
+    of seeds at either end: none of fewer than four, where it is the mean.
+    """
+    cut = len(scores) // 4
+    return np.sort(scores, axis=0)[cut : len(scores) - cut].mean(axis=0)
+
+
+def iqm_interval(scores: np.ndarray, reps: int) -> np.ndarray | None:
+    """95% interval of `iqm`: `[2, points]`; None for one seed."""
+    return interval(iqm, scores, reps=reps)
+
+
+def interval(
+    statistic: Callable[..., np.ndarray], *samples: np.ndarray, reps: int
+) -> np.ndarray | None:
+    """95% interval of statistic(*samples) by rliable's stratified bootstrap: `[2, points]`.
+
+    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has a single
+    seed. Always the same for the same samples. Raises ConfigError if rliable is not installed.
+    """
+    if min(map(len, samples)) < 2:
+        return None
+    try:
+        from rliable import library
+    except ImportError as error:
+        raise ConfigError(
+            f"a report over seeds needs rliable ({error}): pip install '.[report]'"
+        ) from None
+    scores = samples if len(samples) > 1 else samples[0]
+    with _numpy_seeded(0):
+        _, intervals = library.get_interval_estimates({"": scores}, statistic, reps=reps)
+    return intervals[""]
+
+
+@contextlib.contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """NumPy's global generator, which rliable 1.2.0 draws from whatever its random_state is."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def common_steps(series: Sequence[dict[int, object]]) -> list[int]:
+    """The steps that every seed's series has, sorted."""
+    return sorted(set.intersection(*map(set, series))) if series else []
+
+
+def returns_by_step(run: Run) -> dict[int, float]:
+    """Mean return of each evaluation."""
+    return {
+        step: float(np.mean([row["return"] for row in episodes]))
+        for step, episodes in run.evaluations.items()
+    }
+
+
+def final_return(run: Run) -> float:
+    """Mean return of a run's last ten evaluations, of all if there are fewer."""
+    return float(np.mean(list(returns_by_step(run).values())[-LAST:]))
+
+
+def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Final return of each seed `[seeds]`, their interquartile mean, and its interval `[2]`."""
+    scores = np.array([[final_return(run)] for run in group.evaluated])
+    ends = iqm_interval(scores, FINAL_REPS)
+    return scores[:, 0], float(iqm(scores)[0]), None if ends is None else ends[:, 0]
+
+
+def last_percentiles(group: Group) -> np.ndarray:
+    """10th, 50th and 90th percentile of the episodes of every seed's last evaluation."""
+    last = [run.evaluations[max(run.evaluations)] for run in group.evaluated]
+    return percentiles([row["return"] for episodes in last for row in episodes])
+
+
+def learning_curve(group: Group) -> Curve:
+    """Interquartile mean of the return at the evaluations that all seeds have."""
+    return _iqm_curve([returns_by_step(run) for run in group.evaluated])
+
+
+def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
+    """Common steps, and the 10/50/90 percentiles of all seeds' episodes there, `[3, steps]`."""
+    steps = common_steps([run.evaluations for run in group.evaluated])
+    pooled = [
+        [row["return"] for run in group.evaluated for row in run.evaluations[step]]
+        for step in steps
+    ]
+    return steps, np.array([percentiles(x) for x in pooled]).reshape(-1, 3).T
+
+
+def robot_columns(group: Group) -> list[str]:
+    """The columns of eval.csv with a physical parameter that is not the same for all robots."""
+    rows = [row for run in group.evaluated for row in _last_evaluation(run)]
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(PHYSICS))
+    return [name for name in names if len({row[name] for row in rows if name in row}) > 1]
+
+
+def robot_curve(group: Group, column: str) -> Curve:
+    """Interquartile mean of the last evaluation's return by a parameter, where all seeds have it."""
+    sweeps = [sweep_of(_last_evaluation(run), column) for run in group.evaluated]
+    return _iqm_curve(
+        [{value: float(np.mean(x)) for value, x in returns.items()} for returns in sweeps]
+    )
+
+
+def _last_evaluation(run: Run) -> list[dict[str, float]]:
+    return run.evaluations[max(run.evaluations)]
+
+
+def _iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
+    x = common_steps(series)
+    if not x:
+        return Curve(np.zeros(0), np.zeros(0), None, None)
+    scores = np.array([[one[point] for point in x] for one in series])
+    ends = iqm_interval(scores, CURVE_REPS)
+    return Curve(np.array(x), iqm(scores), *((None, None) if ends is None else ends))
+
+
+def metric_curve(group: Group, column: str) -> Curve:
+    """Median over seeds of a column of metrics.csv, and the seeds' lowest and highest value."""
+    series = [values for run in group.runs if (values := run.series(column))]
+    x = common_steps(series)
+    if not x:
+        return Curve(np.zeros(0), np.zeros(0), None, None)
+    values = np.array([[one[step] for step in x] for one in series])
+    ends = (values.min(0), values.max(0)) if len(values) > 1 else (None, None)
+    return Curve(np.array(x), np.median(values, 0), *ends)
+
+
+def median_speed(group: Group) -> float | None:
+    """Median over rows and seeds of the environment steps per second; None if none were logged.
+
+    Of the rows in which something was trained alone: random steps cost nothing.
+    """
+    rows = [row for run in group.runs for row in run.metrics if SPEED in row]
+    speeds = [row[SPEED] for row in rows if any(name.startswith("train/") for name in row)]
+    return float(np.median(speeds)) if speeds else None

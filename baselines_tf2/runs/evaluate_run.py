@@ -1,0 +1,278 @@
+"""Judging a run over a grid of physical parameters: `--mode=evaluate`."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from baselines_tf2.common.files import read_arrays, read_json, write_atomically
+from baselines_tf2.common.returns import Returns, by_robot, percentiles, robot_key
+from baselines_tf2.common.rollout import Episode
+from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
+from baselines_tf2.runs.folder import (
+    CONFIG,
+    SWEEP,
+    WEIGHTS,
+    failure,
+    is_finished,
+)
+from baselines_tf2.runs.judging import summarise, verdict
+from baselines_tf2.runs.logger import CsvTable
+from baselines_tf2.runs.plots import axis_label
+from baselines_tf2.runs.workers import Workers
+from envs import (
+    VARIANTS,
+    Ensemble,
+    EnvSpec,
+    default_ensemble,
+    robots_of,
+    sweeps,
+    training_ranges,
+    uncertainty_grid,
+)
+from envs.errors import ConfigError, unknown
+from envs.grid import Grid, Ranges
+from envs.physics import REWARD_OFFSET
+from envs.spec import NAMED_SETS
+from envs.uncertainty import SETS
+
+MAX_LINES = 6  # of one picture
+Robot = dict[str, float]
+
+
+def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
+    """A run's agent and settings.
+
+    Raises ConfigError if the folder holds no run, a damaged one, or one without an agent.
+    """
+    if not (folder / CONFIG).exists():
+        raise ConfigError(
+            f"there is no run in {folder}: name the folder of its {CONFIG}, as in "
+            "runs/<exp>/<backend>/seed_<n>"
+        )
+    config = read_json(folder / CONFIG)
+    try:
+        experiment = find_experiment(experiments, config["exp"])
+        kind = type(experiment.settings("default", config["backend"]))
+        settings = settings_from(kind, config["settings"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder / CONFIG} is no run's: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}") from None
+    if experiment.load is None:
+        raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
+    _check_weights(folder)
+    return experiment.load(settings, folder), settings
+
+
+def _check_weights(folder: Path) -> None:
+    """ConfigError if there are none yet, or the run left some that are not finite."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise ConfigError(
+            f"{path} is not there yet: its run writes it in the end, and --resume goes on with it"
+        )
+    for name, array in read_arrays(path).items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigError(
+                f"{path} holds numbers that are not finite ({name}): its run diverged, "
+                "train it again with other settings"
+            )
+
+
+def unfinished(folder: Path) -> str | None:
+    """What to know of weights whose run did not come to its end; None if it did."""
+    if is_finished(folder):
+        return None
+    if (error := failure(folder)) is not None:
+        return f"the run in {folder} failed ({error}): its weights are of that moment"
+    return f"{folder} is not finished: its weights are of its latest stop; --resume finishes it"
+
+
+def parse_grid(text: str) -> Grid:
+    """Reads "torso_mass=3,6,9;friction=0.5,1"; ConfigError for what cannot be read."""
+    grid: Grid = {}
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, numbers = (part.strip() for part in entry.partition("="))
+        if name == REWARD_OFFSET:
+            raise ConfigError(f"{name} is added in training only: leave it out of the grid")
+        if name in grid:
+            raise ConfigError(f"the grid names '{name}' twice: leave one out")
+        try:
+            grid[name] = tuple(float(number) for number in numbers.split(","))
+        except ValueError:
+            message = f"cannot read grid entry '{entry}': write 'name=value,value;name=value'"
+            raise ConfigError(message) from None
+    return grid
+
+
+def default_grids(spec: EnvSpec) -> list[Grid]:
+    """Nine values of each parameter that the ensemble varies, inside and outside of it.
+
+    Where there is none, those of the task's default ensemble.
+    """
+    default = default_ensemble(spec.task, spec.backend)
+    return sweeps(Ensemble.parse(spec.ensemble)) or sweeps(Ensemble.parse(default))
+
+
+class Plan(NamedTuple):
+    """What a run is judged on."""
+
+    name: str  # of the files
+    spec: EnvSpec
+    grids: list[Grid]
+    ranges: Ranges  # trained on, if these are to be told from the others
+
+
+def protocol_plan(spec: EnvSpec, protocol: str, variant: str) -> Plan:
+    """An uncertainty set's grid, 10 values of each parameter; of all else the robot is nominal.
+
+    The run's own ensemble and physics are left out. As published a mass changes without inertia.
+    Raises ConfigError where the run's robot has no such set.
+    """
+    if protocol not in NAMED_SETS:
+        raise unknown("protocol", protocol, NAMED_SETS)
+    if spec.backend != "mujoco" or spec.task not in SETS:
+        robots = ", ".join(SETS)
+        raise ConfigError(
+            f"--protocol={protocol} is for mujoco's {robots}; this run's robot is the {spec.task} "
+            f"of {spec.backend}: name its values with --grid"
+        )
+    grid = uncertainty_grid(spec.task, NAMED_SETS[protocol], variant)
+    bare = variant == "as_published"
+    robot = replace(spec, ensemble="", ensemble_size=0, physics="", bare_mass=bare)
+    return Plan(f"{SWEEP}_{protocol}_{variant}", robot, [grid], {})
+
+
+def _plan(spec: EnvSpec, grid: str, protocol: str | None, variant: str | None) -> Plan:
+    if protocol is None:
+        if variant is not None:
+            raise ConfigError("--variant is a protocol's: add --protocol, or leave it out")
+        grids = [values] if (values := parse_grid(grid)) else default_grids(spec)
+        return Plan(SWEEP, spec, grids, training_ranges(Ensemble.parse(spec.ensemble)))
+    if grid:
+        raise ConfigError("--protocol has a grid of its own: leave --grid out")
+    return protocol_plan(spec, protocol, variant or VARIANTS[0])
+
+
+def evaluate_run(
+    experiments: Mapping[str, Experiment],
+    folder: Path,
+    grid: str = "",
+    *,
+    protocol: str | None = None,
+    variant: str | None = None,
+    episodes: int,
+    seed: int,
+    overwrite: bool = False,
+    video: bool = False,
+    cores: int | None = None,
+) -> dict[str, str]:
+    """Evaluates a run on every robot of a grid; writes a table and a figure of it into its folder.
+
+    grid: as `parse_grid` reads it; "" takes `default_grids`. protocol, variant: as `protocol_plan`
+    takes them, instead of a grid. episodes: on each robot. video: records the first one of each.
+    cores: how many step, None: all. Returns {what: text} for the terminal. Raises ConfigError as
+    `load_agent`, `protocol_plan` and `video_env` do, and for parameters that the robot does not have.
+    """
+    if episodes < 1:
+        raise ConfigError(f"episodes must be at least 1, not {episodes}")
+    with closing(Workers(cores)) as workers:
+        agent, settings = load_agent(experiments, folder)
+        plan = _plan(settings.env, grid, protocol, variant)
+        table, figure, films = (f"{plan.name}{end}" for end in (".csv", ".png", "_videos"))
+        if (folder / table).exists() and not overwrite:
+            raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
+        robots = robots_of(plan.grids)
+        repeated = [robot for robot in robots for _ in range(episodes)]
+        videos = [folder / films / _video_name(robot) for robot in robots] if video else []
+        recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
+        rng = np.random.default_rng(seed)
+        done = workers.evaluate(agent.policy(), plan.spec, rng, repeated, recorded or None)
+    _keep_only(videos, folder / films)
+    _write(folder / table, repeated, done)
+    returns = by_robot(repeated, [episode.episode_return for episode in done])
+    drawn = plot_sweeps(folder / figure, plan.grids, returns)
+    made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
+    made |= {"folder": str(folder), "warning": unfinished(folder)}
+    told = summarise(done, plan.ranges, repeated)
+    summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
+    return summary | _worst(returns) | {name: text for name, text in made.items() if text}
+
+
+def _worst(returns: Returns) -> dict[str, str]:
+    """Which robot has the lowest mean."""
+    robot = min(returns, key=lambda one: np.mean(returns[one]))
+    values = ", ".join(f"{name} {value:g}" for name, value in sorted(robot))
+    return {"worst": f"{np.mean(returns[robot]):.1f} mean on {values}"}
+
+
+def _keep_only(videos: Sequence[Path], folder: Path) -> None:
+    """Removes an earlier evaluation's videos, and what a killed one left."""
+    if not videos:
+        shutil.rmtree(folder, ignore_errors=True)
+    for old in set(folder.glob("*.mp4")) - set(videos):
+        old.unlink()
+
+
+def _video_name(robot: Robot) -> str:
+    """E.g. torso_mass=3,friction=0.5.mp4; a body's mass/foot becomes mass_foot."""
+    values = (f"{name.replace('/', '_')}={value:.12g}" for name, value in robot.items())
+    return ",".join(values) + ".mp4"
+
+
+def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> None:
+    path.unlink(missing_ok=True)
+    rows = []
+    for robot, episode in zip(robots, episodes, strict=True):
+        row = {f"physics/{name}": value for name, value in robot.items()}
+        rows.append(row | {"return": episode.episode_return, "length": episode.length})
+    CsvTable(path).append(rows)
+
+
+def plot_sweeps(path: Path, grids: Sequence[Grid], returns: Returns) -> bool:
+    """Draws the return on each grid, and whether it could: three parameters make too many lines.
+
+    By the first parameter, a line for each combination of the others; many values of two: as a map.
+    """
+    path.unlink(missing_ok=True)
+    lines = [len(robots_of([grid])) // len(next(iter(grid.values()))) for grid in grids]
+    if any(count > MAX_LINES and len(grid) > 2 for grid, count in zip(grids, lines, strict=True)):
+        return False
+    figure = Figure(figsize=(1 + 4.5 * len(grids), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(grids), squeeze=False)[0]
+    for axis, grid, count in zip(axes, grids, lines, strict=True):
+        (_plot_lines if count <= MAX_LINES else _plot_map)(axis, grid, returns)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150))
+    return True
+
+
+def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
+    first, *others = grid
+    for rest in robots_of([{name: grid[name] for name in others}]):
+        line = [percentiles(returns[robot_key({first: x, **rest})]) for x in grid[first]]
+        low, middle, high = np.transpose(line)
+        label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
+        axis.plot(grid[first], middle, ".-", label=label or "median")
+        axis.fill_between(grid[first], low, high, alpha=0.2)
+    axis.set(
+        xlabel=axis_label(first),
+        ylabel="return per episode",
+        title="Median, 10th to 90th percentile",
+    )
+    axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+
+
+def _plot_map(axis: Axes, grid: Grid, returns: Returns) -> None:
+    (first, columns), (second, rows) = grid.items()
+    means = [[np.mean(returns[robot_key({first: x, second: y})]) for x in columns] for y in rows]
+    colours = axis.pcolormesh(columns, rows, means, shading="nearest")
+    axis.figure.colorbar(colours, ax=axis, label="mean return per episode")
+    axis.set(xlabel=axis_label(first), ylabel=axis_label(second))

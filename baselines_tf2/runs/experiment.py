@@ -1,0 +1,180 @@
+"""Named experiments, and the overriding of their settings by text."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from baselines_tf2.runs.checkpoint import Checkpoints
+from envs.errors import ConfigError, unknown
+
+PRESETS = ("default", "original")
+FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
+NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
+
+
+class Progress:
+    """Where a run shows how far it is: this one shows nothing."""
+
+    def update(self, step: int, episode_return: float | None) -> None: ...
+
+    def resume(self, step: int) -> None: ...  # what comes goes on from this step
+
+
+RunFunction = Callable[[Path, Progress, Checkpoints], dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Something that can be run by name.
+
+    settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
+    overridden. prepare(settings, seed) does everything that can fail because of the settings, and
+    returns the function that then fills a run folder, going on from its latest checkpoint if it has
+    one, and returns a summary, {name: text}.
+    """
+
+    name: str
+    description: str
+    source: str
+    backends: Sequence[str]  # the first is the default
+    settings: Callable[[str, str], Any]
+    prepare: Callable[..., RunFunction]  # (settings, seed); video=True records evaluations
+    num_timesteps: Callable[[Any], int]
+    load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
+
+
+def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:
+    """The experiment called `name`; ConfigError with the nearest name if there is none."""
+    if name not in experiments:
+        raise unknown("experiment", name, experiments)
+    return experiments[name]
+
+
+def make_settings(
+    experiment: Experiment, preset: str, backend: str | None, overrides: Sequence[str]
+) -> Any:
+    """The experiment's settings after `overrides`, "path.to.field=value" each."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    backend = experiment.backends[0] if backend is None else backend
+    if backend not in experiment.backends:
+        raise unknown(f"backend of {experiment.name}", backend, experiment.backends)
+    settings = experiment.settings(preset, backend)
+    changes: dict[str, Any] = {}
+    for text in overrides:
+        path, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"cannot read override '{text}': write --set=name=value")
+        if path in changes:
+            raise ConfigError(f"override '{path}' is given twice: leave one out")
+        flag = "--exp" if path.endswith(".agent") else NAMED_BY_FLAGS.get(path)
+        if flag:
+            raise ConfigError(f"'{path}' follows from {flag}: use that flag")
+        field_type = _type_of(settings, path)
+        changes[path] = _parse(path, value, field_type)
+    return _replace(settings, changes)
+
+
+def flatten(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of settings, or of nested tables, by its dotted path."""
+    if dataclasses.is_dataclass(tree):
+        tree = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    leaves = {}
+    for name, value in tree.items():
+        leaves |= flatten(value, f"{path}.{name}" if path else name)
+    return leaves
+
+
+def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
+    """All changes at once: settings are valid only together.
+
+    A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
+    changed: another solver does not inherit the first one's options.
+    """
+    reset_by = f"{prefix}{getattr(settings, 'RESET_BY', '')}"
+    if reset_by in changes:
+        settings = settings.reset(changes[reset_by])
+    new = {}
+    for field in dataclasses.fields(settings):
+        path, value = prefix + field.name, getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = _replace(value, changes, path + ".")
+        new[field.name] = changes.get(path, value)
+    return type(settings)(**new)
+
+
+def _type_of(settings: Any, path: str) -> Any:
+    leaves = flatten(settings)
+    if path not in leaves:
+        raise _unknown_override(path, leaves)
+    *parents, name = path.split(".")
+    for parent in parents:
+        settings = getattr(settings, parent)
+    return typing.get_type_hints(type(settings))[name]
+
+
+def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
+    """Suggests by the whole path, else by its last part: `gamma` for `agent.gamma`."""
+    inner = [leaf for leaf in leaves if leaf.startswith(path + ".")]
+    if inner:
+        return ConfigError(f"'{path}' is a group of settings: set {' or '.join(inner)}")
+    by_name = {leaf.rpartition(".")[2]: leaf for leaf in leaves}
+    near = difflib.get_close_matches(path, leaves, n=1, cutoff=0.8) or [
+        by_name[name] for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, n=1)
+    ]
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(leaves)}"
+    return ConfigError(f"unknown override '{path}'; {hint}")
+
+
+def _parse(path: str, text: str, kind: Any) -> Any:
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    kind = next(k for k in kinds if k is not type(None))
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is int:
+            return whole_number(text)
+        return kind(text)
+    except (ValueError, KeyError, OverflowError):
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
+
+
+def whole_number(text: str) -> int:
+    """Reads 1000000 or 1e6; ValueError or OverflowError for what is no whole number."""
+    if text.lstrip("+-").isdigit():
+        return int(text)
+    if float(text) != int(float(text)):
+        raise ValueError(f"'{text}' is not a whole number")
+    return int(float(text))
+
+
+def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
+    """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
+    hints = {
+        field.name: typing.get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)
+    }
+    missing = sorted(set(hints) - set(values))
+    if missing:
+        raise ConfigError(f"setting '{missing[0]}' of {kind.__name__} is missing")
+    unknown_names = sorted(set(values) - set(hints))
+    if unknown_names:
+        raise unknown(f"setting of {kind.__name__}", unknown_names[0], hints)
+    return kind(
+        **{
+            name: settings_from(hints[name], value)
+            if dataclasses.is_dataclass(hints[name])
+            else value
+            for name, value in values.items()
+        }
+    )

@@ -1,0 +1,258 @@
+"""The folder of a run: whose it is, what it holds, and whether its run is finished."""
+
+import dataclasses
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.files import read_json, remove_partial_files, write_json
+from baselines_tf2.common.threads import threads
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import FAILED, Progress, RunFunction, flatten
+from envs.errors import ConfigError
+
+PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "gymnasium", "mujoco", "pybullet",
+    "pybullet_envs_gymnasium", "tensorflow-probability",
+)  # fmt: skip
+# Files of a run folder.
+CONFIG, FINISHED, LOCK, WEIGHTS = "config.json", "finished.json", ".lock", "weights.npz"
+FAILURE, VIDEOS = "failed.json", "videos"
+# How the names begin of what --mode=evaluate leaves; of weights that change when the run goes on.
+SWEEP = "sweep"
+# Of config.json: `set` and `preset` are in the settings.
+NOT_COMPARED = ("set", "preset")
+MAX_SHOWN = 4  # differences that a message lists
+
+
+def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
+    """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
+    return Path(logdir) / name / backend / f"seed_{seed}"
+
+
+@contextmanager
+def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
+    """Makes the folder, and keeps other processes from running in it until this one ends.
+
+    Raises ConfigError if another one still is after `patience` seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / LOCK, timeout=patience, poll_interval=0.5).acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process is running in {folder}: wait for its end, or choose another --seed "
+            "or --logdir"
+        ) from None
+    with lock:
+        yield
+
+
+def open_folder(
+    folder: Path, run: Mapping[str, Any], settings: Any, *, overwrite: bool, resume: bool
+) -> list[str]:
+    """Makes a locked folder ready for a run: new, or with `resume` one to go on with.
+
+    run: the flags that go into its config.json. Returns warnings. Raises ConfigError if the folder
+    holds a run and neither is said, or another run than this one.
+    """
+    if overwrite and resume:
+        raise ConfigError("--overwrite starts anew and --resume goes on: leave one out")
+    remove_partial_files(folder)
+    holds_run = any(path.name != LOCK for path in folder.iterdir())
+    if holds_run and resume:
+        return check_config(folder, run, settings)
+    if holds_run and not overwrite:
+        raise ConfigError(f"{folder} already holds {_what_it_holds(folder)}")
+    (folder / FINISHED).unlink(missing_ok=True)  # first: what is left by a kill is not finished
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    write_config(folder, run, settings)
+    return []
+
+
+def _what_it_holds(folder: Path) -> str:
+    """The state of the run in it, and what may be done about it."""
+    other = "--overwrite to replace it, or choose another --seed or --logdir"
+    if is_finished(folder):
+        return f"a finished run: add {other}"
+    if (error := failure(folder)) is not None:
+        return f"a run that failed ({error}): add {_again(folder)}, or choose another --seed or --logdir"
+    if (folder / WEIGHTS).exists() and not Checkpoints(folder).exist():
+        return f"a run that was stopped before its first checkpoint: add {other}"
+    return f"a run: add --resume to go on with it, {other}"
+
+
+def _again(folder: Path) -> str:
+    if Checkpoints(folder).exist():
+        return "--resume to try again from its latest checkpoint, --overwrite to start anew"
+    return "--overwrite to start anew"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in it came to its end."""
+    return (folder / FINISHED).exists()
+
+
+def finished_summary(folder: Path) -> dict[str, str]:
+    """What a finished run said in the end; ConfigError if that is damaged."""
+    try:
+        summary = read_json(folder / FINISHED)
+    except ConfigError:
+        summary = None
+    if not isinstance(summary, dict) or not summary:
+        raise ConfigError(
+            f"{folder / FINISHED} is damaged: use the run's tables and weights as they are, or "
+            "start it again with --overwrite"
+        )
+    return summary
+
+
+def failure(folder: Path) -> str | None:
+    """What stopped the run at its latest start, other than the user or the machine."""
+    if not (folder / FAILURE).exists():
+        return None
+    try:
+        return str(read_json(folder / FAILURE)["error"])
+    except (ConfigError, KeyError, TypeError):
+        return f"{FAILURE} does not say why"
+
+
+def failed_before(folder: Path) -> str | None:
+    """That the run failed at its latest start, why, and how to try again; None if it did not."""
+    error = failure(folder)
+    return None if error is None else f"failed before: {error} (alone, add {_again(folder)})"
+
+
+def remove_evaluation(folder: Path) -> None:
+    """Removes what `--mode=evaluate` left."""
+    for path in folder.glob(f"{SWEEP}[._]*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def carry_out(
+    run: RunFunction, folder: Path, progress: Progress, checkpoints: Checkpoints
+) -> dict[str, str]:
+    """The summary of a run that is finished; any other one goes on, or starts, and ends.
+
+    A finished run keeps no checkpoints. Of one that fails `failure` tells why.
+    """
+    if is_finished(folder):
+        summary = finished_summary(folder)
+        checkpoints.remove()  # those of a run that was killed when it had just finished
+        return summary
+    remove_partial_files(folder)
+    for left in folder.glob(f"{VIDEOS}/.video-*"):
+        shutil.rmtree(left)
+    if not checkpoints.exist():
+        _remove_what_was_logged(folder, checkpoints)
+    remove_evaluation(folder)
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        summary = run(folder, progress, checkpoints)
+    except TrainingError as error:
+        with suppress(OSError):  # what stopped the run matters more
+            write_json(folder / FAILURE, {"error": str(error)})
+        raise
+    if FAILED not in summary:
+        write_json(folder / FINISHED, summary)
+        checkpoints.remove()
+    return summary
+
+
+def _remove_what_was_logged(folder, checkpoints):
+    """It will be logged again: the run died before its first checkpoint. Folders of parts stay."""
+    if (folder / WEIGHTS).exists():
+        error = failure(folder)
+        why = "" if error is None else f", since its run failed ({error})"
+        raise ConfigError(
+            f"{folder} holds weights and no checkpoint to go on from{why}: keep it as it is, or "
+            "start again with --overwrite"
+        )
+    logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
+    if logged and not any(folder.glob(f"*/**/{CONFIG}")):
+        checkpoints.tell(f"{folder} has no checkpoint yet: it starts from the beginning")
+    for path in logged:
+        path.unlink()
+
+
+def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
+    """Writes config.json: the run's flags, all settings, the versions and threads that ran them."""
+    write_json(folder / CONFIG, _config(run, settings))
+
+
+def _config(run, settings):
+    return {**run, "settings": dataclasses.asdict(settings), "versions": _versions()}
+
+
+def read_config(folder: Path) -> Any:
+    """What config.json holds; ConfigError, with a cure, if it is missing or damaged."""
+    try:
+        return read_json(folder / CONFIG)
+    except ConfigError as error:
+        raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
+
+
+def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[str]:
+    """Compares with config.json; returns warnings: versions and threads that differ.
+
+    Raises ConfigError, naming each flag and setting that differs.
+    """
+    saved = flatten(read_config(folder))
+    now = flatten(json.loads(json.dumps(_config(run, settings))))  # tuples become lists
+    warnings, errors = [], []
+    for name in dict.fromkeys((*saved, *now)):
+        if saved.get(name) == now.get(name) or name in NOT_COMPARED:
+            continue
+        text = f"{name.removeprefix('settings.')} was {saved.get(name)} and is {now.get(name)}"
+        if name.startswith("versions."):
+            warnings.append(f"{text}: what follows may differ in the last bits")
+        else:
+            errors.append(text)
+    if errors:
+        shown = "; ".join(errors[:MAX_SHOWN])
+        if len(errors) > MAX_SHOWN:
+            shown += f"; and {len(errors) - MAX_SHOWN} more"
+        which = "another run, finished" if is_finished(folder) else "another run"
+        raise ConfigError(
+            f"{folder} holds {which}, to be resumed as it was: {shown}; give it the same flags, "
+            "or choose another --seed or --logdir"
+        )
+    return warnings
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    versions |= threads() | {"commit": _commit()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+@cache
+def _commit() -> str:
+    """Of the code that runs, with a plus if it was changed since; "" where Git does not know it."""
+
+    def git(*words):
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with suppress(OSError, subprocess.CalledProcessError):
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", ":/*.py"))
+    return ""

@@ -1,0 +1,120 @@
+"""What a command line needs beside its flags: counts, errors in one line, tables, bar, signals."""
+
+import bdb
+import errno
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+import tensorflow as tf
+from absl import flags
+from tqdm import tqdm
+
+from baselines_tf2.common.errors import Interrupted, TrainingError
+from baselines_tf2.runs.experiment import Experiment, whole_number
+from envs.errors import ConfigError
+
+
+class Count(flags.ArgumentParser):
+    """A whole number, also as 2e4."""
+
+    def flag_type(self) -> str:
+        return "whole number"
+
+    def parse(self, argument: str | int) -> int:
+        try:
+            return whole_number(str(argument))
+        except (ValueError, OverflowError):
+            raise ValueError("it must be a whole number") from None
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the process with a line that says what is wrong, where it is not the program."""
+    try:
+        yield
+    except (ConfigError, TrainingError, Interrupted) as error:
+        sys.exit(f"error: {error}")
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        sys.exit("error: not enough memory: make agent.replay_size or the networks smaller")
+    except (KeyboardInterrupt, bdb.BdbQuit):
+        sys.exit("error: interrupted")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        cure = "choose another --logdir or --out"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            cure = "make room; --resume then goes on from the latest checkpoint"
+        sys.exit(f"error: {error.strerror or error}{where}: {cure}")
+
+
+def print_table(experiments: Mapping[str, Experiment]) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--list | head` is no mistake
+    rows = [(x.name, x.description, " ".join(x.backends), x.source) for x in experiments.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+def print_summary(summary: dict[str, str]) -> None:
+    for name, text in summary.items():
+        print(f"{name}\n{text}" if "\n" in text else f"{name:9}{text}")
+
+
+class StopRequest:
+    """What Ctrl-C and SIGTERM ask for: the first time to stop when the state is whole."""
+
+    def __init__(self):
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping after this cycle; once more stops at once", file=sys.stderr)
+
+
+class Bar:
+    """A tqdm bar of steps, steps per second, time left and return; closed with its `with` block."""
+
+    def __init__(self):
+        self._done = 0  # steps of this process
+        self._step, self._bar, self._began = 0, None, time.perf_counter()
+
+    def start(self, total: int) -> None:
+        self._bar = tqdm(total=total, unit="step", unit_scale=True, disable=None, mininterval=0.5)
+
+    def update(self, step: int, episode_return: float | None) -> None:
+        if episode_return is not None:
+            self._bar.set_postfix({"return": f"{episode_return:.1f}"}, refresh=False)
+        self._bar.update(step - self._step)
+        self._done += step - self._step
+        self._step = step
+
+    def resume(self, step: int) -> None:
+        self._bar.initial = self._bar.n = self._step = step
+        self._bar.refresh()
+
+    def tell(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error, *_) -> None:
+        """Says how fast the steps were, unless the run ended with an error."""
+        if self._bar is not None:
+            self._bar.close()
+        seconds = time.perf_counter() - self._began
+        if self._done and error is None:
+            print(
+                f"\n{self._done:,} steps in {seconds:.0f} s, {self._done / seconds:,.0f} per second"
+            )

@@ -1,0 +1,158 @@
+"""What every run that trains an agent has in common: seeds, rows of its log, evaluation, folder."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.rollout import STOPS, Episode
+from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
+from baselines_tf2.runs.checkpoint import Checkpoints, state_of
+from baselines_tf2.runs.experiment import Progress
+from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
+from baselines_tf2.runs.judging import Judge, summarise
+from baselines_tf2.runs.logger import Logger
+from baselines_tf2.runs.plots import plot_run
+from envs import ConfigError
+
+RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
+
+
+class Seeds(NamedTuple):
+    """One seed for each purpose, all spawned from the run's."""
+
+    agent: int
+    exploration: int
+    envs: int
+    evaluation: int
+    target: int
+
+
+def spawn_seeds(seed: int | None) -> Seeds:
+    """A run's seeds; None draws them from the system's entropy."""
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed must be at least 0, not {seed}")
+    states = np.random.SeedSequence(seed).generate_state(len(Seeds._fields))
+    return Seeds(*(int(state) % 2**31 for state in states))
+
+
+class EpochRows:
+    """Turns epochs into rows of what Baselines logs, for `on_epoch(step, metrics)`."""
+
+    def __init__(self, agent: Agent, on_epoch: Callable):
+        self._agent, self._on_epoch = agent, on_epoch
+        self._returns, self._episodes, self._step = [], 0, 0
+        self._start = self._last = time.perf_counter()
+
+    def get_state(self) -> dict:
+        """What coming rows continue from."""
+        now = time.perf_counter()
+        return {
+            "returns": self._returns,
+            "episodes": self._episodes,
+            "step": self._step,
+            "elapsed": now - self._start,
+            "since_last": now - self._last,
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Puts back what `get_state` gave."""
+        self._returns, self._episodes = state["returns"], state["episodes"]
+        self._step, now = state["step"], time.perf_counter()
+        self._start, self._last = now - state["elapsed"], now - state["since_last"]
+
+    def epoch(self, epoch: Epoch) -> None:
+        now = time.perf_counter()
+        self._episodes += len(epoch.episodes)
+        metrics = {"rollout/episodes": self._episodes}
+        if epoch.episodes:
+            self._returns += [episode.episode_return for episode in epoch.episodes]
+            self._returns = self._returns[-RETURN_HISTORY:]
+            summary = summarise(epoch.episodes)
+            metrics["rollout/return"] = summary["return_mean"]
+            metrics["rollout/return_history"] = float(np.mean(self._returns))
+            metrics["rollout/return_std"] = float(np.std(self._returns))
+            metrics["rollout/episode_steps"] = summary["length_mean"]
+        metrics |= epoch.metrics
+        if self._agent.can_train():
+            with np.errstate(invalid="ignore", over="ignore"):  # diverged: the next update says so
+                metrics |= self._agent.statistics(epoch.latest)
+        metrics["time/steps_per_second"] = (epoch.step - self._step) / (now - self._last)
+        metrics["time/elapsed"] = now - self._start
+        self._on_epoch(epoch.step, metrics)
+        self._step, self._last = epoch.step, time.perf_counter()
+
+
+def run_training(
+    folder: Path, progress: Progress, checkpoints: Checkpoints, loop: TrainLoop, judge: "Judge"
+) -> dict[str, str]:
+    """Trains, evaluates and fills the run's folder; returns the last evaluation in words.
+
+    Goes on from the latest checkpoint if there is one. Raises TrainingError as the loop does,
+    Interrupted if the user stops it, OSError where a file cannot be written.
+    """
+    agent, logger = loop.agent, Logger(folder)
+
+    def on_row(step, metrics):
+        if judge.due(step):
+            video = folder / VIDEOS / f"step_{step:09d}.mp4"
+            episodes = _judged(judge, agent, video, step)
+            logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
+            metrics = metrics | judge.summary(episodes)
+            metrics |= agent.diagnostics() if agent.can_train() else {}
+        logger.log(step, metrics)
+
+    rows = EpochRows(agent, on_row)
+    # The loop last: put back, it may cut the replay's episodes.
+    parts = {"rows": rows, "judge": judge, "logger": logger, "replay": agent.replay, "loop": loop}
+
+    def state():
+        return state_of(parts)
+
+    def on_cycle(step, episodes):
+        returns = [episode.episode_return for episode in episodes]
+        progress.update(step, np.mean(returns) if returns else None)
+        checkpoints.after_cycle(step, state, agent.replay)
+
+    with closing(logger):
+        _resume(checkpoints, progress, parts)  # if that fails the folder's weights stay
+        try:
+            if loop.step == 0 and judge.at_start:
+                on_row(0, {})
+            loop.run(rows.epoch, on_cycle)
+            checkpoints.at_end(loop.step, state, agent.replay)
+        finally:  # a run that was stopped leaves what it had
+            agent.save(folder / WEIGHTS)
+            plot_run(folder, judge.training_ranges)
+    adapted = {} if loop.adaptation is None else {"ensemble": loop.adaptation.verdict()}
+    summary = judge.verdict() | adapted
+    summary |= {
+        "curves": "curves.png, and TensorBoard's events",
+        "numbers": "metrics.csv, eval.csv, config.json, weights.npz",
+    }
+    return summary | ({"videos": VIDEOS} if (folder / VIDEOS).exists() else {})
+
+
+def _judged(judge, agent, video, step):
+    try:
+        return judge.episodes(agent.policy(), video)
+    except TrainingError as error:
+        raise TrainingError(f"{error}{STOPS.format(step)}") from error.__cause__
+
+
+def _resume(checkpoints, progress, parts):
+    returned = checkpoints.resume(parts, parts["replay"])
+    if returned is None:
+        return
+    progress.resume(checkpoints.step)
+    if not returned["loop"]:
+        checkpoints.tell("this simulator cannot go on within an episode: the next one begins")
+
+
+def _row(index: int, episode: Episode) -> dict[str, float]:
+    row = {"episode": index, "return": episode.episode_return, "length": episode.length}
+    return row | {f"physics/{name}": value for name, value in episode.physics.items()}

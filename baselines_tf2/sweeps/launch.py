@@ -1,0 +1,356 @@
+"""Many runs at once on Ray: each a task in a worker process of its own, here or on a cluster."""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.threads import set_threads, threads
+from baselines_tf2.sweeps.table import Report, Row, Table
+from envs.display import silent_streams
+from envs.errors import ConfigError
+
+# Runs that share a GPU must not take all of its memory. Ray sets OMP_NUM_THREADS to a task's CPUs.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+RAY_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # it is 15; a run here should not differ
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what a lost worker means the table says
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # no line of a raylet's among the table's
+}
+STORE_BYTES = 100 * 2**20  # nearly nothing goes through Ray's object store; it asks for 75 MB
+LOOK_SECONDS = 1.0  # between two looks at the tasks
+REPORT_SECONDS = 0.5  # between two reports of a run
+SAVE_SECONDS = 60.0  # that interrupted runs have to write their checkpoints
+MAX_LOSSES = 5  # of workers without a step in between; a run that always kills its worker must end
+
+
+class Task(NamedTuple):
+    """One run: what the table calls it, and what the entry point gets (JSON-like values)."""
+
+    name: str
+    arguments: tuple
+
+
+class Progress:
+    """What an entry point tells of its run; it reaches the table at most twice a second."""
+
+    def __init__(self, send: Callable[[Report], None], attempt: int):
+        self._send, self._sent = send, time.monotonic()
+        self._first = None  # step and time of the first update; a resumed run's is not step 0
+        self.report = Report(attempt)
+        send(self.report)
+
+    def start(self, total: int) -> None:
+        """Says how many steps the run will have."""
+        self.report = self.report._replace(total=total)
+
+    def update(self, step: int, episode_return: float | None = None) -> None:
+        """Says how far the run is, and the latest episode's return if there is one."""
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        speed = (step - self._first[0]) / max(now - self._first[1], 1e-9)
+        if episode_return is None:
+            episode_return = self.report.episode_return
+        self.report = self.report._replace(
+            step=step, episode_return=episode_return, speed=speed or None
+        )
+        if now - self._sent >= REPORT_SECONDS:
+            self._sent = now
+            self._send(self.report)
+
+    def resume(self, step: int) -> None:
+        """Says from which step the run goes on."""
+        self.update(step)
+
+    def tell(self, text: str) -> None:
+        """Shows the user a line."""
+        self.report = self.report._replace(notes=(*self.report.notes, text))
+        self._send(self.report)
+
+
+class Outcome(NamedTuple):
+    """How a task ended: with an error, interrupted from outside, or with neither."""
+
+    report: Report
+    error: str | None = None
+    interrupted: bool = False
+
+
+class Board:
+    """Takes the runs' reports and hands them to the driver: an actor beside it, without a CPU."""
+
+    def __init__(self):
+        self._reports = {}
+
+    def put(self, key: int, report: Report) -> None:
+        self._reports[key] = report
+
+    def take(self) -> dict[int, Report]:
+        """The latest report of each task that sent one since the last call."""
+        reports, self._reports = self._reports, {}
+        return reports
+
+
+def launch(
+    tasks: Sequence[Task],
+    entry: str,
+    *,
+    address: str | None,
+    cpus: float,
+    gpus: float,
+    calls: int = 1,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
+) -> dict[str, str]:
+    """Runs `entry` on each task's arguments, as many at a time as there are CPUs and GPUs.
+
+    entry: "module:function"; called in a process that does `calls` tasks, one after the other, as
+    function(arguments, progress), with a `Progress`, in the main thread, so that it may install
+    signal handlers. cpus, gpus: of each
+    task; fractions of a GPU share it. address: "host:port" of a Ray cluster (`ray start --head`),
+    of which this machine must be a node; None starts Ray on this machine, and ends it again.
+    before() is called when Ray is there and has room, before the first task; after() whenever a
+    task has come to its end.
+
+    A task whose process or node dies, or is told to end (SIGTERM), is run again with the same
+    arguments, `MAX_LOSSES` times: resuming is the entry's part. An exception in the entry fails
+    that task only, and is not tried again. Nodes of a cluster must have the project installed and
+    the folders that the arguments name in common, by absolute paths: a worker's working directory
+    is that of its node's `ray start`. A cluster that wants a token wants RAY_AUTH_MODE=token in
+    this process' environment too.
+
+    A terminal shows a live table of the tasks, a file a line for each change of state. Returns
+    {name: error in one line} of the tasks that failed. KeyboardInterrupt (Ctrl-C) raises it in
+    the running entries too, waits `SAVE_SECONDS` for them to end, and is raised again. Raises
+    ConfigError if Ray is missing, the cluster cannot be joined, or no node has room for a task.
+    """
+    if not cpus > 0:
+        raise ConfigError(f"cpus_per_run must be above 0, not {cpus:g}")
+    if not gpus >= 0 or (gpus > 1 and gpus % 1):
+        raise ConfigError(
+            f"gpus_per_run must be 0, a part of one GPU, or a whole number, not {gpus:g}"
+        )
+    with _session(address) as ray:
+        _check_room(ray, cpus, gpus)
+        before()
+        return _Sweep(ray, tasks, entry, cpus, gpus, calls).run(after)
+
+
+@contextmanager
+def _session(address: str | None) -> Iterator[Any]:
+    """The module ray, connected; the handler of SIGTERM, which Ray replaces, is kept."""
+    for name, value in RAY_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        message = "running several runs at once needs Ray: pip install -e '.[sweep]'"
+        raise ConfigError(message) from None
+    set_threads()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(ray, address)
+        signal.signal(signal.SIGTERM, handler)
+        yield ray
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _connect(ray, address: str | None) -> None:
+    if address is None:
+        where = {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+        }
+    else:
+        _check_reachable(address)
+        where = {"address": address}
+    try:
+        with silent_streams():
+            ray.init(
+                **where,
+                runtime_env={"env_vars": ENVIRONMENT | threads()},
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        hint = ""
+        if "AuthenticationError" in str(error.__cause__):
+            hint = "; it wants a token: export RAY_AUTH_MODE=token"
+        raise ConfigError(f"Ray cannot start: {_in_one_line(error)}{hint}") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for two minutes, and fill the terminal meanwhile."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError, ValueError):
+        raise ConfigError(
+            f"no Ray cluster answers at '{address}': write host:port of one that "
+            "`ray start --head` has started"
+        ) from None
+
+
+def _check_room(ray, cpus: float, gpus: float) -> None:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
+    if not any(cpus <= its_cpus and gpus <= its_gpus for its_cpus, its_gpus in room):
+        has = ", ".join(sorted({f"{c:g} and {g:g}" for c, g in room}))
+        raise ConfigError(
+            f"no node has the {cpus:g} CPUs and {gpus:g} GPUs that a run asks for: they have {has}; "
+            "lower --cpus_per_run or --gpus_per_run"
+        )
+
+
+class _Sweep:
+    """The driver's side: submits the tasks, waits for them, submits the lost ones again.
+
+    Ray could do the last by itself, but would not tell: then the table could not either.
+    """
+
+    def __init__(
+        self, ray, tasks: Sequence[Task], entry: str, cpus: float, gpus: float, calls: int
+    ):
+        self._ray, self._tasks, self._entry = ray, tasks, entry
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=True
+        )
+        # Few pending calls: were the board out of reach, the runs' memory would fill with them.
+        board = ray.remote(Board).options(
+            num_cpus=0, max_restarts=-1, max_pending_calls=10, scheduling_strategy=here
+        )
+        self._board = board.remote()
+        # max_calls: TensorFlow keeps memory and global state.
+        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=calls, max_retries=0)(
+            _run
+        )
+        self._rows = [Row(task.name) for task in tasks]
+        self._table = Table(self._rows)
+        self._pending = {}  # reference -> index of its task
+
+    def run(self, after: Callable[[], None]) -> dict[str, str]:
+        try:
+            for key in range(len(self._tasks)):
+                self._submit(key)
+            while self._pending:
+                references = list(self._pending)
+                done, _ = self._ray.wait(
+                    references, num_returns=len(references), timeout=LOOK_SECONDS
+                )
+                self._read_board()
+                for reference in done:
+                    self._settle(self._pending.pop(reference), reference)
+                if done:
+                    after()
+                self._table.draw()
+        except KeyboardInterrupt:
+            self._interrupt()
+            raise
+        return {row.name: row.error for row in self._rows if row.state == "failed"}
+
+    def _submit(self, key: int) -> None:
+        arguments = (self._entry, self._tasks[key].arguments, self._board, key)
+        self._pending[self._remote.remote(*arguments, self._rows[key].losses)] = key
+
+    def _read_board(self) -> None:
+        reports = {}
+        with suppress(self._ray.exceptions.RayError):  # without it the table stands still
+            reports = self._ray.get(self._board.take.remote(), timeout=LOOK_SECONDS)
+        for key, report in reports.items():
+            row = self._rows[key]
+            late = report.attempt != row.losses or row.state in ("failed", "finished")
+            if not late:
+                self._take(row, report)
+                if row.state != "running":
+                    self._table.change(row, "running")
+
+    def _take(self, row: Row, report: Report) -> None:
+        for text in report.notes[row.notes_shown :]:
+            self._table.note(row, text)
+        row.report, row.notes_shown = report, len(report.notes)
+
+    def _settle(self, key: int, reference) -> None:
+        row, errors = self._rows[key], self._ray.exceptions
+        try:
+            outcome = self._ray.get(reference)
+        except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:  # before the entry
+            self._fail(row, _in_one_line(getattr(error, "cause", None) or error))
+        except errors.OutOfMemoryError:
+            self._lose(key, "its node ran out of memory")
+        except errors.RayError:
+            self._lose(key, "its worker or node died")
+        else:
+            self._take(row, outcome.report)
+            if outcome.interrupted:
+                self._lose(key, "its worker was told to end")
+            elif outcome.error is not None:
+                self._fail(row, outcome.error)
+            else:
+                self._table.change(row, "finished")
+
+    def _fail(self, row: Row, error: str) -> None:
+        row.error = error
+        self._table.change(row, "failed", error)
+
+    def _lose(self, key: int, reason: str) -> None:
+        row = self._rows[key]
+        row.losses += 1
+        row.notes_shown = 0
+        step = row.report.step or 0
+        row.idle_losses = 1 if step > row.furthest else row.idle_losses + 1
+        row.furthest = max(row.furthest, step)
+        if row.idle_losses > MAX_LOSSES:
+            self._fail(
+                row,
+                f"{reason}, after {MAX_LOSSES} other losses: once the machine is well the same "
+                "command goes on",
+            )
+        else:
+            self._table.change(row, "retried", reason)
+            self._submit(key)
+
+    def _interrupt(self) -> None:
+        references = list(self._pending)
+        for reference in reversed(references):  # the waiting ones first, lest they start
+            self._ray.cancel(reference)
+        print("interrupted: waiting for the running runs to save", flush=True)
+        self._ray.wait(references, num_returns=len(references), timeout=SAVE_SECONDS)
+
+
+def _run(entry: str, arguments: tuple, board, key: int, attempt: int) -> Outcome:
+    """What a worker does; exceptions become text, since an entry's types may not be importable."""
+
+    def send(report: Report) -> None:
+        with suppress(Exception):  # no report is worth a run
+            board.put.remote(key, report)
+
+    progress = Progress(send, attempt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # not the last task's; Ray's looks like an error
+        signal.signal(number, signal.default_int_handler)
+    try:
+        module, _, function = entry.partition(":")
+        getattr(import_module(module), function)(arguments, progress)
+    except KeyboardInterrupt:
+        return Outcome(progress.report, interrupted=True)
+    except (Exception, SystemExit) as error:
+        logging.getLogger(__name__).exception(entry)  # into Ray's log of this worker
+        return Outcome(progress.report, error=_in_one_line(error))
+    return Outcome(progress.report)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """An error's type and message; the message alone where it was written for the user."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (ConfigError, TrainingError, SystemExit)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,139 @@
+"""Which runs a sweep consists of, and which of them are left to do."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from baselines_tf2.runs.folder import (
+    CONFIG,
+    check_config,
+    failed_before,
+    finished_summary,
+    is_finished,
+    locked,
+    open_folder,
+    read_config,
+)
+from baselines_tf2.runs.one_run import Chosen
+from envs.errors import ConfigError
+
+MAX_SEED = 2**31 - 1
+MAX_NAME = 150  # characters of a folder; file systems take 255
+
+
+class Variant(NamedTuple):
+    """One combination of overrides."""
+
+    name: str  # of its folder: what tells it from the others; "" if there are none
+    overrides: tuple[str, ...]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Reads "0-9" or "0,3,5-7"; ConfigError for what is no seed, or is named twice."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ConfigError(f"cannot read seeds '{text}': write --seeds=0-9 or --seeds=0,3,5-7")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if not low <= high <= MAX_SEED:
+            raise ConfigError(f"seeds {part.strip()} must rise, and end at {MAX_SEED} at most")
+        seeds += range(low, high + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds '{text}' name one twice: leave it out")
+    return seeds
+
+
+def variants(overrides: Sequence[str]) -> list[Variant]:
+    """Every combination of the values of settings that are given more than once.
+
+    overrides: "path.to.field=value" each. Raises ConfigError where a value is given twice.
+    """
+    values: dict[str, list[str]] = {}
+    for text in overrides:
+        given = values.setdefault(text.partition("=")[0], [])
+        if text in given:
+            raise ConfigError(f"override '{text}' is given twice: leave one out")
+        given.append(text)
+    fixed = {given[0] for given in values.values() if len(given) == 1}
+    return [
+        Variant(folder_name([text for text in chosen if text not in fixed]), chosen)
+        for chosen in itertools.product(*values.values())
+    ]
+
+
+def folder_name(overrides: Sequence[str]) -> str:
+    """The texts as the name of a folder."""
+    text = ",".join(overrides)
+    name = re.sub(r"[^\w.=,+-]", "_", text)
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class PlannedRun(NamedTuple):
+    """One run of a sweep."""
+
+    name: str  # what tells it from the others
+    folder: Path
+    flags: Mapping[str, Any]  # for its config.json, as the settings
+    settings: Any
+    arguments: tuple[str, ...]  # of its own command line
+
+
+def plan_run(name: str, chosen: Chosen, logdir: str, more: Sequence[str] = ()) -> PlannedRun:
+    """The run with a command line that goes on with it; more: flags that its config.json has not."""
+    values = {**chosen.flags, "logdir": logdir}
+    texts = [f"--set={text}" for text in values.pop("set")]
+    given = [f"--{flag}={value}" for flag, value in values.items()]
+    return PlannedRun(name, *chosen[1:], (*given, "--resume", *texts, *more))
+
+
+def check_apart(runs: Sequence[PlannedRun]) -> None:
+    """ConfigError if two runs would have the same folder."""
+    folders = set()
+    for run in runs:
+        if run.folder in folders:
+            raise ConfigError(f"two runs would share {run.folder}: sweep them one by one")
+        folders.add(run.folder)
+
+
+def start_anew(run: PlannedRun) -> None:
+    """Empties the folder of a run."""
+    with locked(run.folder):
+        open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
+
+
+def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, str]]:
+    """The runs that are not finished, and {name: error} of those that nothing can be done for.
+
+    That is: of those that failed at their latest start, which they would do again, and those whose
+    files are damaged. Raises ConfigError if a folder holds another run.
+    """
+    left, failed = [], {}
+    for run in runs:
+        if damage := _damage(run.folder):
+            failed[run.name] = damage
+            continue
+        if (run.folder / CONFIG).exists():
+            check_config(run.folder, run.flags, run.settings)
+        if (error := failed_before(run.folder)) is not None:
+            failed[run.name] = error
+        elif not is_finished(run.folder):
+            left.append(run)
+    return left, failed
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with the files that say whose the folder is and how its run ended."""
+    try:
+        if (folder / CONFIG).exists():
+            read_config(folder)
+        if is_finished(folder):
+            finished_summary(folder)
+    except ConfigError as error:
+        return f"{error}, alone"
+    return None

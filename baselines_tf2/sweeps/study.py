@@ -1,0 +1,243 @@
+"""A study is a file: docs/studies/NAME.toml says what is compared, and here its runs are planned."""
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from baselines_tf2.runs.experiment import Experiment, flatten
+from baselines_tf2.runs.one_run import choose
+from baselines_tf2.sweeps.plan import PlannedRun, folder_name, parse_seeds, plan_run
+from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from envs.errors import ConfigError, unknown
+
+WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
+WORDS |= {list: "a list of texts"}
+# Keys of a part that the file may say once for all parts. `set` adds up, the others are replaced.
+SHARED = {"primary": str, "outcomes": list, "seeds": str, "steps": int, "backend": str, "set": list}
+STUDY = {"question": str, "hypotheses": list, "tuning": str, "arm": dict, "part": dict} | SHARED
+PART = {"title": str, "baseline": str, "arms": list, "arm": dict, "factor": dict} | SHARED
+PART |= {"tunes": bool}
+ARM = {"exp": str, "set": list, "without": list}
+OPTIONAL = {"backend", "set", "tuning", "arms", "arm", "factor", "tunes", "without"}
+
+
+class Arm(NamedTuple):
+    """What is compared: an experiment and the overrides of its settings."""
+
+    exp: str
+    overrides: tuple[str, ...]
+    without: tuple[str, ...]  # factors that mean nothing to it: one run serves all their levels
+
+
+def words(level: Mapping[str, str], without: Sequence[str] = ()) -> str:
+    """A level as text, but for some factors."""
+    return ", ".join(f"{factor}={x}" for factor, x in level.items() if factor not in without)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Arms, each at every combination of the factors' levels."""
+
+    name: str
+    title: str
+    baseline: str  # the arm that the others are compared with
+    arms: Mapping[str, Arm]
+    factors: Mapping[str, Mapping[str, list[str]]]  # factor -> level -> overrides
+    seeds: Sequence[int]
+    primary: str  # the outcome that decides
+    outcomes: tuple[str, ...]  # all that the tables show, the primary one first
+    overrides: tuple[str, ...]  # of all its runs
+    backend: str | None
+
+    @property
+    def levels(self) -> list[dict[str, str]]:
+        """Every combination of levels, {factor: level}; one without entries if there is no factor."""
+        return [
+            dict(zip(self.factors, x, strict=True))
+            for x in itertools.product(*self.factors.values())
+        ]
+
+    def level_of(self, arm: str, level: Mapping[str, str]) -> str:
+        """The level in words, without what means nothing to the arm: the column of the table."""
+        return words(level, self.arms[arm].without)
+
+    def cells(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """(arm, level in words) -> all overrides; of two for one setting the more special counts."""
+        cells = {}
+        for level, (name, arm) in itertools.product(self.levels, self.arms.items()):
+            given = [
+                t for f, x in level.items() if f not in arm.without for t in self.factors[f][x]
+            ]
+            texts = (*self.overrides, *given, *arm.overrides)
+            by_path = {text.partition("=")[0]: text for text in texts}
+            cells[name, self.level_of(name, level)] = tuple(by_path.values())
+        return cells
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the parts that answer it."""
+
+    path: Path
+    question: str
+    hypotheses: Sequence[str]
+    tuning: str  # how the arms' settings were chosen, and on which seeds
+    parts: Mapping[str, Part]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def read_study(path: Path) -> Study:
+    """Reads a study's file; ConfigError names the key that is wrong."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+    try:
+        shared = {name: value for name, value in table.items() if name in SHARED}
+        _check("the study", table, STUDY, set(SHARED))
+        arms = table.get("arm", {})
+        parts = {name: _part(name, part, shared, arms) for name, part in table["part"].items()}
+        _check_seeds(parts, {name for name, part in table["part"].items() if part.get("tunes")})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return Study(path, table["question"], table["hypotheses"], table.get("tuning", ""), parts)
+
+
+def _check(
+    where: str, table: Any, kinds: Mapping[str, type], optional: set[str] = OPTIONAL
+) -> None:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} must be a table, not {table!r}")
+    for name, value in table.items():
+        if name not in kinds:
+            raise unknown(f"key of {where}", name, kinds)
+        is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        if type(value) is not kinds[name] or (kinds[name] is list and not is_list):
+            raise ConfigError(f"'{name}' of {where} must be {WORDS[kinds[name]]}, not {value!r}")
+    for name in kinds:
+        if name not in table and name not in optional | OPTIONAL:
+            raise ConfigError(f"{where} lacks '{name}', {WORDS[kinds[name]]}")
+
+
+def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, Any]) -> Part:
+    where = f"part.{name}"
+    _check(where, own, PART, set(SHARED))
+    part = {**shared, **own}
+    _check(where, part, PART)
+    for arm in part.get("arms", ()):
+        if arm not in known:
+            raise unknown(f"arm of {where}", arm, known)
+    tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
+    arms = {arm: _arm(f"{where}.arm.{arm}", table, part) for arm, table in tables.items()}
+    if part["baseline"] not in arms:
+        raise unknown(f"baseline of {where}", part["baseline"], arms)
+    for factor, levels in part.get("factor", {}).items():
+        _check(f"{where}.factor.{factor}", levels, dict.fromkeys(levels, list))
+    for outcome in (part["primary"], *part["outcomes"]):
+        if outcome not in OUTCOMES:
+            raise unknown(f"outcome of {where}", outcome, OUTCOMES)
+    return Part(
+        name=name,
+        title=part["title"],
+        baseline=part["baseline"],
+        arms=arms,
+        factors=part.get("factor", {}),
+        seeds=parse_seeds(part["seeds"]),
+        primary=part["primary"],
+        outcomes=tuple(dict.fromkeys((part["primary"], *part["outcomes"]))),
+        overrides=(
+            f"train.num_timesteps={part['steps']}", *shared.get("set", ()), *own.get("set", ())
+        ),
+        backend=part.get("backend"),
+    )  # fmt: skip
+
+
+def _arm(where: str, table: Any, part: Mapping[str, Any]) -> Arm:
+    _check(where, table, ARM)
+    for factor in table.get("without", ()):
+        if factor not in part.get("factor", {}):
+            raise unknown(f"factor in 'without' of {where}", factor, part.get("factor", {}))
+    return Arm(table["exp"], tuple(table.get("set", ())), tuple(table.get("without", ())))
+
+
+def _check_seeds(parts: Mapping[str, Part], tuning: set[str]) -> None:
+    """A number is no evidence where its settings were chosen on its seed."""
+    tuned = {seed for name in tuning for seed in parts[name].seeds}
+    for part in parts.values():
+        if part.name not in tuning and (shared := tuned & set(part.seeds)):
+            raise ConfigError(f"part.{part.name} reports seed {min(shared)}, which a part tunes on")
+
+
+class StudyRun(NamedTuple):
+    """One run of a study."""
+
+    key: tuple[str, str, str, int]  # part, arm, level in words, seed
+    planned: PlannedRun
+    fingerprint: str  # of its settings
+
+
+def plan(
+    study: Study,
+    experiments: Mapping[str, Experiment],
+    logdir: str,
+    parts: Sequence[str] = (),
+) -> list[StudyRun]:
+    """The runs of these parts (none: all), one part after the other, seeds varying slowest.
+
+    So a part that is cut short has every arm at its first seeds. Raises ConfigError, which names
+    the arm, for settings that cannot be.
+    """
+    for name in parts:
+        if name not in study.parts:
+            raise unknown(f"part of {study.path}", name, study.parts)
+    runs = []
+    for part in (study.parts[name] for name in parts or study.parts):
+        for seed, cell in itertools.product(part.seeds, part.cells().items()):
+            runs.append(_run(study, part, experiments, logdir, seed, *cell))
+    return runs
+
+
+def _run(study, part, experiments, logdir, seed, names, overrides) -> StudyRun:
+    (arm, level), exp = names, part.arms[names[0]].exp
+    inner = [folder_name([text]) for text in (study.name, part.name, arm, level) if text]
+    logdir = str(Path(logdir, *inner).resolve())
+    try:
+        chosen = choose(experiments, exp, overrides, logdir, seed, part.backend)
+    except ConfigError as error:
+        raise ConfigError(f"{study.path}: part.{part.name}.arm.{arm}: {error}") from None
+    name = " ".join((*(text for text in (part.name, arm, level) if text), f"seed {seed}"))
+    planned = plan_run(name, chosen, logdir)
+    leaves = flatten(chosen.settings)
+    key = (part.name, arm, level, seed)
+    return StudyRun(key, planned, fingerprint(exp, leaves, defaults(chosen.settings)))
+
+
+def fingerprint(exp: str, leaves: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """A short hash of the experiment and of all settings that are not as their class has them.
+
+    leaves, usual: dotted path -> value. So a setting that a later version adds, at a default which
+    changes nothing, leaves the hash as it was.
+    """
+    special = {path: x for path, x in leaves.items() if path not in usual or x != usual[path]}
+    text = json.dumps([exp, special], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of the settings by dotted path, as their classes have them; none where they must be given."""
+    leaves = {}
+    for field in fields(settings):
+        value, path = getattr(settings, field.name), prefix + field.name
+        if is_dataclass(value):
+            leaves |= defaults(value, f"{path}.")
+        elif field.default is not MISSING:
+            leaves[path] = field.default
+    return leaves

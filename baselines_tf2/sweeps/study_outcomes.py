@@ -1,0 +1,136 @@
+"""What a study measures of a run: small functions of the run's tables, in one list by name.
+
+A run that failed counts at its value: the last evaluation it reached stands for all those that it
+did not reach. One that failed before any evaluation has no value; in a study's statistics it has
+the worst that any run of its part reached.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from baselines_tf2.common.returns import PHYSICS, describe, sweep_of
+from baselines_tf2.report.runs import Row, Run
+from baselines_tf2.report.statistics import returns_by_step
+
+LAST = 3  # evaluations that make a final value
+ByStep = Mapping[int, float]
+
+
+class Outcome(NamedTuple):
+    """A number of a run, NaN where the run has none."""
+
+    words: str
+    of: Callable[[Run], float]
+    sign: int = 1  # -1 where less is better, 0 where neither is
+
+
+def mean(values: Iterable[float]) -> float:
+    """NaN of nothing."""
+    values = list(values)
+    return float(np.mean(values)) if values else math.nan
+
+
+def every_evaluation(run: Run, values: ByStep) -> list[float]:
+    """A value for each evaluation; of a run that failed, for those too that it did not reach."""
+    series = list(values.values())
+    if run.failure is not None:
+        train = run.config["settings"]["train"]
+        planned = -(-train["num_timesteps"] // train["eval_interval"])
+        series += series[-1:] * (planned - len(series))
+    return series
+
+
+def _final(values: Callable[[Run], ByStep]) -> Callable[[Run], float]:
+    return lambda run: mean(every_evaluation(run, values(run))[-LAST:])
+
+
+def _area(values: Callable[[Run], ByStep]) -> Callable[[Run], float]:
+    return lambda run: mean(every_evaluation(run, values(run)))
+
+
+def _column(name: str) -> Callable[[Run], ByStep]:
+    return lambda run: run.series(name)
+
+
+def _second_half(column: str) -> Callable[[Run], float]:
+    """Mean over the rows of metrics.csv in the second half of the steps that were planned."""
+
+    def of(run: Run) -> float:
+        half = run.config["settings"]["train"]["num_timesteps"] / 2
+        return mean(x for step, x in run.series(column).items() if step > half)
+
+    return of
+
+
+def _of_robots(name: str) -> Callable[[Run], ByStep]:
+    """What `describe` calls so at each evaluation, whose robots are its grid's; of one, the mean."""
+
+    def of(rows: list[Row]) -> float:
+        robots = [{k: x for k, x in row.items() if k.startswith(PHYSICS)} for row in rows]
+        told = describe("return", robots, [row["return"] for row in rows])
+        return told.get(f"return_{name}", told["return"])
+
+    return lambda run: {step: of(rows) for step, rows in run.evaluations.items()}
+
+
+def steps_to(threshold: float) -> Callable[[Run], float]:
+    """The first step whose evaluation reaches the threshold; all planned ones if none does."""
+
+    def of(run: Run) -> float:
+        reached = [step for step, x in returns_by_step(run).items() if x >= threshold]
+        return float(min(reached, default=run.config["settings"]["train"]["num_timesteps"]))
+
+    return of
+
+
+INSIDE, OUTSIDE = _column("eval/return_inside"), _column("eval/return_outside")
+FINAL = "mean of the last three evaluations"
+HALF = "mean over the second half of training"
+OUTCOMES = {
+    "mean": Outcome("return on all robots", _final(returns_by_step)),
+    "inside": Outcome("return inside the training range", _final(INSIDE)),
+    "outside": Outcome("return outside the training range", _final(OUTSIDE)),
+    "worst": Outcome("return on the worst robot", _final(_of_robots("worst_robot"))),
+    "cvar10": Outcome("return in the worst tenth of episodes", _final(_of_robots("cvar10"))),
+    "area": Outcome("return, mean of all evaluations", _area(returns_by_step)),
+    "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
+    "steps_to_475": Outcome("steps to a return of 475", steps_to(475), -1),
+    "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
+    "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
+} | {
+    name: Outcome(words, _second_half(f"{group}/{name}"), 0)
+    for group, names in {
+        "diagnostics": {
+            "robot_share": "robot's share of the target variance",
+            "target_variance": "variance of the targets",
+            "residual_ratio": "TD residual over the target variance",
+            "actor_gradient_snr": "signal-to-noise ratio of the actor's gradient",
+        },
+        "solver": {
+            "iterations": "solver's iterations",
+            "relative_residual": "solver's relative residual",
+            "negative_curvature": "share of solves with negative curvature",
+            "converged": "share of solves that converged",
+            "optimality_norm": "norm of the inner condition",
+            "hypergradient_norm": "norm of the hypergradient",
+        },
+    }.items()
+    for name, words in names.items()
+}  # fmt: skip
+
+
+def by_mass(episodes: list[Row]) -> dict[float, float]:
+    """Mean return at each torso mass [kg]; where others are swept too, with those as usual."""
+    sweep = sweep_of(episodes, PHYSICS + "torso_mass")
+    return {mass: mean(values) for mass, values in sweep.items()}
+
+
+def curves(run: Run) -> dict[str, ByStep]:
+    """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
+    found = {"return": returns_by_step(run), "outside": OUTSIDE(run)}
+    last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
+    found["torso_mass"] = by_mass(last)
+    return {name: curve for name, curve in found.items() if curve}

@@ -1,0 +1,120 @@
+"""A study's page, and the blocks of other pages that are made of studies' numbers."""
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from baselines_tf2.common.files import write_atomically, write_text
+from baselines_tf2.report.figures import render
+from baselines_tf2.sweeps.study import Part
+from baselines_tf2.sweeps.study_figures import FIGURES
+from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from baselines_tf2.sweeps.study_store import Store
+from baselines_tf2.sweeps.study_tables import TABLES, facts, results
+from envs.errors import ConfigError, unknown
+
+BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
+KEYS = ("part", "outcome", "table", "figure", "arm", "level")
+
+
+class Picture(NamedTuple):
+    """A figure of a part."""
+
+    store: Store
+    part: Part
+    kind: str  # of FIGURES
+    outcome: str
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.store.study.name}_{self.part.name}_{self.kind}_{self.outcome}.png"
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all numbers of the part, which the file keeps as its description."""
+        numbers = []
+        for key in (k for cell in self.part.cells() for k in self.store.cell(self.part, *cell)):
+            curves = self.store.curves.get(key, {})
+            numbers.append(
+                [self.store.rows[key], {n: [list(x), list(y)] for n, (x, y) in curves.items()}]
+            )
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:10]
+
+    def draw(self, folder: Path) -> bool:
+        """Draws it into the folder; False if there is nothing to show."""
+        draw = FIGURES[self.kind]
+        png = render(draw, self.part, self.store, self.outcome, note=self.digest)
+        if png:
+            write_atomically(folder / self.name, lambda file: file.write(png))
+        return bool(png)
+
+
+def write_page(store: Store, folder: Path) -> str:
+    """Writes study.md, all that is known, and its figures; returns what to tell the user."""
+    study, done = store.study, facts(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"# {study.question}", "", *(f"- {text}" for text in study.hypotheses), ""]
+    lines += [f"Settings: {study.tuning}", "", done, ""]
+    for part in study.parts.values():
+        if not any(store.cell(part, *cell) for cell in part.cells()):
+            continue
+        lines += [f"## {part.title}", ""]
+        for kind in FIGURES:
+            picture = Picture(store, part, kind, part.primary)
+            if picture.draw(folder):
+                lines += [f"![{part.title}]({picture.name})", ""]
+        for name, table in TABLES.items():
+            title = f"{OUTCOMES[part.primary].words}, {name}"
+            lines += [title, "", table(part, store, part.primary), ""]
+    path = folder / "study.md"
+    write_text(path, "\n".join(lines))
+    return f"{done}\npage     {path}\nnumbers  {study.path.with_suffix('.csv')}"
+
+
+def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list[Picture]]:
+    """The text with its blocks made anew of the studies' numbers, and the pictures they show.
+
+    A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
+    `<!-- end -->`. `table=` is comparison, summary or outcomes; `figure=` is outcome, curves or
+    masses; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
+    part's primary. prefix: of a picture's path. Raises ConfigError naming the block.
+    """
+    pictures: list[Picture] = []
+
+    def replace(match: re.Match) -> str:
+        start, name, words, _, end = match.groups()
+        try:
+            given = dict(word.partition("=")[::2] for word in shlex.split(words))
+            content = _content(_choose("study", name, stores), given, prefix, pictures)
+        except ConfigError as error:
+            raise ConfigError(f"{start}: {error}") from None
+        return f"{start}{content}{end}"
+
+    return BLOCK.sub(replace, text), pictures
+
+
+def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
+    for name in given:
+        _choose("key", name, dict.fromkeys(KEYS))
+    part = _choose("part", given.get("part", ""), store.study.parts)
+    outcome = given.get("outcome", part.primary)
+    _choose("outcome", outcome, OUTCOMES)
+    if "arm" in given:
+        values = {f"{one.arm}, {one.level}": one.value for one in results(part, store, outcome)}
+        return str(_choose("arm and level", f"{given['arm']}, {given.get('level', '')}", values))
+    if "figure" in given:
+        _choose("figure", given["figure"], FIGURES)
+        pictures.append(Picture(store, part, given["figure"], outcome))
+        return f"\n![{part.title}]({prefix}{pictures[-1].name})\n"
+    return f"\n{_choose('table', given.get('table', ''), TABLES)(part, store, outcome)}\n"
+
+
+def _choose(kind: str, name: str, choices: Mapping):
+    if name not in choices:
+        raise unknown(kind, name, choices)
+    return choices[name]

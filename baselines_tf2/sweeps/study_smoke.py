@@ -1,0 +1,96 @@
+"""A study tried out: all of it with runs of some steps, in this process and a temporary folder."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import Experiment, Progress, flatten, make_settings
+from baselines_tf2.runs.folder import carry_out, locked, open_folder
+from baselines_tf2.sweeps.study import Study, StudyRun, defaults, fingerprint, plan
+from baselines_tf2.sweeps.study_page import write_page
+from baselines_tf2.sweeps.study_store import Store
+
+EPISODE = 13  # [steps] of the robots
+# Of the settings that a run has.
+TINY = {
+    "train.num_timesteps": 40, "train.eval_interval": 40, "train.eval_episodes": 1,
+    "agent.random_steps": 36, "agent.batch_size": 8, "agent.replay_size": 100,
+    "agent.nb_rollout_steps": 4, "agent.nb_train_steps": 1, "agent.nb_epoch_cycles": 10,
+    "agent.cycle_steps": 2, "agent.hidden_dim": 4,
+    **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
+       for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
+}  # fmt: skip
+
+
+def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[str] = ()) -> str:
+    """Plans everything, runs every arm and every level once, writes tables and page.
+
+    Nothing goes beside the study's file. Returns what to tell the user. Raises ConfigError for
+    settings that cannot be. TensorFlow should run eagerly: compiling takes longer than the runs.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="study_"))
+    tried = replace(study, path=folder / study.path.name, parts={
+        name: replace(part, seeds=part.seeds[:1]) for name, part in study.parts.items()
+    })  # fmt: skip
+    runs = [
+        _tiny(run, experiments) for run in _few(tried, plan(tried, experiments, str(folder), parts))
+    ]
+    with _short_episodes():
+        for run in runs:
+            _do(run, experiments)
+    store = Store(tried)
+    store.collect(runs)
+    return write_page(store, folder)
+
+
+def _few(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """As few runs as have every part, and every arm and every level somewhere."""
+    few, seen = [], set()
+    for least in (3, 2, 1):  # first those that are new in more ways
+        for run in runs:
+            part, arm, level, _ = run.key
+            new = {part, study.parts[part].arms[arm], *level.split(", ")} - seen
+            if len(new) >= least:
+                few.append(run)
+                seen |= new
+    return few
+
+
+def _tiny(run: StudyRun, experiments: Mapping[str, Experiment]) -> StudyRun:
+    flags = run.planned.flags
+    leaves = flatten(run.planned.settings)
+    given = dict(text.split("=", 1) for text in flags["set"])
+    given |= {name: str(x) for name, x in TINY.items() if name in leaves}
+    texts = [f"{name}={x}" for name, x in given.items()]
+    settings = make_settings(experiments[flags["exp"]], "default", flags["backend"], texts)
+    planned = run.planned._replace(settings=settings, flags={**flags, "set": texts})
+    mark = fingerprint(flags["exp"], flatten(settings), defaults(settings))
+    return run._replace(planned=planned, fingerprint=mark)
+
+
+def _do(run: StudyRun, experiments: Mapping[str, Experiment]) -> None:
+    folder, flags, settings = run.planned.folder, run.planned.flags, run.planned.settings
+    prepared = experiments[flags["exp"]].prepare(settings, flags["seed"])
+    with locked(folder):
+        open_folder(folder, flags, settings, overwrite=False, resume=False)
+        with suppress(TrainingError):  # it counts, as in the study
+            carry_out(prepared, folder, Progress(), Checkpoints(folder, every=10**9))
+
+
+@contextmanager
+def _short_episodes() -> Iterator[None]:
+    specs = [spec for name, spec in gym.registry.items() if name.startswith("robots/")]
+    limits = [spec.max_episode_steps for spec in specs]
+    for spec in specs:
+        spec.max_episode_steps = EPISODE
+    try:
+        yield
+    finally:
+        for spec, limit in zip(specs, limits, strict=True):
+            spec.max_episode_steps = limit

@@ -1,0 +1,144 @@
+"""A study's numbers: a small CSV beside its file, the store of record, a row for each run done.
+
+A run whose row is there is done, on whatever machine, though its folder is gone.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from baselines_tf2.common.files import read_table, table_text, write_text
+from baselines_tf2.report.runs import read_run
+from baselines_tf2.runs.experiment import flatten
+from baselines_tf2.runs.folder import (
+    CONFIG,
+    failure,
+    is_finished,
+    read_config,
+)
+from baselines_tf2.sweeps.plan import start_anew
+from baselines_tf2.sweeps.study import Part, Study, StudyRun, defaults, fingerprint
+from baselines_tf2.sweeps.study_outcomes import OUTCOMES, curves
+from envs.errors import ConfigError
+
+KEY = ("part", "arm", "level", "seed")
+FACTS = (*KEY, "steps", "status", "settings", "commit", "seconds")
+FINISHED = "finished"  # the status of a run that did not fail
+CURVES = (*KEY, "curve", "x", "y")
+Key = tuple[str, str, str, int]
+Row = dict[str, str]
+
+
+class Store:
+    """The rows of a study's CSV, and the curves of NAME_curves.csv."""
+
+    def __init__(self, study: Study):
+        self.study, path = study, study.path
+        self._path = path.with_suffix(".csv")
+        self._curves_path = path.with_name(f"{path.stem}_curves.csv")
+        self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
+        self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+        for row in read_table(self._curves_path):
+            points = tuple(np.array(row[name].split(), dtype=float) for name in ("x", "y"))
+            self.curves.setdefault(_key(row), {})[row["curve"]] = points
+
+    def collect(self, runs: Sequence[StudyRun], *, overwrite: bool = False) -> list[StudyRun]:
+        """Adds the rows of runs that came to their end since; returns the runs that are left to do.
+
+        Raises ConfigError if a row or a folder is of other settings than the run, and not
+        `overwrite`: such rows are then dropped, and such runs are left.
+        """
+        other = [run for run in runs if self._is_other(run)]
+        if other and not overwrite:
+            names = ", ".join(run.planned.name for run in other[:2]) + ", ..." * (len(other) > 2)
+            raise ConfigError(
+                f"{len(other)} runs were done with other settings than {self.study.path} has now "
+                f"({names}): --overwrite does them anew, or name another study"
+            )
+        for run in other:
+            self._start_anew(run)
+        known = dict(self.rows)
+        for run in runs:
+            folder, part = run.planned.folder, self.study.parts[run.key[0]]
+            if self._is_news(run.key, folder, part.outcomes):
+                self._add(run, part)
+        if other or known != self.rows:
+            self.write()
+        return [run for run in runs if run.key not in self.rows]
+
+    def _start_anew(self, run: StudyRun) -> None:
+        self.rows.pop(run.key, None)
+        self.curves.pop(run.key, None)
+        if run.planned.folder.exists():
+            start_anew(run.planned)
+
+    def _is_news(self, key: Key, folder: Path, outcomes: Sequence[str]) -> bool:
+        """Whether the folder holds a run that ended, and the row lacks it, or one of its outcomes."""
+        finished, row = is_finished(folder), self.rows.get(key)
+        if not finished and failure(folder) is None:
+            return False
+        if row is None or (row["status"] == FINISHED) != finished:
+            return True
+        return not all(row.get(name) for name in outcomes)
+
+    def _is_other(self, run: StudyRun) -> bool:
+        if run.key in self.rows:
+            return self.rows[run.key]["settings"] != run.fingerprint
+        if not (run.planned.folder / CONFIG).exists():
+            return False
+        config = read_config(run.planned.folder)
+        usual = defaults(run.planned.settings)
+        return fingerprint(config["exp"], flatten(config["settings"]), usual) != run.fingerprint
+
+    def _add(self, run: StudyRun, part: Part) -> None:
+        done = read_run(run.planned.folder)
+        row = dict(zip(KEY, map(str, run.key), strict=True))
+        row |= {"steps": str(done.steps), "settings": run.fingerprint}
+        row["status"] = FINISHED if done.failure is None else f"failed: {done.failure}"
+        row["commit"] = done.config.get("versions", {}).get("commit", "")
+        for name in ("seconds", *part.outcomes):
+            row[name] = _short(OUTCOMES[name].of(done))
+        self.rows[run.key] = row
+        self.curves[run.key] = {
+            name: tuple(
+                np.array([float(_short(x)) for x in axis])
+                for axis in zip(*curve.items(), strict=True)
+            )
+            for name, curve in curves(done).items()
+        }
+
+    def write(self) -> None:
+        """Both files, rows sorted by their key."""
+        columns = dict.fromkeys((*FACTS, *(name for row in self.rows.values() for name in row)))
+        rows = [self.rows[key] for key in sorted(self.rows)]
+        write_text(self._path, table_text(columns, rows))
+        rows = [
+            dict(zip(KEY, key, strict=True)) | {"curve": name, "x": _join(x), "y": _join(y)}
+            for key in sorted(self.curves)
+            for name, (x, y) in self.curves[key].items()
+        ]
+        write_text(self._curves_path, table_text(CURVES, rows))
+
+    def cell(self, part: Part, arm: str, level: str) -> list[Key]:
+        """The runs done of an arm at a level, by seed."""
+        keys = [(part.name, arm, level, seed) for seed in part.seeds]
+        return [key for key in keys if key in self.rows]
+
+    def number(self, key: Key, outcome: str) -> float:
+        """An outcome of a run; NaN if it has none."""
+        return float(self.rows[key].get(outcome) or math.nan)
+
+
+def _key(row: Row) -> Key:
+    return (row["part"], row["arm"], row["level"], int(row["seed"]))
+
+
+def _short(x: float) -> str:
+    """Five digits, or all whole ones: more than any other seed repeats."""
+    return f"{x:.0f}" if 1e5 <= abs(x) < 1e15 else f"{x:.5g}"
+
+
+def _join(values: np.ndarray) -> str:
+    return " ".join(map(_short, values))

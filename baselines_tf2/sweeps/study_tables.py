@@ -1,0 +1,174 @@
+"""What a study's numbers say: interquartile means, differences and verdicts, as tables of text."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from baselines_tf2.report.figures import number, span
+from baselines_tf2.report.statistics import FINAL_REPS, interval, iqm
+from baselines_tf2.sweeps.study import Part, words
+from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from baselines_tf2.sweeps.study_store import FINISHED, Key, Store
+
+
+class Estimate(NamedTuple):
+    """A statistic over seeds, and the ends of its 95% interval, NaN for a single seed."""
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return number(self.middle) + ("" if np.isnan(self.low) else f" {span(self[1:])}")
+
+
+class Result(NamedTuple):
+    """An arm at a level, beside the baseline at that level."""
+
+    arm: str
+    level: str
+    value: Estimate
+    difference: Estimate | None = None  # of interquartile means; None of the baseline itself
+    improvement: Estimate | None = None  # probability that a run is better than one of the baseline
+
+
+def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.ndarray]:
+    """(level, arm) -> the outcome of its runs, `[seeds]`, where there is one.
+
+    An arm without a factor is at all its levels. A run that failed before it had a value that can
+    be good or bad has the worst of its part.
+    """
+    places = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
+    found = {}
+    for (level, arm), own in places.items():
+        found[level, arm] = [store.number(key, outcome) for key in store.cell(part, arm, own)]
+    known = np.array([x for values in found.values() for x in values if not np.isnan(x)])
+    if not known.size:
+        return {}
+    if sign := OUTCOMES[outcome].sign:
+        worst = sign * (sign * known).min()
+        found = {place: np.nan_to_num(values, nan=worst) for place, values in found.items()}
+    found = {place: np.array([x for x in v if not np.isnan(x)]) for place, v in found.items()}
+    return {place: values for place, values in found.items() if values.size}
+
+
+def results(part: Part, store: Store, outcome: str) -> list[Result]:
+    """Every arm at every level of which a run was done."""
+    samples = scores(part, store, outcome)
+    own = estimates(iqm, [(x,) for x in samples.values()])
+    others = [at for at in samples if at[1] != part.baseline and (at[0], part.baseline) in samples]
+    pairs = [(samples[level, arm], samples[level, part.baseline]) for level, arm in others]
+    sign = OUTCOMES[outcome].sign or 1
+    gains = estimates(difference, pairs)
+    chances = estimates(improvement, [(sign * x, sign * y) for x, y in pairs])
+    beside = dict(zip(others, zip(gains, chances, strict=True), strict=True))
+    return [
+        Result(arm, level, value, *beside.get((level, arm), ()))
+        for (level, arm), value in zip(samples, own, strict=True)
+    ]
+
+
+def difference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of the interquartile means: scores `[seeds, points]` each to `[points]`."""
+    return iqm(x) - iqm(y)
+
+
+def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Probability that a score of x is above one of y, a tie counting half; shapes as above.
+
+    For each point rliable's `probability_of_improvement`, of all points at once.
+    """
+    x, y = x[:, None], y[None]
+    return (x > y).mean((0, 1)) + (x == y).mean((0, 1)) / 2
+
+
+def estimates(
+    statistic: Callable[..., np.ndarray], samples: Sequence[tuple[np.ndarray, ...]]
+) -> list[Estimate]:
+    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
+    by_size, found = defaultdict(list), {}
+    for i, arrays in enumerate(samples):
+        by_size[tuple(map(len, arrays))].append(i)
+    for places in by_size.values():
+        stacked = [np.stack(x, axis=1) for x in zip(*(samples[i] for i in places), strict=True)]
+        ends = interval(statistic, *stacked, reps=FINAL_REPS)
+        ends = np.full((2, len(places)), np.nan) if ends is None else ends
+        found |= dict(zip(places, zip(statistic(*stacked), *ends, strict=True), strict=True))
+    return [Estimate(*map(float, found[i])) for i in range(len(samples))]
+
+
+def verdict(gain: Estimate, sign: int) -> str:
+    """'none' if the interval of the difference holds 0, as that of a single seed does."""
+    if not (gain.low > 0 or gain.high < 0):
+        return "none"
+    falls_rises = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
+    return falls_rises[sign][gain.low > 0]
+
+
+def comparison(part: Part, store: Store, outcome: str) -> str:
+    """Every arm at every level: its value, and what sets it apart from the baseline."""
+    rows = [("level", "arm", "runs", "IQM [95% interval]", f"minus {part.baseline}",
+             "P(better)", "difference")]  # fmt: skip
+    cells = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
+    for one in results(part, store, outcome):
+        runs = _runs(store, store.cell(part, one.arm, cells[one.level, one.arm]))
+        end = ("", "", "baseline" if one.arm == part.baseline else "–")
+        if one.difference is not None:
+            end = (one.difference, one.improvement, verdict(one.difference, OUTCOMES[outcome].sign))
+        rows.append((one.level or "–", one.arm, runs, one.value, *end))
+    return _table(rows)
+
+
+def summary(part: Part, store: Store, outcome: str) -> str:
+    """Arms by levels: interquartile means with their intervals."""
+    found = results(part, store, outcome)
+    levels = list(dict.fromkeys(one.level for one in found))
+    rows = [("arm", *(level or OUTCOMES[outcome].words for level in levels))]
+    for arm in dict.fromkeys(one.arm for one in found):
+        values = {one.level: one.value for one in found if one.arm == arm}
+        rows.append((arm, *(values.get(level, "–") for level in levels)))
+    return _table(rows)
+
+
+def outcomes(part: Part, store: Store, outcome: str) -> str:
+    """Interquartile means of everything that was measured; the given outcome first."""
+    names = dict.fromkeys((outcome, *part.outcomes))
+    columns = {name: scores(part, store, name) for name in names}
+    rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
+    for place in columns[outcome]:
+        samples = [columns[name].get(place) for name in names]
+        rows.append(
+            (place[0] or "–", place[1], *("–" if x is None else number(iqm(x)) for x in samples))
+        )
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join((lines[0], "|---" * len(rows[0]) + "|", *lines[1:]))
+
+
+TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
+
+
+def facts(store: Store) -> str:
+    """How much was run, how long it took, and what failed."""
+    parts = store.study.parts.values()
+    keys = [key for part in parts for cell in part.cells() for key in store.cell(part, *cell)]
+    planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
+    hours = sum(store.number(key, "seconds") for key in keys) / 3600
+    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
+    text = (
+        f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; commits: {commits}"
+    )
+    if others := len(store.rows) - len(keys):
+        text += f"; and {others} rows of runs that the study no longer has"
+    return text
+
+
+def _runs(store: Store, keys: Sequence[Key]) -> str:
+    """How many runs, and of them failed ones."""
+    failed = sum(store.rows[key]["status"] != FINISHED for key in keys)
+    return f"{len(keys)} ({failed} failed)" if failed else str(len(keys))

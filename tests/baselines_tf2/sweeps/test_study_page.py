@@ -1,0 +1,155 @@
+"""What a study's numbers say: statistics by hand and as rliable has them, tables, blocks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from rliable import metrics
+from tests.baselines_tf2.common.test_study import TEXT, study
+
+from baselines_tf2.report.statistics import iqm
+from baselines_tf2.sweeps.study import words
+from baselines_tf2.sweeps.study_page import Picture, fill, write_page
+from baselines_tf2.sweeps.study_store import KEY, Store
+from baselines_tf2.sweeps.study_tables import (
+    Estimate,
+    comparison,
+    estimates,
+    improvement,
+    outcomes,
+    results,
+    scores,
+    summary,
+    verdict,
+)
+from envs.errors import ConfigError
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Part first: 'slow' is 100 above 'plain' with noise a, as good with noise b."""
+    store = Store(study(tmp_path, TEXT.replace('seeds = "0-1"', 'seeds = "0-3"')))
+    part = store.study.parts["first"]
+    for arm, level in part.cells():
+        for seed in part.seeds:
+            value = 1000 + seed + 100 * (arm == "slow" and "noise=a" in level)
+            row = {"mean": str(value), "area": "1", "status": "finished", "seconds": "1800"}
+            key = ("first", arm, level, seed)
+            store.rows[key] = dict(zip(KEY, map(str, key), strict=True)) | row | {"commit": "abc"}
+            points = np.array([1.0, 2.0])
+            store.curves[key] = {"return": (points, points * value)}
+    return store
+
+
+def test_the_probability_of_improvement_is_rliables():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(5, size=(7, 3)), rng.integers(5, size=(4, 3))
+    one_by_one = [metrics.probability_of_improvement(x[:, [i]], y[:, [i]]) for i in range(3)]
+    np.testing.assert_allclose(improvement(x, y), one_by_one)
+    # 2 beats 1 and ties with 2; 3 beats both: (1 + 0.5 + 1 + 1) / 4.
+    assert improvement(np.array([[2], [3]]), np.array([[1], [2]])) == [0.875]
+
+
+def test_estimates_are_those_of_each_alone_with_intervals_around():
+    rng = np.random.default_rng(0)
+    samples = [(rng.normal(size=n),) for n in (8, 5, 8, 1)]
+    found = estimates(iqm, samples)
+    np.testing.assert_allclose([e.middle for e in found], [iqm(x) for (x,) in samples])
+    assert all(e.low < e.middle < e.high for e in found[:3])
+    assert np.isnan(found[3].low)
+    assert found[:3] == estimates(iqm, samples)[:3]  # resampled the same way
+
+
+def test_results_are_compared_with_the_baseline_at_the_same_level(store):
+    part = store.study.parts["first"]
+    found = {(one.arm, one.level): one for one in results(part, store, "mean")}
+    assert [words(level) for level in part.levels] == [
+        "noise=a, batch=32", "noise=a, batch=64", "noise=b, batch=32", "noise=b, batch=64"
+    ]  # fmt: skip
+    assert len(found) == 8  # the baseline has no batch, and is at both
+    slow = found["slow", "noise=a, batch=64"]
+    assert slow.difference.middle == 100 and slow.improvement.middle == 1
+    assert verdict(slow.difference, 1) == "better" and verdict(slow.difference, -1) == "worse"
+    equal = found["slow", "noise=b, batch=64"]
+    assert equal.difference.middle == 0 and equal.improvement.middle == 0.5
+    assert verdict(equal.difference, 1) == "none"
+    assert found["plain", "noise=b, batch=64"].difference is None
+
+
+@pytest.mark.parametrize(
+    "gain, sign, text",
+    [
+        (Estimate(1, 0, 2), 1, "none"), (Estimate(1, 0.5, 2), 1, "better"),
+        (Estimate(-1, -2, -0.1), 1, "worse"), (Estimate(-1, -2, -0.1), -1, "better"),
+        (Estimate(-1, -2, -0.1), 0, "lower"), (Estimate(9, np.nan, np.nan), 1, "none"),
+    ],
+)  # fmt: skip
+def test_a_difference_whose_interval_holds_0_is_none(gain, sign, text):
+    assert verdict(gain, sign) == text
+
+
+def test_a_run_that_failed_before_it_had_a_value_has_the_worst(store):
+    part = store.study.parts["first"]
+    key = ("first", "slow", "noise=a, batch=32", 2)
+    store.rows[key] |= {"mean": "nan", "status": "failed: diverged"}
+    found = scores(part, store, "mean")["noise=a, batch=32", "slow"]
+    assert sorted(found) == [1000, 1100, 1101, 1103]
+    assert "| 4 (1 failed) |" in comparison(part, store, "mean")
+    assert not scores(part, store, "model_loss")  # nobody has one: nothing is made up
+
+
+def test_tables(store):
+    part = store.study.parts["first"]
+    lines = comparison(part, store, "mean").splitlines()
+    assert lines[0] == (
+        "| level | arm | runs | IQM [95% interval] | minus plain | P(better) | difference |"
+    )
+    row = lines[2].split(" | ")
+    assert row[:3] == ["| noise=a, batch=32", "slow", "4"] and row[3].startswith("1,102 [1,1")
+    assert row[4].startswith("100 [") and row[5:] == ["1 [1, 1]", "better |"]
+    assert summary(part, store, "mean").splitlines()[0].count("noise=") == 4
+    assert "| noise=b, batch=32 | slow | 1,002 | 1 |" in outcomes(part, store, "mean")
+
+
+def test_blocks_are_filled_and_say_what_they_cannot_be(store):
+    def filled(words, inside="\nold\n"):
+        text = f"Before <!-- study:try {words} -->{inside}<!-- end --> after"
+        return fill(text, {"try": store}, "studies/")
+
+    part = store.study.parts["first"]
+    text, pictures = filled("part=first table=summary")
+    table = summary(part, store, "mean")
+    assert text == (
+        f"Before <!-- study:try part=first table=summary -->\n{table}\n<!-- end --> after"
+    )
+    assert fill(text, {"try": store}, "studies/")[0] == text and not pictures
+    text, _ = filled('part=first arm=slow level="noise=a, batch=64"', "")
+    assert "-->1,102 [1,1" in text
+    text, (picture,) = filled("part=first figure=outcome outcome=area")
+    assert "\n![First](studies/try_first_outcome_area.png)\n" in text
+    assert picture == Picture(store, part, "outcome", "area")
+    for words_, message in {
+        "part=frist table=summary": "did you mean 'first'", "part=first table=sum": "unknown table",
+        "part=first arm=slow": "unknown arm and level", "part=first tabel=summary": "unknown key",
+    }.items():  # fmt: skip
+        with pytest.raises(ConfigError, match=f"study:try.*{message}"):
+            filled(words_)
+
+
+def test_a_picture_keeps_the_digest_of_its_numbers(store, tmp_path):
+    picture = Picture(store, store.study.parts["first"], "curves", "mean")
+    assert picture.draw(tmp_path)
+    assert Image.open(tmp_path / picture.name).text["Description"] == picture.digest
+    old = picture.digest
+    store.rows["first", "plain", "noise=a", 0]["mean"] = "7"
+    assert picture.digest != old
+    assert not Picture(store, store.study.parts["first"], "masses", "mean").draw(tmp_path)
+
+
+def test_the_page_has_every_part_that_was_run(store, tmp_path):
+    store.rows["first", "gone", "", 0] = {"status": "finished"}
+    told = write_page(store, tmp_path / "page")
+    page = (tmp_path / "page" / "study.md").read_text()
+    assert "Runs: 24 of 25; 12.0 hours of a core; commits: abc" in page and "Runs: 24" in told
+    assert "and 1 rows of runs that the study no longer has" in told
+    assert "## First" in page and "## Second" not in page
+    assert (tmp_path / "page" / "try_first_outcome_mean.png").exists()

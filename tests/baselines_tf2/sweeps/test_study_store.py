@@ -1,0 +1,155 @@
+"""A study's CSV: what a run leaves in it, and when it counts as done."""
+
+import csv
+import json
+import math
+import shutil
+
+import pytest
+from tests.baselines_tf2.common.test_study import TEXT, study
+
+from baselines_tf2.common.files import read_table
+from baselines_tf2.report.runs import Run
+from baselines_tf2.runs.folder import open_folder
+from baselines_tf2.sweeps.study import plan
+from baselines_tf2.sweeps.study_outcomes import OUTCOMES, by_mass
+from baselines_tf2.sweeps.study_store import Store
+from envs.errors import ConfigError
+from run_experiments import EXPERIMENTS
+
+
+def run_of(evaluations, metrics=(), failure=None, steps=500):
+    """Returns by step (and by robot), and rows of metrics.csv."""
+    config = {"settings": {"train": {"num_timesteps": steps, "eval_interval": 100}}}
+    rows = {
+        step: [{"step": step, "return": x, "physics/torso_mass": m, "physics/friction": i / 7}
+               for i, (m, x) in enumerate(episodes)]
+        for step, episodes in evaluations.items()
+    }  # fmt: skip
+    return Run(None, config, list(metrics), rows, (), [], failure)
+
+
+def number(name, run):
+    return OUTCOMES[name].of(run)
+
+
+EVALUATIONS = {step: [(1.0, x), (2.0, 3 * x), (1.0, x), (2.0, x)] for step, x in
+               zip((100, 200, 300, 400, 500), (100, 900, 20, 30, 40), strict=True)}  # fmt: skip
+
+
+def test_outcomes_by_hand():
+    run = run_of(EVALUATIONS, [
+        {"step": s, "eval/return_outside": s, "diagnostics/robot_share": s / 1000}
+        for s in (100, 200, 300, 400, 500)
+    ])  # fmt: skip
+    # Means over an evaluation's four episodes are 1.5 x; 45 of the last three x is their mean.
+    assert number("mean", run) == pytest.approx(1.5 * 30)
+    assert number("area", run) == pytest.approx(1.5 * 218)
+    assert number("worst", run) == pytest.approx(30)  # 1 kg gives x, 2 kg 2 x
+    assert number("cvar10", run) == pytest.approx(30)  # a tenth of four is one episode
+    assert number("outside", run) == 400
+    assert number("robot_share", run) == pytest.approx(0.4)  # of 300, 400 and 500
+    assert number("steps_to_475", run) == 200
+    assert math.isnan(number("inside", run)) and math.isnan(number("model_loss", run))
+
+
+def test_a_run_that_failed_keeps_its_last_evaluation():
+    run = run_of({100: [(1.0, 10.0)], 200: [(1.0, 40.0)]}, failure="diverged")
+    assert number("mean", run) == 40  # at 300, 400 and 500
+    assert number("area", run) == pytest.approx((10 + 4 * 40) / 5)
+    assert number("steps_to_475", run) == 500  # never
+    assert math.isnan(number("mean", run_of({}, failure="diverged")))
+
+
+def test_return_by_mass_is_of_the_other_parameters_middle():
+    swept = [(3.0, 0.0, 1.0), (6.0, 0.0, 2.0), (9.0, 0.0, 3.0), (6.0, -5.0, 70.0), (6.0, 5.0, 80.0)]
+    rows = [{"return": x, "physics/torso_mass": m, "physics/slope": s} for m, s, x in swept]
+    assert by_mass(rows) == {3.0: 1.0, 6.0: 2.0, 9.0: 3.0}
+
+
+def put(run, outcome="finished", *, returns=(1.0, 2.0)):
+    """A run folder as a run leaves it."""
+    folder = run.planned.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder, run.planned.flags, run.planned.settings, overwrite=True, resume=False)
+    for name, columns in {
+        "metrics.csv": ("step", "time/elapsed"),
+        "eval.csv": ("step", "return"),
+    }.items():
+        with open(folder / name, "w", newline="") as file:
+            csv.writer(file).writerows([columns, *zip((2000, 4000), returns, strict=True)])
+    if outcome == "finished":
+        (folder / "finished.json").write_text(json.dumps({"return": "x"}))
+    else:
+        (folder / "failed.json").write_text(json.dumps({"error": outcome}))
+
+
+def setting(tmp_path, text=TEXT):
+    one = study(tmp_path, text)
+    return Store(one), plan(one, EXPERIMENTS, str(tmp_path / "runs"))
+
+
+def test_runs_that_ended_become_rows_and_are_done(tmp_path):
+    store, runs = setting(tmp_path)
+    assert store.collect(runs) == runs and not (tmp_path / "try.csv").exists()
+    put(runs[0])
+    put(runs[3], "diverged, at step 4,000")
+    assert store.collect(runs) == [*runs[1:3], *runs[4:]]
+    first, failed = read_table(tmp_path / "try.csv")
+    assert (first["arm"], first["level"], first["seed"]) == ("slow", "noise=a, batch=32", "0")
+    assert (first["status"], first["mean"], first["area"]) == ("finished", "1.5", "1.5")
+    assert (first["steps"], first["seconds"]) == ("4000", "2")
+    assert failed["status"] == "failed: diverged, at step 4,000"
+    config = json.loads((runs[0].planned.folder / "config.json").read_text())
+    assert first["commit"] == config["versions"]["commit"]
+
+    shutil.rmtree(tmp_path / "runs")  # another machine, which has the CSVs alone
+    other, _ = setting(tmp_path)
+    assert other.collect(runs) == [*runs[1:3], *runs[4:]]
+    assert other.rows == store.rows
+    x, y = other.curves[runs[0].key]["return"]
+    assert x.tolist() == [2000, 4000] and y.tolist() == [1, 2]
+
+
+def test_a_run_that_was_mended_replaces_its_failure(tmp_path):
+    store, runs = setting(tmp_path)
+    put(runs[0], "diverged")
+    store.collect(runs)
+    put(runs[0], returns=(5.0, 7.0))
+    store.collect(runs)
+    assert store.rows[runs[0].key]["status"] == "finished"
+    assert store.number(runs[0].key, "mean") == 6
+
+
+def test_an_outcome_that_is_named_later_is_taken_from_the_folders(tmp_path):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    store.collect(runs)
+    store, runs = setting(tmp_path, TEXT.replace('["area"]', '["area", "cvar10"]'))
+    store.collect(runs)
+    assert store.number(runs[0].key, "cvar10") == 1.5
+
+
+@pytest.mark.parametrize("keep_folder", [True, False])
+def test_rows_of_other_settings_are_not_mixed_in(tmp_path, keep_folder):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    store.collect(runs)
+    if not keep_folder:
+        shutil.rmtree(tmp_path / "runs")
+    changed = TEXT.replace("agent.actor_lr=1e-4", "agent.actor_lr=2e-4")
+    store, runs = setting(tmp_path, changed)
+    with pytest.raises(ConfigError, match="1 runs were done with other settings .*--overwrite"):
+        store.collect(runs)
+    assert store.collect(runs, overwrite=True) == runs
+    assert not read_table(tmp_path / "try.csv")
+    assert store.collect(runs) == runs  # its folder, if there is one, is ready for the run
+
+
+def test_the_folder_of_another_run_is_not_taken_for_this_one(tmp_path):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    changed = TEXT.replace("agent.actor_lr=1e-4", "agent.actor_lr=2e-4")
+    store, runs = setting(tmp_path, changed)
+    with pytest.raises(ConfigError, match="other settings"):
+        store.collect(runs)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from rliable import metrics
-from tests.baselines_tf2.common.test_study import TEXT, study
 
 from baselines_tf2.report.statistics import iqm
 from baselines_tf2.sweeps.study import words
@@ -22,6 +21,7 @@ from baselines_tf2.sweeps.study_tables import (
     verdict,
 )
 from envs.errors import ConfigError
+from tests.baselines_tf2.sweeps.test_study import TEXT, study
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import math
 import shutil
 
 import pytest
-from tests.baselines_tf2.common.test_study import TEXT, study
 
 from baselines_tf2.common.files import read_table
 from baselines_tf2.report.runs import Run
@@ -16,6 +15,7 @@ from baselines_tf2.sweeps.study_outcomes import OUTCOMES, by_mass
 from baselines_tf2.sweeps.study_store import Store
 from envs.errors import ConfigError
 from run_experiments import EXPERIMENTS
+from tests.baselines_tf2.sweeps.test_study import TEXT, study
 
 
 def run_of(evaluations, metrics=(), failure=None, steps=500):

@@ -46,11 +46,10 @@ from baselines_tf2.sweeps.study import read_study
 from baselines_tf2.sweeps.study_smoke import smoke
 from baselines_tf2.sweeps.sweep import do_study, do_sweep
 from omd_tf2.cartpole import experiments as cartpole
-from omd_tf2.cartpole import sweeps
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
 
-ROOMS = (ddpg, tabular, cartpole, sweeps, halfcheetah)
+ROOMS = (ddpg, tabular, cartpole, halfcheetah)
 EXPERIMENTS = {name: one for room in ROOMS for name, one in room.EXPERIMENTS.items()}
 
 ENTRY = "run_experiments:work"

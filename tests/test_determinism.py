@@ -36,13 +36,7 @@ def assert_other_numbers(one, other):
 def test_a_seed_gives_the_same_bits_and_another_one_others(tmp_path, name):
     first, second, other = results(name, tmp_path, (0, 0, 100))
     tiny.assert_same_result(second, first)
-    files = {
-        "tabular": ["metrics.csv", "results.csv"],
-        "sweep": [
-            "results.csv",
-            *(f"{agent}/2/seed_0/{file}" for agent in ("mle", "vep") for file in RUN),
-        ],
-    }.get(tiny.family(name), RUN)
+    files = ["metrics.csv", "results.csv"] if tiny.family(name) == "tabular" else RUN
     assert sorted(first) == sorted(files)
     assert_other_numbers(first, other)
 
@@ -55,7 +49,7 @@ def test_a_seed_gives_the_same_bits_on_pybullet(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddpg_pendulum", "cartpole_distractors", *QUICK])
+@pytest.mark.parametrize("name", ["ddpg_pendulum", *QUICK])
 def test_compiled_it_does_too(tmp_path, name):
     first, second = results(name, tmp_path, (0, 0), eager=False)
     tiny.assert_same_result(second, first)

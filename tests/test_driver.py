@@ -172,7 +172,6 @@ def mistake(capsys, *flags):
         (["--exp=mle_cartpole", "--set=agent.solver.name=cg"], "solves no linear system"),
         (["--exp=omd_cartpole", "--set=env.action_noise=0.1"], "actions are discrete"),
         (["--exp=omd_cartpole", "--set=agent.cycle_steps=3"], "must divide 1000"),
-        (["--exp=cartpole_widths", "--set=values=a"], "values must be whole numbers"),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path, monkeypatch, capsys, flags, message):

@@ -330,28 +330,3 @@ def test_pybullet_goes_on_with_the_next_episode_and_says_so(tmp_path):
     for row in range(79):
         follows = np.array_equal(rows[row][0][layout.obs1], rows[row + 1][0][layout.obs0])
         assert follows != rows[row][1], row
-
-
-def test_a_sweep_goes_on_within_the_run_that_was_stopped(tmp_path):
-    name, settings = "cartpole_widths", tiny.make("cartpole_widths")
-    tiny.run(name, tmp_path / "whole", settings)
-    folder = tmp_path / "resumed"
-    # Two runs of ten cycles: the second is stopped in its training.
-    with pytest.raises(Interrupted):
-        cycles = itertools.count(1)
-        stopped = Checkpoints(folder, interrupted=lambda: next(cycles) == 18)
-        tiny.run(name, folder, settings, checkpoints=stopped)
-    first, second = folder / "mle" / "2" / "seed_0", folder / "vep" / "2" / "seed_0"
-    assert (first / "finished.json").exists() and not (first / "checkpoints").exists()
-    assert (second / "checkpoints").exists() and not (second / "finished.json").exists()
-    before = {
-        path: path.stat().st_mtime_ns for path in first.glob("*.*") if "config" not in path.name
-    }
-    progress, told = tiny.Progress(), []
-    going_on = Checkpoints(folder, tell=told.append)
-    tiny.run(name, folder, settings, checkpoints=going_on, progress=progress)
-    assert told == ["going on from step 16"]
-    assert progress.resumed == [20, 36, 40] and progress.steps == [38, 40]  # after each part too
-    assert before == {path: path.stat().st_mtime_ns for path in before}
-    assert set(before) == {path for path in first.glob("*.*") if "config" not in path.name}
-    tiny.assert_same_result(tiny.result(folder), tiny.result(tmp_path / "whole"))

@@ -31,30 +31,21 @@ OMD = (
     "agent.cycle_steps=2", "agent.inner_steps=2",
 )  # fmt: skip
 TABULAR = ("num_seeds=1", "train.num_timesteps=10")
-SWEEP = (
-    "agents=mle,vep", "values=2", "num_seeds=1", "train.num_timesteps=20",
-    "train.eval_interval=10", "train.eval_episodes=1",
-    *(f"{agent}.{name}" for agent in ("mle", "vep")
-      for name in ("random_steps=14", "batch_size=4", "hidden_dim=4", "cycle_steps=2",
-                   "inner_steps=1")),
-)  # fmt: skip
 
 
 def family(name):
-    """What an experiment's runs have in common with others': ddpg, tabular, sweep, ..."""
+    """What an experiment's runs have in common with others': ddpg, tabular, ..."""
     if name.startswith(("ddpg", "diffcritic", "epopt")):
         return "ddpg"
     if name.startswith("tabular"):
         return "tabular"
-    if name in ("cartpole_widths", "cartpole_distractors"):
-        return "sweep"
     return "cartpole" if name.endswith("cartpole") else "robots"
 
 
 def make(name, *overrides, backend=None):
     """The experiment's default settings but for its size, and for what is overridden."""
     kind = family(name)
-    tiny = {"ddpg": DDPG, "tabular": TABULAR, "sweep": SWEEP}.get(kind, OMD)
+    tiny = {"ddpg": DDPG, "tabular": TABULAR}.get(kind, OMD)
     if kind in ("cartpole", "robots") and name != "qlearning_cartpole":
         tiny += ("agent.model_hidden_dim=4",)
     if name.startswith("epopt"):

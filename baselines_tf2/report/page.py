@@ -72,8 +72,7 @@ def _failed(group: Group) -> str:
 
 
 def _where(run: Run) -> str:
-    done, planned, unit = run.progress
-    return f"seed {run.seed} at {done:,} of {planned or done:,} {unit}"
+    return f"seed {run.seed} at {run.steps:,} of {run.planned or run.steps:,} steps"
 
 
 def _unfinished(group: Group) -> str:
@@ -109,13 +108,10 @@ def _seeds(seeds: Sequence[int]) -> list[str]:
 
 
 def _reached(group: Group) -> list[str]:
-    done = [run.progress[0] for run in group.runs]
-    _, planned, unit = group.runs[0].progress
+    done, planned = [run.steps for run in group.runs], group.runs[0].planned
     lines = [f"{min(done):,}" + (f" to {max(done):,}" if min(done) < max(done) else "")]
     if planned is not None and min(done) < planned:
         lines.append(f"of {planned:,}")
-    if unit != "steps":
-        lines[-1] += f" {unit}"
     return lines
 
 

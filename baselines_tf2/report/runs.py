@@ -50,21 +50,14 @@ class Run:
         logged = [int(row["step"]) for row in self.metrics]
         return max([*logged, *self.evaluations], default=0)
 
-    @cached_property
-    def progress(self) -> tuple[int, int | None, str]:
-        """How far the run is, how far it was to go (None if it does not say), and in what unit."""
-        settings = self.config["settings"]
-        if self.results and not self.metrics and "num_seeds" in settings:
-            planned = settings["num_seeds"]
-            for name in ("agents", "values"):
-                planned *= len(str(settings.get(name, "")).split(","))
-            return len(self.results), planned, "runs"
-        return self.steps, settings.get("train", {}).get("num_timesteps"), "steps"
+    @property
+    def planned(self) -> int | None:
+        """How many steps it was to make; None if it does not say."""
+        return self.config["settings"].get("train", {}).get("num_timesteps")
 
     @property
     def is_finished(self) -> bool:
-        done, planned, _ = self.progress
-        return planned is None or done >= planned
+        return self.planned is None or self.steps >= self.planned
 
     def series(self, column: str) -> dict[int, float]:
         """Step -> value of a column of metrics.csv, where it was logged."""
@@ -195,7 +188,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     repeated, members = [], []
     for same in alike.values():
         by_seed: dict[int, Run] = {}
-        for run in sorted(same, key=lambda run: -run.progress[0]):  # stable: then by folder
+        for run in sorted(same, key=lambda run: -run.steps):  # stable: then by folder
             if by_seed.setdefault(run.seed, run) is not run:
                 repeated.append(run)
         members.append([by_seed[seed] for seed in sorted(by_seed)])

@@ -73,7 +73,7 @@ text, number, switch = flags.DEFINE_string, flags.DEFINE_float, flags.DEFINE_boo
 text("exp", None, "Which experiment to run; --list shows them.")
 text("mode", "train", "train; evaluate a --run; report, a page on the --runs; or do a --study.")
 text("run", None, "For --mode=evaluate: the run's folder.")
-text("grid", "", "For --mode=evaluate: torso_mass=3,6;friction=1; default: as the ensemble varies.")
+text("grid", "", "For --mode=evaluate: torso_mass:3,6;friction:1; default: as the ensemble varies.")
 text("protocol", None, "For --mode=evaluate: rrls1, rrls2 or rrls3, the robot's uncertainty set.")
 text("variant", None, "Of --protocol: corrected, the default, or as_published.")
 flags.DEFINE_integer("episodes", 10, "For --mode=evaluate: episodes on each robot of the grid.")

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from envs.errors import ConfigError
+from envs.physics import read_parameters
 
-SYNTAX = "write 'name:mean,std,low,high' or 'name:low,high' and separate several with ';'"
+SYNTAX = "'name:mean,std,low,high' or 'name:low,high'"
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,8 @@ class Ensemble(Mapping[str, Distribution]):
         Four numbers are a TruncatedNormal's, two a Uniform's. Raises ConfigError for a malformed
         entry, an invalid distribution or a repeated name.
         """
-        distributions: dict[str, Distribution] = {}
-        for entry in filter(None, (part.strip() for part in text.split(";"))):
-            name, _, numbers = (part.strip() for part in entry.partition(":"))
-            if name in distributions:
-                raise ConfigError(f"ensemble names '{name}' twice")
-            distributions[name] = _parse_distribution(entry, numbers)
-        return cls(distributions)
+        kinds = {2: Uniform, 4: TruncatedNormal}
+        return cls(read_parameters(text, "ensemble", kinds, SYNTAX))
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """One robot: for each parameter, in the order of the names, the quantile of one number."""
@@ -133,18 +129,6 @@ class Ensemble(Mapping[str, Distribution]):
 
     def __repr__(self) -> str:
         return f"Ensemble.parse({str(self)!r})"
-
-
-def _parse_distribution(entry: str, numbers: str) -> Distribution:
-    try:
-        values = [float(number) for number in numbers.split(",")]
-        kind = {2: Uniform, 4: TruncatedNormal}[len(values)]
-    except (ValueError, KeyError):
-        raise ConfigError(f"cannot read ensemble entry '{entry}': {SYNTAX}") from None
-    try:
-        return kind(*values)
-    except ConfigError as error:
-        raise ConfigError(f"ensemble entry '{entry}': {error}") from None
 
 
 def _shortest(value: float) -> str:

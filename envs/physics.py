@@ -21,12 +21,15 @@
 """
 
 import math
-from collections.abc import Mapping
-from typing import Protocol
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from envs.errors import ConfigError, unknown
+
+T = TypeVar("T")
 
 MASS_PREFIX = "mass/"
 REWARD_OFFSET = "reward_offset"
@@ -84,6 +87,34 @@ def check_name(name: str, known: tuple[str, ...], owner: str) -> None:
     """Raises ConfigError unless `name` is one of the parameters `known` to `owner`."""
     if name not in known:
         raise unknown(f"parameter of {owner}", name, known)
+
+
+def read_parameters(
+    text: str, what: str, kinds: Mapping[int, Callable[..., T]], syntax: str
+) -> dict[str, T]:
+    """Reads "torso_mass:6,1.5,3,9;friction:0.5,1.5", the one way to write parameters; "" is {}.
+
+    kinds: by how many numbers an entry has what is made of them; 0: of any other number of them.
+    A "=" in place of ":" and a "," before a name in place of ";" are read as well. Raises
+    ConfigError, which names `what` and the syntax, for a malformed entry or a repeated name.
+    """
+    found: dict[str, T] = {}
+    for entry in filter(None, map(str.strip, re.split(r";|,(?=\s*[A-Za-z_])", text))):
+        name, *numbers = map(str.strip, re.split("[:=]", entry, maxsplit=1))
+        if name in found:
+            raise ConfigError(f"{what} names '{name}' twice: leave one out")
+        try:
+            values = [float(number) for number in numbers[0].split(",")]
+            kind = kinds[len(values)] if len(values) in kinds else kinds[0]
+        except (ValueError, IndexError, KeyError):
+            raise ConfigError(
+                f"cannot read {what} entry '{entry}': write {syntax}, with ';' between several"
+            ) from None
+        try:
+            found[name] = kind(*values)
+        except ConfigError as error:
+            raise ConfigError(f"{what} entry '{entry}': {error}") from None
+    return found
 
 
 def check_value(name: str, value: float) -> None:

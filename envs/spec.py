@@ -11,6 +11,7 @@ from envs.physics import (
     REWARD_OFFSET,
     check_value,
     check_values,
+    read_parameters,
 )
 from envs.uncertainty import uncertainty_set
 
@@ -61,8 +62,8 @@ class EnvSpec:
     # rrls1, rrls2, rrls3 (uncertainty.py), which is written out at once. "" draws none.
     ensemble: str = ""
     ensemble_size: int = 0  # robots, drawn once per environment; 0: a new one each episode
-    physics: str = ""  # "name=value,..." fixed parameters, in physics.py's units
-    target: str = ""  # "name=value,..." of the robot that training moves the ensemble towards
+    physics: str = ""  # "name:value;..." fixed parameters, in physics.py's units
+    target: str = ""  # "name:value;..." of the robot that training moves the ensemble towards
     bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only
     distractors: int = 0  # N(0, 1) numbers appended to the observation
     observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
@@ -138,18 +139,8 @@ def _check_field(field: str, value: object, kind: type) -> None:
 
 
 def parse_physics(text: str, field: str = "physics") -> dict[str, float]:
-    """Reads "torso_mass=7.5,friction=0.8"; ConfigError for malformed entries, repeated names."""
-    values: dict[str, float] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, _, number = (part.strip() for part in entry.partition("="))
-        if name in values:
-            raise ConfigError(f"{field} names '{name}' twice")
-        try:
-            values[name] = float(number)
-        except ValueError:
-            message = f"cannot read {field} entry '{entry}': write 'name=value,name=value'"
-            raise ConfigError(message) from None
-    return values
+    """Reads "torso_mass:7.5;friction:0.8"; ConfigError for malformed entries, repeated names."""
+    return read_parameters(text, field, {1: float}, "'name:value'")
 
 
 def backends_of(task: str) -> tuple[str, ...]:

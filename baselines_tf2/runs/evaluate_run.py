@@ -38,7 +38,7 @@ from envs import (
 )
 from envs.errors import ConfigError, unknown
 from envs.grid import Grid, Ranges
-from envs.physics import REWARD_OFFSET
+from envs.physics import REWARD_OFFSET, read_parameters
 from envs.spec import NAMED_SETS
 from envs.uncertainty import SETS
 
@@ -96,19 +96,11 @@ def unfinished(folder: Path) -> str | None:
 
 
 def parse_grid(text: str) -> Grid:
-    """Reads "torso_mass=3,6,9;friction=0.5,1"; ConfigError for what cannot be read."""
-    grid: Grid = {}
-    for entry in filter(None, (part.strip() for part in text.split(";"))):
-        name, _, numbers = (part.strip() for part in entry.partition("="))
-        if name == REWARD_OFFSET:
-            raise ConfigError(f"{name} is added in training only: leave it out of the grid")
-        if name in grid:
-            raise ConfigError(f"the grid names '{name}' twice: leave one out")
-        try:
-            grid[name] = tuple(float(number) for number in numbers.split(","))
-        except ValueError:
-            message = f"cannot read grid entry '{entry}': write 'name=value,value;name=value'"
-            raise ConfigError(message) from None
+    """Reads "torso_mass:3,6,9;friction:0.5,1"; ConfigError for what cannot be read."""
+    syntax = "'name:value,value'"
+    grid = read_parameters(text, "grid", {0: lambda *values: values}, syntax)
+    if REWARD_OFFSET in grid:
+        raise ConfigError(f"{REWARD_OFFSET} is added in training only: leave it out of the grid")
     return grid
 
 

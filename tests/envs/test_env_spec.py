@@ -46,7 +46,7 @@ def test_spec_survives_json():
         ({"ensemble": "torso_mass:6,1,3,9;torso_mass:6,1,3,9"}, "twice"),
         ({"ensemble": "torso_mass:6,1,3,9", "physics": "torso_mass=4"}, "leave one out"),
         ({"ensemble": "torso_mass:6,1,3,9", "physics": "mass/torso=4"}, "same body"),
-        ({"physics": "torso_mass"}, "name=value"),
+        ({"physics": "torso_mass"}, "name:value"),
         ({"physics": "torso_mass=nan"}, "must be finite"),
         ({"physics": "torso_mass=0"}, "must be positive"),
         ({"physics": "torso_mass=1,torso_mass=2"}, "twice"),
@@ -120,9 +120,12 @@ def test_named_sets_are_written_out():
     assert dataclasses.replace(spec, distractors=1).ensemble == spec.ensemble
 
 
-def test_parse_physics():
-    assert parse_physics(" torso_mass=7.5, friction=0.8 ") == {"torso_mass": 7.5, "friction": 0.8}
+@pytest.mark.parametrize("text", ["torso_mass:7.5;friction:0.8", " torso_mass=7.5, friction=0.8 "])
+def test_one_grammar_and_its_older_spelling(text):
+    assert parse_physics(text) == {"torso_mass": 7.5, "friction": 0.8}
     assert parse_physics("") == {}
+    ensemble = Ensemble.parse("torso_mass:6,1.5,3,9;friction:0.5,1.5")
+    assert Ensemble.parse("torso_mass = 6,1.5,3,9 , friction:0.5,1.5") == ensemble
 
 
 def test_backends():

@@ -91,6 +91,18 @@ def flatten(tree: Any, path: str = "") -> dict[str, Any]:
     return leaves
 
 
+def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of the settings by dotted path, as their classes have them; none where they must be given."""
+    leaves = {}
+    for field in dataclasses.fields(settings):
+        value, path = getattr(settings, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            leaves |= defaults(value, f"{path}.")
+        elif field.default is not dataclasses.MISSING:
+            leaves[path] = field.default
+    return leaves
+
+
 def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
     """All changes at once: settings are valid only together.
 
@@ -158,13 +170,15 @@ def whole_number(text: str) -> int:
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
-    """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it."""
+    """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it.
+
+    What is not among the values, as older runs lack it, is as its class has it.
+    """
     if not isinstance(values, Mapping):
         raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
-    hints = {
-        field.name: typing.get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)
-    }
-    missing = sorted(set(hints) - set(values))
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = {name: typing.get_type_hints(kind)[name] for name in fields}
+    missing = [name for name in sorted(set(hints) - set(values)) if _must_be_given(fields[name])]
     if missing:
         raise ConfigError(f"setting '{missing[0]}' of {kind.__name__} is missing")
     unknown_names = sorted(set(values) - set(hints))
@@ -178,3 +192,7 @@ def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
             for name, value in values.items()
         }
     )
+
+
+def _must_be_given(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING

@@ -18,7 +18,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import FAILED, Progress, RunFunction, flatten
+from baselines_tf2.runs.experiment import FAILED, Progress, RunFunction, defaults, flatten
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -32,6 +32,11 @@ FAILURE, VIDEOS = "failed.json", "videos"
 SWEEP = "sweep"
 # Of config.json: `set` and `preset` are in the settings.
 NOT_COMPARED = ("set", "preset")
+# Settings of older runs' config.json -> where they are now.
+MOVED = {f"agent.{name}": f"train.{name}" for name in (
+    "random_steps", "num_envs", "overlap", "nb_epoch_cycles", "epopt_trajectories",
+    "epopt_epsilon", "epopt_warmup",
+)}  # fmt: skip
 MAX_SHOWN = 4  # differences that a message lists
 
 
@@ -199,19 +204,30 @@ def _config(run, settings):
 
 
 def read_config(folder: Path) -> Any:
-    """What config.json holds; ConfigError, with a cure, if it is missing or damaged."""
+    """What config.json holds, each setting where it is now.
+
+    Raises ConfigError, with a cure, if it is missing or damaged.
+    """
     try:
-        return read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG)
     except ConfigError as error:
         raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
+    with suppress(KeyError, TypeError, AttributeError):  # no agent's, or damaged: readers say so
+        for old, new in MOVED.items():
+            (group, name), (new_group, new_name) = old.split("."), new.split(".")
+            if name in config["settings"][group]:
+                config["settings"][new_group][new_name] = config["settings"][group].pop(name)
+    return config
 
 
 def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[str]:
     """Compares with config.json; returns warnings: versions and threads that differ.
 
-    Raises ConfigError, naming each flag and setting that differs.
+    A setting that config.json lacks was as its class has it. Raises ConfigError, naming each flag
+    and setting that differs.
     """
-    saved = flatten(read_config(folder))
+    saved = {f"settings.{name}": value for name, value in defaults(settings).items()}
+    saved |= flatten(read_config(folder))
     now = flatten(json.loads(json.dumps(_config(run, settings))))  # tuples become lists
     warnings, errors = [], []
     for name in dict.fromkeys((*saved, *now)):

@@ -257,7 +257,9 @@ def _settings(sweep: Sweep) -> Callable[[str, str], Settings]:
             values=sweep.values,
             num_seeds=10,
             env=EnvSpec("cartpole", backend),
-            train=TrainConfig(200_000 if original else 50_000, 1_000, 10, eval_at_start=original),
+            train=TrainConfig(
+                200_000 if original else 50_000, 1_000, 10, original, random_steps=1_000
+            ),
             **agents,
         )
 

@@ -13,9 +13,9 @@ from omd_tf2.cartpole.sweeps import EXPERIMENTS, SWEEPS, format_table, runs
 WIDTHS, DISTRACTORS = SWEEPS
 TINY = [
     "agents=omd,mle", "values=1,2", "num_seeds=2", "train.num_timesteps=20",
-    "train.eval_episodes=1", "train.eval_interval=10",
+    "train.eval_episodes=1", "train.eval_interval=10", "train.random_steps=10",
     *(f"{agent}.{name}" for agent in ("omd", "mle")
-      for name in ("random_steps=10", "batch_size=4", "hidden_dim=4", "cycle_steps=5")),
+      for name in ("batch_size=4", "hidden_dim=4", "cycle_steps=5")),
 ]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_the_table_has_means_and_deviations():
         ("values=1,two", "values must be whole numbers"),
         ("num_seeds=0", "num_seeds must be at least 1"),
         ("values=0", "model_hidden_dim must be at least 1"),
-        ("omd.random_steps=60000", "leaves nothing to train on"),
+        ("train.random_steps=60000", "leaves nothing to train on"),
         ("vaml.inner_steps=2", "settings of vaml do nothing here"),
     ],
 )

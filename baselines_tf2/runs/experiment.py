@@ -14,6 +14,11 @@ from envs.errors import ConfigError, unknown
 PRESETS = ("default", "original")
 FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
 NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
+# Settings by their older names, as in the config.json of older runs -> where they are now.
+MOVED = {f"agent.{name}": f"train.{name}" for name in (
+    "random_steps", "num_envs", "overlap", "nb_epoch_cycles", "epopt_trajectories",
+    "epopt_epsilon", "epopt_warmup",
+)}  # fmt: skip
 
 
 class Progress:
@@ -133,6 +138,8 @@ def _type_of(settings: Any, path: str) -> Any:
 
 def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
     """Suggests by the whole path, else by its last part: `gamma` for `agent.gamma`."""
+    if MOVED.get(path) in leaves:
+        return ConfigError(f"'{path}' is '{MOVED[path]}' now: use that name")
     inner = [leaf for leaf in leaves if leaf.startswith(path + ".")]
     if inner:
         return ConfigError(f"'{path}' is a group of settings: set {' or '.join(inner)}")

@@ -18,7 +18,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import FAILED, Progress, RunFunction, defaults, flatten
+from baselines_tf2.runs.experiment import FAILED, MOVED, Progress, RunFunction, defaults, flatten
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -32,11 +32,6 @@ FAILURE, VIDEOS = "failed.json", "videos"
 SWEEP = "sweep"
 # Of config.json: `set` and `preset` are in the settings.
 NOT_COMPARED = ("set", "preset")
-# Settings of older runs' config.json -> where they are now.
-MOVED = {f"agent.{name}": f"train.{name}" for name in (
-    "random_steps", "num_envs", "overlap", "nb_epoch_cycles", "epopt_trajectories",
-    "epopt_epsilon", "epopt_warmup",
-)}  # fmt: skip
 MAX_SHOWN = 4  # differences that a message lists
 
 
@@ -226,9 +221,9 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
     A setting that config.json lacks was as its class has it. Raises ConfigError, naming each flag
     and setting that differs.
     """
-    saved = {f"settings.{name}": value for name, value in defaults(settings).items()}
-    saved |= flatten(read_config(folder))
-    now = flatten(json.loads(json.dumps(_config(run, settings))))  # tuples become lists
+    usual, now = json.loads(json.dumps([defaults(settings), _config(run, settings)]))  # no tuples
+    saved = {f"settings.{name}": value for name, value in usual.items()}
+    saved, now = saved | flatten(read_config(folder)), flatten(now)
     warnings, errors = [], []
     for name in dict.fromkeys((*saved, *now)):
         if saved.get(name) == now.get(name) or name in NOT_COMPARED:

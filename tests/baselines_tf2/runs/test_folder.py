@@ -127,6 +127,7 @@ def test_an_older_run_whose_settings_were_elsewhere_is_resumed(tmp_path):
 def test_a_setting_that_an_older_run_lacks_was_as_its_class_has_it(tmp_path):
     open_it(tmp_path, TrainSettings())
     edit_settings(tmp_path, lambda settings: settings["train"].pop("overlap"))
+    edit_settings(tmp_path, lambda settings: settings["agent"].pop("layers"))
     assert open_it(tmp_path, TrainSettings(), resume=True) == []
     with pytest.raises(ConfigError, match="train.overlap was False and is True"):
         open_it(tmp_path, TrainSettings(train=Train(50, 10, True)), resume=True)
@@ -211,8 +212,8 @@ def test_only_a_few_differences_are_listed(tmp_path):
     open_it(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="; and 1 more; give it the same flags") as error:
-        open_it(tmp_path, Settings(), resume=True)
-    assert str(error.value).count(" was None and is ") == 4
+        open_it(tmp_path, Settings(Agent(0.5, (8,)), steps=7), resume=True)
+    assert str(error.value).count(" was ") == 4
 
 
 def test_a_failure_is_kept_until_the_run_goes_on(tmp_path):

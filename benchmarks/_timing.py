@@ -103,13 +103,13 @@ def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
 
     experiment = find_experiment(DDPG | CARTPOLE | HALFCHEETAH, name)
     timed = [
-        "agent.random_steps=0",
+        "train.random_steps=0",
         f"train.num_timesteps={FLAGS.warmup + FLAGS.steps}",
         "train.eval_interval=1e9",  # but for the one at a run's end, off the clock
         "train.eval_episodes=1",
     ]
-    if "agent.overlap" in flatten(make_settings(experiment, preset, None, [])):
-        timed.append(f"agent.overlap={FLAGS.cores > 1}")
+    if "train.overlap" in flatten(make_settings(experiment, preset, None, [])):
+        timed.append(f"train.overlap={FLAGS.cores > 1}")
     return experiment, make_settings(experiment, preset, None, [*timed, *overrides])
 
 

@@ -17,7 +17,7 @@ flags.DEFINE_list("heads", ["concat", "antisymmetric", "additive"], "Forms of th
 flags.DEFINE_list("pairings", ["independent", "same_member", "coupled"], "What pairs share.")
 
 ROBOTS = "env.ensemble_size=16"
-TWO_ENVS = ["agent.num_envs=2"]
+TWO_ENVS = ["train.num_envs=2"]
 
 
 def main(_) -> None:

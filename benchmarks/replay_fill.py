@@ -34,13 +34,15 @@ def fill_rates(fill: int) -> Row:
     overrides = [*FLAGS.set, f"agent.replay_size={fill}"]
     _, settings = load_experiment(FLAGS.exp, FLAGS.preset, overrides)
     config, seeds, clock = settings.agent, spawn_seeds(0), Clock()
-    made = [make_env(settings.env, training=True) for _ in range(config.num_envs)]
+    train = settings.train
+    made = [make_env(settings.env, training=True) for _ in range(train.num_envs)]
     envs = SerialEnvs(made, twins=config.pairing == "coupled")
     agent = make_agent(envs, config, seeds.agent)
     rng = np.random.default_rng(0)
-    for chunk in range(fill // (ROWS * config.num_envs)):
+    for chunk in range(fill // (ROWS * train.num_envs)):
         agent.store(_transitions(rng, envs, chunk * ROWS))
-    loop = make_loop(agent, envs, num_timesteps=settings.train.num_timesteps, seeds=seeds)
+    length = {"num_timesteps": train.num_timesteps, "random_steps": train.random_steps}
+    loop = make_loop(agent, envs, train, **length, seeds=seeds)
     loop.run(lambda epoch: None, clock.update)
     agent.diagnostics()
     sampled = _sampling_rate(rng, agent)

@@ -17,7 +17,7 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", "omd_cartpole", "What to run.")
-flags.DEFINE_multi_string("set", [], "A setting of the experiment, as in agent.overlap=false.")
+flags.DEFINE_multi_string("set", [], "A setting of the experiment, as in train.overlap=true.")
 flags.DEFINE_integer("runs", 2, "Runs at a time, a core each.", 2)
 DRIVER = Path(__file__).parents[1] / "run_experiments.py"
 

@@ -15,7 +15,7 @@ import run_experiments
 from baselines_tf2.runs.experiment import make_settings
 
 ROOT = Path(__file__).parent.parent
-SHORT = ["--num_timesteps=600", "--set=train.eval_episodes=1", "--set=agent.random_steps=100"]  # fmt: skip
+SHORT = ["--num_timesteps=600", "--set=train.eval_episodes=1", "--set=train.random_steps=100"]  # fmt: skip
 
 BLOCK = """
 import sys
@@ -97,13 +97,13 @@ def test_a_second_run_stops_before_touching_the_first(run):
     [
         (
             "ddpg_pendulum",
-            ["--set=agent.overlap=true", "--set=agent.noise_type=adaptive-param_0.2"],
+            ["--set=train.overlap=true", "--set=agent.noise_type=adaptive-param_0.2"],
         ),
         ("omd_cartpole", ["--set=agent.batch_size=16", "--set=agent.hidden_dim=8"]),
     ],
 )
 def test_the_same_seed_gives_the_same_bits(tmp_path, experiment, flags):
-    flags += [f"--exp={experiment}", "--num_timesteps=400", "--set=agent.random_steps=100"]
+    flags += [f"--exp={experiment}", "--num_timesteps=400", "--set=train.random_steps=100"]
     runs = []
     for name in ("a", "b"):
         assert drive(*flags, f"--logdir={tmp_path / name}").returncode == 0
@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path, experiment, flags):
 def test_pybullet_runs_without_mujoco(tmp_path):
     result = drive("--exp=ddpg_hopper", "--backend=pybullet", f"--logdir={tmp_path}", "--eager",
                    "--num_timesteps=150", "--set=agent.nb_train_steps=2",
-                   "--set=agent.random_steps=50", "--set=train.eval_episodes=1",
+                   "--set=train.random_steps=50", "--set=train.eval_episodes=1",
                    blocked=["mujoco"])  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "ddpg_hopper" / "pybullet" / "seed_0" / "weights.npz").exists()
@@ -149,7 +149,7 @@ def mistake(capsys, *flags):
         (["--exp=ddpg_ant", "--set=agent.gama=1"], "did you mean 'agent.gamma'"),
         (["--exp=ddpg_ant", "--set=agent.critic=conkat"], "did you mean 'concat'"),
         (["--exp=ddpg_ant", "--num_timesteps=9", "--set=train.num_timesteps=9"], "given twice"),
-        (["--exp=ddpg_ant", "--num_timesteps=5e3"], "agent.random_steps=10000 leaves nothing"),
+        (["--exp=ddpg_ant", "--num_timesteps=5e3"], "train.random_steps=10000 leaves nothing"),
         (["--exp=ddpg_ant", "--set=env.task=hopper"], "'env.task' follows from --exp"),
         (["--exp=ddpg_ant", "--backend="], "unknown backend"),
         (["--exp=ddpg_ant", "--logdir="], "--logdir is empty"),
@@ -256,7 +256,7 @@ def test_a_report_of_a_run(run, tmp_path):
 
 def test_nothing_finite_is_left_of_a_run_that_diverges(tmp_path):
     result = drive("--exp=ddpg_pendulum", f"--logdir={tmp_path}", "--num_timesteps=1000",
-                   "--set=agent.nb_epoch_cycles=1", "--set=agent.random_steps=200",
+                   "--set=train.nb_epoch_cycles=1", "--set=train.random_steps=200",
                    "--set=agent.critic_optimizer=sgd", "--set=agent.critic_lr=1e30")  # fmt: skip
     assert result.returncode == 1
     assert "train/" in result.stderr and "at step" in result.stderr

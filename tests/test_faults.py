@@ -50,8 +50,8 @@ NETWORKS = [
 ]
 SMALL = [
     *NETWORKS, "--set=agent.critic_network.layer_norm=false", "--set=agent.nb_rollout_steps=50",
-    "--set=agent.nb_epoch_cycles=1", "--set=agent.nb_train_steps=1", "--set=agent.batch_size=16",
-    "--set=agent.random_steps=100", "--set=train.eval_episodes=1", "--checkpoint_every=100",
+    "--set=train.nb_epoch_cycles=1", "--set=agent.nb_train_steps=1", "--set=agent.batch_size=16",
+    "--set=train.random_steps=100", "--set=train.eval_episodes=1", "--checkpoint_every=100",
 ]  # fmt: skip
 PENDULUM = [*SMALL, "--exp=ddpg_pendulum", "--eager", "--num_timesteps=1000",
             "--set=train.eval_interval=600"]  # fmt: skip

@@ -100,12 +100,12 @@ def whole(tmp_path_factory):
 
 
 PARAM_NOISE = "agent.noise_type=adaptive-param_0.2"
-OVERLAPPED = "agent.overlap=true"
+OVERLAPPED = "train.overlap=true"
 MANY = (
     "torso_mass:6,1.5,3,9;friction:1,0.2,0.5,1.5;slope:0,5,-9,9;head_wind:0,2,-5,5;"
     "damping:1,0.2,0.5,1.5;reward_offset:0,1,-2,2"
 )
-TWO = ("agent.num_envs=2", "agent.nb_rollout_steps=10")
+TWO = ("train.num_envs=2", "agent.nb_rollout_steps=10")
 KINDS_OF_NOISE = ("env.distractors=2", "env.observation_noise=0.1", "env.action_noise=0.1")
 
 # Experiment, overrides, and the cycles at which the run is stopped: 16 of 5 steps of DDPG's (8 with
@@ -125,10 +125,10 @@ CASES = {
     ),
     "n_step": ("ddpg_pendulum", ("agent.n_step=3",), (8, 4)),
     "sgd": ("ddpg_pendulum", ("agent.critic_optimizer=sgd", "agent.tau=1.0"), (8,)),
-    "no_random_steps": ("ddpg_pendulum", ("agent.random_steps=0",), (1, 1, 1)),
+    "no_random_steps": ("ddpg_pendulum", ("train.random_steps=0",), (1, 1, 1)),
     "epopt": (
         "epopt_pendulum",
-        ("agent.epopt_trajectories=2", "agent.epopt_warmup=0.2", "agent.epopt_epsilon=0.5"),
+        ("train.epopt_trajectories=2", "train.epopt_warmup=0.2", "train.epopt_epsilon=0.5"),
         (3, 4, 5),
     ),
     "adapting": (
@@ -162,7 +162,7 @@ CASES = {
         "diffcritic_pendulum",
         (
             "agent.pairing=coupled",
-            "agent.num_envs=4",
+            "train.num_envs=4",
             "agent.nb_rollout_steps=20",
             "agent.noise_type=ou_0.3",
         ),

@@ -11,7 +11,7 @@ from tests.tiny import assert_same_result, result
 
 ROOT = Path(__file__).parent.parent
 SET = (
-    "agent.random_steps=200", "agent.batch_size=16", "train.eval_interval=300",
+    "train.random_steps=200", "agent.batch_size=16", "train.eval_interval=300",
     "train.eval_episodes=1", "train.num_timesteps=600",
 )  # fmt: skip
 STUDY = f"""

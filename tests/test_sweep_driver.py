@@ -18,7 +18,7 @@ RUN = (
     "--exp=ddpg_pendulum",
     "--num_timesteps=8000",
     "--checkpoint_every=500",
-    "--set=agent.random_steps=200",
+    "--set=train.random_steps=200",
     "--set=train.eval_interval=4000",
     "--set=train.eval_episodes=1",
     "--set=agent.batch_size=16",

@@ -20,14 +20,14 @@ EPISODE = 13  # [steps] of the robots and the pendulum; no multiple of a cycle
 
 DDPG = (
     "train.num_timesteps=80", "train.eval_interval=40", "train.eval_episodes=1",
-    "agent.random_steps=20", "agent.batch_size=8", "agent.nb_rollout_steps=5",
-    "agent.nb_train_steps=1", "agent.nb_epoch_cycles=4", "agent.replay_size=50",
+    "train.random_steps=20", "agent.batch_size=8", "agent.nb_rollout_steps=5",
+    "agent.nb_train_steps=1", "train.nb_epoch_cycles=4", "agent.replay_size=50",
     *(f"agent.{name}_network.{size}" for name in ("actor", "critic")
       for size in ("num_layers=1", "num_hidden=8")),
 )  # fmt: skip
 OMD = (
     "train.num_timesteps=40", "train.eval_interval=20", "train.eval_episodes=1",
-    "agent.random_steps=36", "agent.batch_size=4", "agent.hidden_dim=4", "agent.replay_size=30",
+    "train.random_steps=36", "agent.batch_size=4", "agent.hidden_dim=4", "agent.replay_size=30",
     "agent.cycle_steps=2", "agent.inner_steps=2",
 )  # fmt: skip
 TABULAR = ("num_seeds=1", "train.num_timesteps=10")
@@ -49,7 +49,7 @@ def make(name, *overrides, backend=None):
     if kind in ("cartpole", "robots") and name != "qlearning_cartpole":
         tiny += ("agent.model_hidden_dim=4",)
     if name.startswith("epopt"):
-        tiny += ("agent.epopt_trajectories=2", "agent.epopt_epsilon=0.5")
+        tiny += ("train.epopt_trajectories=2", "train.epopt_epsilon=0.5")
     chosen = {text.partition("=")[0]: text for text in (*tiny, *overrides)}
     with short_episodes():
         return make_settings(EXPERIMENTS[name], "default", backend, list(chosen.values()))

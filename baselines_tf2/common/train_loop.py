@@ -24,25 +24,27 @@ class TrainConfig:
     eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
     eval_at_start: bool = False  # judge the untrained agent as well
     adapt_every: int = 0  # transitions between moves of the ensemble towards env.target; 0: none
+    random_steps: int = 0  # uniform actions and no training before, in whole cycles
 
     def __post_init__(self):
         check_types(self)
         for least, names in (
             (1, ("num_timesteps", "eval_interval", "eval_episodes")),
-            (0, ("adapt_every",)),
+            (0, ("adapt_every", "random_steps")),
         ):
             for name in names:
                 if getattr(self, name) < least:
                     value = getattr(self, name)
                     raise ConfigError(f"{name} must be at least {least}, not {value}")
+        check_random_steps(self.num_timesteps, self.random_steps)
 
 
 def check_random_steps(num_timesteps: int, random_steps: int) -> None:
     """ConfigError if the random steps leave nothing to train on."""
-    if random_steps >= num_timesteps:
+    if random_steps and random_steps >= num_timesteps:
         raise ConfigError(
-            f"agent.random_steps={random_steps} leaves nothing to train on in {num_timesteps} "
-            f"steps: add --set=agent.random_steps={num_timesteps // 10}, or train for longer"
+            f"train.random_steps={random_steps} leaves nothing to train on in {num_timesteps} "
+            f"steps: add --set=train.random_steps={num_timesteps // 10}, or train for longer"
         )
 
 
@@ -69,13 +71,15 @@ class Agent(Protocol):
 
     def can_train(self) -> bool: ...
 
-    def adapt_noise(self) -> None: ...
-
     def train(self) -> dict[str, float]: ...
 
-    def statistics(self, latest: Transitions) -> dict[str, float]: ...  # for each row of the log
+    def statistics(self, latest: Transitions) -> dict[str, float]:
+        """For each row of the log, beside the means of what `train` returned."""
+        return {}
 
-    def diagnostics(self) -> dict[str, float]: ...  # for each evaluation
+    def diagnostics(self) -> dict[str, float]:
+        """For each evaluation."""
+        return {}
 
     def policy(self) -> Policy: ...  # without exploration
 
@@ -128,9 +132,9 @@ class TrainLoop:
 
     A cycle collects `nb_rollout_steps` transitions, an equal share of each environment, stores
     them, or what `select` leaves of them, and trains: how many environments there are changes
-    neither the updates per transition nor any interval. With `overlap` a cycle trains in a second thread on all that was stored
-    before it, while stepping with the policy from before that training: the order of all random
-    draws is fixed, so both ways are reproducible.
+    neither the updates per transition nor any interval. With `overlap` a cycle trains in a second
+    thread on all that was stored before it, while stepping with the policy from before that
+    training: the order of all random draws is fixed, so both ways are reproducible.
     """
 
     def __init__(
@@ -187,7 +191,6 @@ class TrainLoop:
         # Taken before training starts: from here on the weights belong to the other thread.
         new_policy = None if uniform else agent.exploring_policy()
         if self._overlap and not uniform and agent.can_train():
-            agent.adapt_noise()
             training = thread.submit(_train, agent, self.step)
         new, finished = self._collector.collect(
             new_policy, min(self._rollout_steps, remaining), refresh=agent.refresh_each_cycle
@@ -201,7 +204,6 @@ class TrainLoop:
         self._cycle += 1
         self._episodes += finished
         if not self._overlap and self.step > self._random_steps and agent.can_train():
-            agent.adapt_noise()
             self._metrics.append(_train(agent, self.step))
         return new, finished
 

@@ -1,6 +1,6 @@
 """Deep deterministic policy gradients, with a critic of values or of differences of values."""
 
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from baselines_tf2.ddpg.learn import learn, train
 
-__all__ = ["DDPGConfig", "learn", "train"]
+__all__ = ["DDPGConfig", "LoopConfig", "learn", "train"]

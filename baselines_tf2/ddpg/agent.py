@@ -45,12 +45,13 @@ class Agent:
         *,
         seed: int | None = None,
         dtype: str = "float32",
+        num_envs: int = 1,
         actor_body: Body | None = None,
         critic_body: Body | None = None,
         sight: Sight = NOTHING,
     ):
-        """sight: what `critic_sees` names, as `make_sight` gives it."""
-        self.config, self._dtype = config, dtype
+        """num_envs: that are stepped together. sight: what `critic_sees` names, of `make_sight`."""
+        self.config, self._dtype, self._num_envs = config, dtype, num_envs
         robot_dim = len(sight.unknown)
         seeds = np.random.SeedSequence(seed).spawn(5)
         self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng = (
@@ -77,7 +78,7 @@ class Agent:
             action_dim,
             capacity=config.replay_size,
             gamma=config.gamma,
-            num_envs=config.num_envs,
+            num_envs=num_envs,
             n_step=config.n_step,
             pairing=config.pairing,
             absorbing_fraction=config.absorbing_fraction,
@@ -133,7 +134,7 @@ class Agent:
     @property
     def refresh_each_cycle(self) -> bool:
         """One environment keeps its perturbed actor to the episode's end, as in Baselines."""
-        return self._param_noise is None or self.config.num_envs > 1
+        return self._param_noise is None or self._num_envs > 1
 
     # Learning -------------------------------------------------------------------------------
 
@@ -154,16 +155,13 @@ class Agent:
         if self.nets.obs_stats is not None:
             self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
-    def adapt_noise(self) -> None:
+    def _adapt_noise(self):
         """Adapts the parameter noise to the actor as it is, for the cycle's coming updates.
 
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
-        once for each `param_noise_adaption_interval` updates. It is apart from `train`, whose
-        compiled call runs beside the stepping thread; this many small steps would wait for it.
+        once for each `param_noise_adaption_interval` updates.
         """
         config, noise = self.config, self._param_noise
-        if noise is None:
-            return
         distances = []
         for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
             distances.append(self._perturbation_distance())
@@ -174,10 +172,12 @@ class Agent:
         }
 
     def train(self) -> dict[str, float]:
-        """Runs one cycle's updates in one call; returns the metrics' means.
+        """Adapts parameter noise and runs one cycle's updates in one call; the metrics' means.
 
         Raises TrainingError if one of them is not finite.
         """
+        if self._param_noise is not None:
+            self._adapt_noise()
         means = self._updates(self._sample(self.config.nb_train_steps)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
         metrics |= self._noise_metrics

@@ -1,4 +1,4 @@
-"""Every setting of DDPG, each defined once; names are Baselines' where it has them."""
+"""Every setting of DDPG and its loop, each defined once; names are Baselines' where it has them."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,7 @@ from baselines_tf2.common.errors import check_types
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.noise import parse_noise
 from baselines_tf2.common.replay import PAIRINGS
+from baselines_tf2.common.train_loop import TrainConfig
 from envs.errors import ConfigError, unknown
 
 CRITICS: dict[str, bool] = {}  # name -> whether it reads rows as pairs; `heads.register` fills it
@@ -14,15 +15,13 @@ REWARD_CENTERINGS = ("none", "robot")
 CRITIC_SEES = ("nothing", "physics", "robot")
 OPTIMIZERS = ("adam", "sgd")
 LEAST = {
-    0: ("nb_train_steps", "random_steps", "epopt_trajectories", "critic_l2_reg"),
+    0: ("nb_train_steps", "critic_l2_reg"),
     1: (
         "n_step",
         "batch_size",
         "param_noise_adaption_interval",
         "nb_rollout_steps",
-        "nb_epoch_cycles",
         "replay_size",
-        "num_envs",
     ),
 }
 
@@ -58,14 +57,7 @@ class DDPGConfig:
     return_range: float | None = None  # normalised returns are clipped to +- this, D to twice it
     nb_rollout_steps: int = 100  # transitions per cycle, of all environments together
     nb_train_steps: int = 50  # updates per cycle
-    nb_epoch_cycles: int = 20  # cycles between two rows of the log
     replay_size: int = 1_000_000  # transitions
-    random_steps: int = 0  # uniform actions and no training before, in whole cycles
-    overlap: bool = False  # train in a second thread while stepping, the policy a cycle old
-    num_envs: int = 1  # environments stepped together
-    epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
-    epopt_epsilon: float = 0.1  # the share of them that is stored, once warmed up
-    epopt_warmup: float = 0.3  # share of the run whose episodes are all stored
 
     def __post_init__(self):
         check_types(self)
@@ -79,12 +71,7 @@ class DDPGConfig:
         ):
             if value not in known:
                 raise unknown(name, value, known)
-        for name, used, needs in self._uses(*parse_noise(self.noise_type)):
-            if not used and getattr(self, name) != getattr(DDPGConfig, name):
-                raise ConfigError(f"{name} does nothing without {needs}: leave it out, or set that")
-        for rule, message in self._rules():
-            if not rule:
-                raise ConfigError(message)
+        _check(self, self._uses(*parse_noise(self.noise_type)), self._rules())
 
     @property
     def paired(self) -> bool:
@@ -94,8 +81,6 @@ class DDPGConfig:
     def _uses(self, _, param_noise):
         """Settings that only some of the others read: (name, whether it is read, what reads it)."""
         yield "absorbing_fraction", self.paired, "a difference critic"
-        yield "epopt_epsilon", self.epopt_trajectories, "epopt_trajectories"
-        yield "epopt_warmup", self.epopt_trajectories, "epopt_trajectories"
         yield "param_noise_adaption_interval", param_noise, "noise_type=adaptive-param_S"
         yield "observation_range", self.normalize_observations, "normalize_observations"
 
@@ -112,22 +97,6 @@ class DDPGConfig:
         yield self.reward_centering == "none" or self.n_step == 1 or self.gamma < 1, message
         message = f"a difference critic needs an even batch_size, not {self.batch_size}"
         yield not self.paired or self.batch_size % 2 == 0, message
-        message = f"pairing 'coupled' steps twins: num_envs must be even, as 2, not {self.num_envs}"
-        yield self.pairing != "coupled" or self.num_envs % 2 == 0, message
-        message = (
-            f"epopt_trajectories takes one environment's episodes: num_envs=1, not {self.num_envs}"
-        )
-        yield not self.epopt_trajectories or self.num_envs == 1, message
-        message = f"epopt_epsilon must lie in (0, 1), not {self.epopt_epsilon}: 1 selects all"
-        yield 0 < self.epopt_epsilon < 1, message
-        stored = self.epopt_trajectories * self.epopt_epsilon
-        message = f"{self.epopt_trajectories} * {self.epopt_epsilon:g} = {stored:g}"
-        message = f"epopt_trajectories * epopt_epsilon episodes must be a whole number: {message}"
-        yield abs(stored - round(stored)) < 1e-9, message
-        yield (
-            0 <= self.epopt_warmup < 1,
-            f"epopt_warmup must lie in [0, 1), not {self.epopt_warmup}",
-        )
         yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
         yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
         yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"
@@ -139,12 +108,75 @@ class DDPGConfig:
         for name in ("clip_norm", "return_range"):
             value = getattr(self, name)
             yield value is None or value > 0, f"{name} must be positive or none, not {value}"
-        for least, names in LEAST.items():
-            for name in names:
-                value = getattr(self, name)
-                yield value >= least, f"{name} must be at least {least}, not {value}"
+        yield from _at_least(self, LEAST)
         held = self.nb_rollout_steps
         message = f"replay_size {self.replay_size} does not hold one cycle's {held} transitions"
         yield self.replay_size >= held, message
-        message = f"nb_rollout_steps={held} is of all environments: num_envs={self.num_envs} must divide it"
-        yield held % self.num_envs == 0, message
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How the loop around a DDPG agent steps, stores and logs."""
+
+    num_envs: int = 1  # environments stepped together
+    overlap: bool = False  # train in a second thread while stepping, the policy a cycle old
+    nb_epoch_cycles: int = 20  # cycles between two rows of the log
+    epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
+    epopt_epsilon: float = 0.1  # the share of them that is stored, once warmed up
+    epopt_warmup: float = 0.3  # share of the run whose episodes are all stored
+
+    def __post_init__(self):
+        check_types(self)
+        needed = self.epopt_trajectories, "epopt_trajectories"
+        uses = ((name, *needed) for name in ("epopt_epsilon", "epopt_warmup"))
+        _check(self, uses, self._rules())
+
+    def _rules(self):
+        least = {0: ("epopt_trajectories",), 1: ("num_envs", "nb_epoch_cycles")}
+        yield from _at_least(self, least)
+        wanted, epsilon, warmup = self.epopt_trajectories, self.epopt_epsilon, self.epopt_warmup
+        message = (
+            f"epopt_trajectories takes one environment's episodes: num_envs=1, not {self.num_envs}"
+        )
+        yield not wanted or self.num_envs == 1, message
+        yield 0 < epsilon < 1, f"epopt_epsilon must lie in (0, 1), not {epsilon}: 1 selects all"
+        stored = wanted * epsilon
+        message = f"must be a whole number: {wanted} * {epsilon:g} = {stored:g}"
+        message = f"epopt_trajectories * epopt_epsilon episodes {message}"
+        yield abs(stored - round(stored)) < 1e-9, message
+        yield 0 <= warmup < 1, f"epopt_warmup must lie in [0, 1), not {warmup}"
+
+
+@dataclass(frozen=True)
+class DDPGTrainConfig(LoopConfig, TrainConfig):
+    """The loop of a run, how long it lasts and how it is judged."""
+
+    def __post_init__(self):
+        TrainConfig.__post_init__(self)
+        LoopConfig.__post_init__(self)
+
+
+def check_envs(config: DDPGConfig, num_envs: int) -> None:
+    """ConfigError unless so many environments can share a cycle, and hold the pairs' twins."""
+    if config.pairing == "coupled" and num_envs % 2:
+        message = f"pairing 'coupled' steps twins: num_envs must be even, as 2, not {num_envs}"
+        raise ConfigError(message)
+    if config.nb_rollout_steps % num_envs:
+        held = f"nb_rollout_steps={config.nb_rollout_steps}"
+        raise ConfigError(f"{held} is of all environments: num_envs={num_envs} must divide it")
+
+
+def _check(config, uses, rules):
+    for name, used, needs in uses:
+        if not used and getattr(config, name) != getattr(type(config), name):
+            raise ConfigError(f"{name} does nothing without {needs}: leave it out, or set that")
+    for rule, message in rules:
+        if not rule:
+            raise ConfigError(message)
+
+
+def _at_least(config, bounds):
+    for least, names in bounds.items():
+        for name in names:
+            value = getattr(config, name)
+            yield value >= least, f"{name} must be at least {least}, not {value}"

@@ -4,35 +4,37 @@ import numpy as np
 
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from envs import ConfigError, worst_episodes
 from envs.physics import REWARD_OFFSET
 
 
-def make_selection(config: DDPGConfig, num_timesteps: int) -> "WorstEpisodes | None":
+def make_selection(loop: LoopConfig, num_timesteps: int) -> "WorstEpisodes | None":
     """What chooses the episodes that a run of this length stores; None if it stores all."""
-    if not config.epopt_trajectories:
+    if not loop.epopt_trajectories:
         return None
-    warmup = round(config.epopt_warmup * num_timesteps)
-    return WorstEpisodes(config.epopt_trajectories, config.epopt_epsilon, warmup)
+    warmup = round(loop.epopt_warmup * num_timesteps)
+    return WorstEpisodes(loop.epopt_trajectories, loop.epopt_epsilon, warmup)
 
 
-def check_selection(config: DDPGConfig, num_timesteps: int, episode_steps: int) -> None:
+def check_selection(
+    config: DDPGConfig, loop: LoopConfig, num_timesteps: int, episode_steps: int
+) -> None:
     """ConfigError if a run with episodes of this length may store no batch, or more than it holds."""
-    wanted, warmup = config.epopt_trajectories, round(config.epopt_warmup * num_timesteps)
+    wanted, warmup = loop.epopt_trajectories, round(loop.epopt_warmup * num_timesteps)
     if not wanted:
         return
     if (-(-warmup // episode_steps) + wanted) * episode_steps > num_timesteps:
         raise ConfigError(
-            f"agent.epopt_trajectories={wanted} selects nothing in {num_timesteps} steps: after a "
+            f"train.epopt_trajectories={wanted} selects nothing in {num_timesteps} steps: after a "
             f"warm-up of {warmup} no {wanted} episodes of {episode_steps} steps end; take fewer, or "
             "train for longer"
         )
-    stored = round(wanted * config.epopt_epsilon) * episode_steps
+    stored = round(wanted * loop.epopt_epsilon) * episode_steps
     if stored > config.replay_size:
         raise ConfigError(
             f"agent.replay_size={config.replay_size} does not hold the {stored} steps that are "
-            f"stored of agent.epopt_trajectories={wanted} episodes"
+            f"stored of train.epopt_trajectories={wanted} episodes"
         )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs
-from baselines_tf2.common.train_loop import TrainConfig, check_adaptation, check_random_steps
+from baselines_tf2.common.train_loop import check_adaptation
 from baselines_tf2.ddpg.agent import Agent
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from baselines_tf2.runs.adaptation import make_adaptation
@@ -34,13 +34,13 @@ class Settings:
 
     env: EnvSpec
     agent: DDPGConfig
-    train: TrainConfig
+    train: DDPGTrainConfig
 
     def __post_init__(self):
-        check_random_steps(self.train.num_timesteps, self.agent.random_steps)
+        check_envs(self.agent, self.train.num_envs)
         check_adaptation(self.env, self.train)
         episode_steps = time_limit(self.env.task, self.env.backend)
-        check_selection(self.agent, self.train.num_timesteps, episode_steps)
+        check_selection(self.agent, self.train, self.train.num_timesteps, episode_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble:
             raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
         if self.agent.pairing == "same_member" and not self.env.ensemble_size:
@@ -58,7 +58,6 @@ LEARNS = DDPGConfig(
     batch_size=256,
     critic_l2_reg=0.0,
     actor_lr=1e-3,
-    random_steps=10_000,
 )
 SEED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
 # Which head and pairing is best is open: this is the pairing that does what no Q critic can.
@@ -88,22 +87,21 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
             agent = SEED if difference else DDPGConfig()
         else:
             agent = DIFFERENCE if difference else LEARNS
-            if task == "pendulum":
-                agent = replace(agent, random_steps=1_000)
-            elif backend == "pybullet":  # rewards are a tenth of MuJoCo's
+            if backend == "pybullet":  # rewards are a tenth of MuJoCo's
                 agent = replace(agent, reward_scale=1.0)
-        if kind == "epopt":
-            agent = replace(agent, epopt_trajectories=10)
-        return Settings(_env(task, backend, kind, preset), agent, _training(task, kind))
+        return Settings(_env(task, backend, kind, preset), agent, _training(task, kind, preset))
 
     return settings
 
 
-def _training(task: str, kind: str) -> TrainConfig:
-    episodes = 10 if kind == "ddpg" else 2
-    if task == "pendulum":  # a quick one
-        return TrainConfig(20_000, 2_000, episodes)
-    return TrainConfig(eval_episodes=episodes)
+def _training(task: str, kind: str, preset: str) -> DDPGTrainConfig:
+    quick = task == "pendulum"
+    config = DDPGTrainConfig(
+        eval_episodes=10 if kind == "ddpg" else 2,
+        epopt_trajectories=10 if kind == "epopt" else 0,
+        random_steps=0 if preset == "original" else 1_000 if quick else 10_000,
+    )
+    return replace(config, num_timesteps=20_000, eval_interval=2_000) if quick else config
 
 
 def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunction:
@@ -118,7 +116,13 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         loop = make_loop(
-            agent, envs, num_timesteps=train.num_timesteps, seeds=seeds, adaptation=adaptation
+            agent,
+            envs,
+            train,
+            num_timesteps=train.num_timesteps,
+            random_steps=train.random_steps,
+            seeds=seeds,
+            adaptation=adaptation,
         )
         return run_training(folder, progress, checkpoints, loop, judge)
 
@@ -136,7 +140,7 @@ def load(settings: Settings, folder: Path) -> Agent:
 
 
 def _make_envs(settings, *, training):
-    return [make_env(settings.env, training=training) for _ in range(settings.agent.num_envs)]
+    return [make_env(settings.env, training=training) for _ in range(settings.train.num_envs)]
 
 
 def _together(made, settings):

@@ -11,7 +11,7 @@ from baselines_tf2.common.rollout import Collector, Envs, SerialEnvs, as_envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import Adaptation, TrainLoop, check_random_steps
 from baselines_tf2.ddpg.agent import Agent
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection, make_selection
 from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
@@ -23,8 +23,7 @@ from envs.errors import ConfigError
 
 def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
-    if envs.num_envs != config.num_envs:
-        raise ConfigError(f"num_envs is {config.num_envs} and there are {envs.num_envs}")
+    check_envs(config, envs.num_envs)
     if envs.twins != (config.pairing == "coupled"):
         raise ConfigError("pairing 'coupled' and environments that are twins need each other")
     if config.pairing == "same_member" and not _robots_return(envs):
@@ -33,7 +32,8 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
             "ensemble and an ensemble_size, 16, say"
         )
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
-    return Agent(config, *dims, seed=seed, sight=_sight(envs, config), **bodies)
+    sight = _sight(envs, config)
+    return Agent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, **bodies)
 
 
 def _robots_return(envs):
@@ -50,21 +50,25 @@ def _sight(envs, config):
     if not isinstance(envs, SerialEnvs):
         raise ConfigError("critic_sees needs environments of envs.make_env, not a vector one")
     robot = envs.robot
-    num_robots = robot.ensemble_size * config.num_envs  # each environment draws its own
+    num_robots = robot.ensemble_size * envs.num_envs  # each environment draws its own
     return make_sight(config.critic_sees, robot.ensemble, num_robots)
 
 
 def make_loop(
     agent: Agent,
     envs: Envs,
+    loop: LoopConfig,
     *,
     num_timesteps: int,
+    random_steps: int,
     seeds: Seeds,
     render: bool = False,
     adaptation: Adaptation | None = None,
 ) -> TrainLoop:
     """The loop that trains the agent for `num_timesteps` transitions."""
     config = agent.config
+    if envs.num_envs != loop.num_envs:
+        raise ConfigError(f"num_envs is {loop.num_envs} and there are {envs.num_envs}")
     collector = Collector(
         envs,
         agent.action_noises,
@@ -82,12 +86,12 @@ def make_loop(
         agent,
         collector,
         num_timesteps=num_timesteps,
-        num_envs=config.num_envs,
+        num_envs=loop.num_envs,
         nb_rollout_steps=config.nb_rollout_steps,
-        nb_epoch_cycles=config.nb_epoch_cycles,
-        random_steps=config.random_steps,
-        overlap=config.overlap,
-        select=make_selection(config, num_timesteps),
+        nb_epoch_cycles=loop.nb_epoch_cycles,
+        random_steps=random_steps,
+        overlap=loop.overlap,
+        select=make_selection(loop, num_timesteps),
         adaptation=adaptation,
     )
 
@@ -115,8 +119,10 @@ class StepEvaluator:
 def train(
     env: gym.Env | gym.vector.VectorEnv | Sequence[gym.Env],
     config: DDPGConfig,
+    loop: LoopConfig | None = None,
     *,
     total_timesteps: int,
+    random_steps: int = 0,
     seed: int | None = None,
     eval_env: gym.Env | None = None,
     nb_eval_steps: int = 100,
@@ -128,22 +134,24 @@ def train(
 ) -> Agent:
     """Trains DDPG as `config` says, with any critic, pairing and return; returns the agent.
 
-    env: `config.num_envs` Gymnasium environments: one, a list of them, or a vector one that does
-    not reset itself. `coupled` pairs need a list of environments of `envs.make_env`, `same_member`
+    env: `loop.num_envs` Gymnasium environments: one, a list of them, or a vector one that does
+    not reset itself. loop: None is `LoopConfig()`. random_steps: of uniform actions at the start,
+    without training. `coupled` pairs need a list of environments of `envs.make_env`, `same_member`
     ones whose robots return and are told. eval_env is stepped nb_eval_steps per cycle, all at the
     epoch's end. load_path: weights to start from, of `Agent.save`. callback(step, metrics) is
     called after every epoch; None keeps quiet. bodies: `actor_body` and `critic_body`, which build
     other hidden layers than the config's. Raises ConfigError for settings or environments that
     cannot be used, TrainingError where something is not finite or the environment raises.
     """
-    if total_timesteps < 0:
-        raise ConfigError(f"total_timesteps must be at least 0, not {total_timesteps}")
-    if config.random_steps:
-        check_random_steps(total_timesteps, config.random_steps)
+    for name, value in (("total_timesteps", total_timesteps), ("random_steps", random_steps)):
+        if value < 0:
+            raise ConfigError(f"{name} must be at least 0, not {value}")
+    check_random_steps(total_timesteps, random_steps)
+    steps, settings = int(total_timesteps), LoopConfig() if loop is None else loop
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
     one = env[0] if isinstance(env, list | tuple) else env
     limit = getattr(one.spec, "max_episode_steps", None)
-    check_selection(config, int(total_timesteps), limit or 1)
+    check_selection(config, settings, steps, limit or 1)
     agent = make_agent(envs, config, seeds.agent, **bodies)
     if load_path is not None:
         agent.load(load_path)
@@ -157,12 +165,13 @@ def train(
 
     def on_epoch(step, metrics):
         if evaluator is not None:
-            metrics = metrics | evaluator(nb_eval_steps * config.nb_epoch_cycles)
+            metrics = metrics | evaluator(nb_eval_steps * settings.nb_epoch_cycles)
         if callback is not None:
             callback(step, metrics)
 
-    loop = make_loop(agent, envs, num_timesteps=int(total_timesteps), seeds=seeds, render=render)
-    loop.run(EpochRows(agent, on_epoch).epoch)
+    length = {"num_timesteps": steps, "random_steps": random_steps}
+    training = make_loop(agent, envs, settings, **length, seeds=seeds, render=render)
+    training.run(EpochRows(agent, on_epoch).epoch)
     return agent
 
 
@@ -211,7 +220,6 @@ def learn(
         raise ConfigError(f"nb_epochs must be at least 0, not {nb_epochs}")
     num_envs, builder = as_envs(env).num_envs, get_network_builder(network)
     config = DDPGConfig(
-        nb_epoch_cycles=nb_epoch_cycles,
         nb_rollout_steps=nb_rollout_steps * num_envs,
         reward_scale=reward_scale,
         noise_type=noise_type or "none",
@@ -227,7 +235,6 @@ def learn(
         batch_size=batch_size,
         tau=tau,
         param_noise_adaption_interval=param_noise_adaption_interval,
-        num_envs=num_envs,
     )
 
     def body(**kwargs):
@@ -239,6 +246,7 @@ def learn(
     return train(
         env,
         config,
+        LoopConfig(num_envs=num_envs, nb_epoch_cycles=nb_epoch_cycles),
         total_timesteps=total_timesteps,
         seed=seed,
         eval_env=eval_env,

@@ -11,9 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from baselines_tf2.common.files import read_json
 from baselines_tf2.runs.experiment import flatten
-from baselines_tf2.runs.folder import failure
+from baselines_tf2.runs.folder import CONFIG, failure, read_config
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
 
@@ -117,12 +116,12 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
 
 
 def _configs(match: Path) -> list[Path]:
-    return [match] if match.name == "config.json" else list(match.rglob("config.json"))
+    return [match] if match.name == CONFIG else list(match.rglob(CONFIG))
 
 
 def read_run(folder: Path) -> Run:
     """Reads a run's tables; ConfigError names the file and the line that cannot be read."""
-    config = _read_config(folder / "config.json")
+    config = _checked_config(folder)
     _, metrics = _read_numbers(folder / "metrics.csv", ("step",))
     columns, episodes = _read_numbers(folder / "eval.csv", ("step", "return"))
     evaluations = defaultdict(list)
@@ -133,8 +132,8 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, metrics, by_step, columns, results, failure(folder))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    config = read_json(path)
+def _checked_config(folder: Path) -> dict[str, Any]:
+    path, config = folder / CONFIG, read_config(folder)
     for name, kind in {"exp": str, "backend": str, "seed": int, "settings": dict}.items():
         if not isinstance(config, dict) or not isinstance(config.get(name), kind):
             raise ConfigError(f"{path} is damaged or no run's: its '{name}' is missing or wrong")

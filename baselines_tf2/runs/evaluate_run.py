@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.files import read_arrays, read_json, write_atomically
+from baselines_tf2.common.files import read_arrays, write_atomically
 from baselines_tf2.common.returns import Returns, by_robot, percentiles, robot_key
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
@@ -21,6 +21,7 @@ from baselines_tf2.runs.folder import (
     WEIGHTS,
     failure,
     is_finished,
+    read_config,
 )
 from baselines_tf2.runs.judging import summarise, verdict
 from baselines_tf2.runs.logger import CsvTable
@@ -56,7 +57,7 @@ def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
             f"there is no run in {folder}: name the folder of its {CONFIG}, as in "
             "runs/<exp>/<backend>/seed_<n>"
         )
-    config = read_json(folder / CONFIG)
+    config = read_config(folder)
     try:
         experiment = find_experiment(experiments, config["exp"])
         kind = type(experiment.settings("default", config["backend"]))

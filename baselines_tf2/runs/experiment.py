@@ -14,6 +14,11 @@ from envs.errors import ConfigError, unknown
 PRESETS = ("default", "original")
 FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
 NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
+# Settings by their older names, as in the config.json of older runs -> where they are now.
+MOVED = {f"agent.{name}": f"train.{name}" for name in (
+    "random_steps", "num_envs", "overlap", "nb_epoch_cycles", "epopt_trajectories",
+    "epopt_epsilon", "epopt_warmup",
+)}  # fmt: skip
 
 
 class Progress:
@@ -91,6 +96,18 @@ def flatten(tree: Any, path: str = "") -> dict[str, Any]:
     return leaves
 
 
+def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of the settings by dotted path, as their classes have them; none where they must be given."""
+    leaves = {}
+    for field in dataclasses.fields(settings):
+        value, path = getattr(settings, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            leaves |= defaults(value, f"{path}.")
+        elif field.default is not dataclasses.MISSING:
+            leaves[path] = field.default
+    return leaves
+
+
 def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
     """All changes at once: settings are valid only together.
 
@@ -121,6 +138,8 @@ def _type_of(settings: Any, path: str) -> Any:
 
 def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
     """Suggests by the whole path, else by its last part: `gamma` for `agent.gamma`."""
+    if MOVED.get(path) in leaves:
+        return ConfigError(f"'{path}' is '{MOVED[path]}' now: use that name")
     inner = [leaf for leaf in leaves if leaf.startswith(path + ".")]
     if inner:
         return ConfigError(f"'{path}' is a group of settings: set {' or '.join(inner)}")
@@ -158,13 +177,15 @@ def whole_number(text: str) -> int:
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
-    """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it."""
+    """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it.
+
+    What is not among the values, as older runs lack it, is as its class has it.
+    """
     if not isinstance(values, Mapping):
         raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
-    hints = {
-        field.name: typing.get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)
-    }
-    missing = sorted(set(hints) - set(values))
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = {name: typing.get_type_hints(kind)[name] for name in fields}
+    missing = [name for name in sorted(set(hints) - set(values)) if _must_be_given(fields[name])]
     if missing:
         raise ConfigError(f"setting '{missing[0]}' of {kind.__name__} is missing")
     unknown_names = sorted(set(values) - set(hints))
@@ -178,3 +199,7 @@ def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
             for name, value in values.items()
         }
     )
+
+
+def _must_be_given(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING

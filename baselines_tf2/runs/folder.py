@@ -18,7 +18,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import FAILED, Progress, RunFunction, flatten
+from baselines_tf2.runs.experiment import FAILED, MOVED, Progress, RunFunction, defaults, flatten
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -199,20 +199,31 @@ def _config(run, settings):
 
 
 def read_config(folder: Path) -> Any:
-    """What config.json holds; ConfigError, with a cure, if it is missing or damaged."""
+    """What config.json holds, each setting where it is now.
+
+    Raises ConfigError, with a cure, if it is missing or damaged.
+    """
     try:
-        return read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG)
     except ConfigError as error:
         raise ConfigError(f"{error}: put it back, or start again with --overwrite") from None
+    with suppress(KeyError, TypeError, AttributeError):  # no agent's, or damaged: readers say so
+        for old, new in MOVED.items():
+            (group, name), (new_group, new_name) = old.split("."), new.split(".")
+            if name in config["settings"][group]:
+                config["settings"][new_group][new_name] = config["settings"][group].pop(name)
+    return config
 
 
 def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[str]:
     """Compares with config.json; returns warnings: versions and threads that differ.
 
-    Raises ConfigError, naming each flag and setting that differs.
+    A setting that config.json lacks was as its class has it. Raises ConfigError, naming each flag
+    and setting that differs.
     """
-    saved = flatten(read_config(folder))
-    now = flatten(json.loads(json.dumps(_config(run, settings))))  # tuples become lists
+    usual, now = json.loads(json.dumps([defaults(settings), _config(run, settings)]))  # no tuples
+    saved = {f"settings.{name}": value for name, value in usual.items()}
+    saved, now = saved | flatten(read_config(folder)), flatten(now)
     warnings, errors = [], []
     for name in dict.fromkeys((*saved, *now)):
         if saved.get(name) == now.get(name) or name in NOT_COMPARED:

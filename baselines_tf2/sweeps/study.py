@@ -5,11 +5,11 @@ import itertools
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baselines_tf2.runs.experiment import Experiment, flatten
+from baselines_tf2.runs.experiment import Experiment, defaults, flatten
 from baselines_tf2.runs.one_run import choose
 from baselines_tf2.sweeps.plan import PlannedRun, folder_name, parse_seeds, plan_run
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
@@ -229,15 +229,3 @@ def fingerprint(exp: str, leaves: Mapping[str, Any], usual: Mapping[str, Any]) -
     special = {path: x for path, x in leaves.items() if path not in usual or x != usual[path]}
     text = json.dumps([exp, special], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of the settings by dotted path, as their classes have them; none where they must be given."""
-    leaves = {}
-    for field in fields(settings):
-        value, path = getattr(settings, field.name), prefix + field.name
-        if is_dataclass(value):
-            leaves |= defaults(value, f"{path}.")
-        elif field.default is not MISSING:
-            leaves[path] = field.default
-    return leaves

@@ -10,9 +10,9 @@ import gymnasium as gym
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import Experiment, Progress, flatten, make_settings
+from baselines_tf2.runs.experiment import Experiment, Progress, defaults, flatten, make_settings
 from baselines_tf2.runs.folder import carry_out, locked, open_folder
-from baselines_tf2.sweeps.study import Study, StudyRun, defaults, fingerprint, plan
+from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
 
@@ -20,8 +20,8 @@ EPISODE = 13  # [steps] of the robots
 # Of the settings that a run has.
 TINY = {
     "train.num_timesteps": 40, "train.eval_interval": 40, "train.eval_episodes": 1,
-    "agent.random_steps": 36, "agent.batch_size": 8, "agent.replay_size": 100,
-    "agent.nb_rollout_steps": 4, "agent.nb_train_steps": 1, "agent.nb_epoch_cycles": 10,
+    "train.random_steps": 36, "agent.batch_size": 8, "agent.replay_size": 100,
+    "agent.nb_rollout_steps": 4, "agent.nb_train_steps": 1, "train.nb_epoch_cycles": 10,
     "agent.cycle_steps": 2, "agent.hidden_dim": 4,
     **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},

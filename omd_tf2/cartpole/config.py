@@ -22,7 +22,6 @@ class CartPoleConfig:
     epsilon: float = 0.1  # share of uniform actions while exploring
     batch_size: int = 256
     replay_size: int = 200_000  # transitions
-    random_steps: int = 1_000  # environment steps of uniform actions at the start
     cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
     inner_steps: int = 1  # critic steps per update
     one_batch: bool = False  # for all of them, as omd has it, in place of one for each
@@ -66,9 +65,8 @@ class CartPoleConfig:
         for name in ("alpha", "lr", "inner_lr", "value_gain"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")
-        for name in ("random_steps", "inner_tol"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not 0 <= self.inner_tol < float("inf"):
+            raise ConfigError(f"inner_tol must be at least 0, not {self.inner_tol}")
         if self.hard and self.alpha != CartPoleConfig.alpha:
             raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
         self._check_idle()

@@ -64,7 +64,7 @@ def _settings(agent: str) -> Callable[[str, str], Settings]:
         config, original = CartPoleConfig(agent=agent), preset == "original"
         if not original:
             config = replace(config, **LEARNS, **ITS_OWN[agent])
-        train = TrainConfig(200_000, 1_000, 10, eval_at_start=original)
+        train = TrainConfig(200_000, 1_000, 10, eval_at_start=original, random_steps=1_000)
         return Settings(EnvSpec("cartpole", backend), config, train)
 
     return settings

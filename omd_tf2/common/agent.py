@@ -6,11 +6,12 @@ import numpy as np
 
 from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.train_loop import Agent
 from omd_tf2.common.learner import Learner
 from omd_tf2.common.solver import SolverConfig
 
 
-class LearnerAgent:
+class LearnerAgent(Agent):
     """An agent whose learning is a `Learner`'s; subclasses set what is declared here, and act."""
 
     refresh_each_cycle = True
@@ -26,17 +27,6 @@ class LearnerAgent:
     def can_train(self) -> bool:
         """Whether there is anything to sample."""
         return len(self.replay) > 0
-
-    def adapt_noise(self) -> None:
-        """Nothing to adapt."""
-
-    def statistics(self, latest: Transitions) -> dict[str, float]:
-        """Nothing beyond what each update reports."""
-        return {}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Nothing beyond what each update reports."""
-        return {}
 
     def train(self) -> dict[str, float]:
         """Runs one cycle's updates.

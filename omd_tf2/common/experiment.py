@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.common.train_loop import TrainLoop, check_adaptation, check_random_steps
+from baselines_tf2.common.train_loop import TrainLoop, check_adaptation
 from baselines_tf2.runs.adaptation import make_adaptation
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Progress, RunFunction
@@ -21,8 +21,7 @@ LOG_INTERVAL = 1_000  # environment steps per row of the log
 
 
 def check_steps(settings: Any) -> None:
-    """ConfigError if the settings leave nothing to train on, or cycles do not fill the log's rows."""
-    check_random_steps(settings.train.num_timesteps, settings.agent.random_steps)
+    """ConfigError if cycles do not fill the log's rows, or adaptation comes to nothing."""
     check_adaptation(settings.env, settings.train)
     if settings.agent.replay_size < settings.agent.cycle_steps:
         raise ConfigError(
@@ -49,23 +48,22 @@ def prepare(
     that do not suit it.
     """
     seeds = spawn_seeds(seed)
-    config, steps = settings.agent, settings.train.num_timesteps
+    config, train = settings.agent, settings.train
     env = make_env(settings.env, training=True)
     agent = make_agent(config, env, seeds.agent)
-    judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
-    adapt_every = settings.train.adapt_every
-    adaptation = make_adaptation([env], settings.env, adapt_every, seeds.target)
+    judge = Judge(settings.env, train, seeds.evaluation, video=video)
+    adaptation = make_adaptation([env], settings.env, train.adapt_every, seeds.target)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         rng = np.random.default_rng(seeds.exploration)
         loop = TrainLoop(
             agent,
             Collector(SerialEnvs([env]), [], rng, seed=seeds.envs),
-            num_timesteps=steps,
+            num_timesteps=train.num_timesteps,
             num_envs=1,
             nb_rollout_steps=config.cycle_steps,
             nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
-            random_steps=config.random_steps,
+            random_steps=train.random_steps,
             overlap=False,
             adaptation=adaptation,
         )

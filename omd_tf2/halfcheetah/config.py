@@ -20,7 +20,6 @@ class HalfCheetahConfig:
     tau: float = 0.005  # of the target critic, per critic step
     batch_size: int = 256
     replay_size: int = 1_000_000  # transitions
-    random_steps: int = 10_000  # environment steps of uniform actions at the start
     cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
     outer_steps: int = 1  # whole updates per environment step, each on its own batch
     inner_steps: int = 1  # steps of critics, actor and temperature per model step
@@ -57,6 +56,5 @@ class HalfCheetahConfig:
         for name in ("model_lr", "critic_lr", "actor_lr", "temperature_lr", "init_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")
-        for name in ("random_steps", "inner_tol"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not 0 <= self.inner_tol < float("inf"):
+            raise ConfigError(f"inner_tol must be at least 0, not {self.inner_tol}")

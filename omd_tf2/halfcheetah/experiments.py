@@ -50,7 +50,8 @@ def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:
         config = HalfCheetahConfig(agent=agent)
         if preset == "default" and agent != "sac":
             config = replace(config, residual_model=True, model_hidden_dim=256)
-        return Settings(EnvSpec(task, backend), config, TrainConfig(1_000_000, 5_000, 10))
+        train = TrainConfig(1_000_000, 5_000, 10, random_steps=10_000)
+        return Settings(EnvSpec(task, backend), config, train)
 
     return settings
 

@@ -37,7 +37,7 @@ NUM_CHUNKS = 20  # rows of the learning curve
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class OuterConfig:
     """The outer optimisation."""
 
     num_timesteps: int = 10_000  # Adam steps
@@ -60,7 +60,7 @@ class Settings:
     # alone; none where there is no noise.
     noise_reaches: str = NONE
     num_seeds: int = 10  # seed, seed + 1, ...
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: OuterConfig = field(default_factory=OuterConfig)
 
     def __post_init__(self):
         check_types(self)
@@ -196,7 +196,7 @@ class Training:
     Everything is drawn on the host; each chunk of steps is one compiled call.
     """
 
-    def __init__(self, problem: Problem, config: TrainConfig, draws: Draws):
+    def __init__(self, problem: Problem, config: OuterConfig, draws: Draws):
         self.step, self.evaluation = 0, None  # of the latest chunk
         self._config, self._draws, self._state = config, draws, draws.state()
         self._train, self._evaluate = (

@@ -5,7 +5,8 @@ import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.common.train_loop import TrainLoop
+from baselines_tf2.common.train_loop import TrainConfig, TrainLoop
+from envs import ConfigError
 from tests.toys import Corridor
 
 
@@ -16,7 +17,6 @@ class FakeAgent:
 
     def __init__(self, fail_at=None):
         self.stored, self.trainings, self.fail_at, self.held = [], 0, fail_at, []
-        self.adaptations = 0
 
     def exploring_policy(self):
         action = self.trainings / 100
@@ -27,9 +27,6 @@ class FakeAgent:
 
     def can_train(self):
         return bool(self.stored)
-
-    def adapt_noise(self):
-        self.adaptations += 1
 
     def train(self):
         self.held.append(len(self.stored))
@@ -52,6 +49,25 @@ def run(agent, num_timesteps=10, num_envs=1, **options):
     )
     loop.run(epochs.append, lambda step, episodes: cycles.append(step))
     return epochs, cycles
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"random_steps": 1000},
+            "train.random_steps=1000 leaves.*add --set=train.random_steps=100",
+        ),
+        ({"random_steps": -1}, "random_steps must be at least 0, not -1"),
+        ({"random_steps": 0.5}, "random_steps must be of type int"),
+        ({"eval_episodes": 0}, "eval_episodes must be at least 1, not 0"),
+    ],
+)
+def test_training_that_cannot_be_is_refused(options, message):
+    TrainConfig(num_timesteps=1000, random_steps=999)
+    with pytest.raises(ConfigError, match=message) as error:
+        TrainConfig(**{"num_timesteps": 1000} | options)
+    assert "\n" not in str(error.value)
 
 
 def actions(agent):
@@ -79,7 +95,6 @@ def test_overlapped_the_policy_is_one_cycle_old_and_trains_on_what_was_stored_be
     run(agent, overlap=True)
     assert actions(agent) == [0, 0, 1, 2]
     assert agent.held == [1, 2, 3]
-    assert agent.adaptations == 3
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -102,13 +117,11 @@ def test_the_number_of_environments_changes_no_count(overlap):
         # Twice as many actions as there are random steps would be distinct, if they lasted.
         uniform = [len(np.unique(new.actions)) == new.rewards.size for new in agent.stored]
         sizes = [new.rewards.size for new in agent.stored]
-        found.append(
-            (cycles, agent.held, agent.adaptations, uniform, sizes, [e.step for e in epochs])
-        )
+        found.append((cycles, agent.held, uniform, sizes, [e.step for e in epochs]))
     assert found[0] == found[1] == found[2]
     assert found[0][0] == [8, 16, 24, 32, 40, 44]
-    assert found[0][3] == [True, True, False, False, False, False]
-    assert found[0][2] == len(found[0][1]) == 4
+    assert found[0][2] == [True, True, False, False, False, False]
+    assert len(found[0][1]) == 4
 
 
 def test_selection_decides_what_is_stored():

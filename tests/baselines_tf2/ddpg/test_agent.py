@@ -6,16 +6,16 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.ddpg.agent import Agent
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, LoopConfig, check_envs
 from envs import ConfigError
 
 SMALL = MLPConfig(2, 8)
 
 
-def make(seed=0, **options):
+def make(seed=0, num_envs=1, **options):
     options = {"batch_size": 4, "nb_train_steps": 3, "replay_size": 200} | options
     config = DDPGConfig(**({"actor_network": SMALL, "critic_network": SMALL} | options))
-    return Agent(config, 3, 2, seed=seed)
+    return Agent(config, 3, 2, seed=seed, num_envs=num_envs)
 
 
 def rows(num=40, num_envs=1, seed=0):
@@ -90,7 +90,7 @@ def test_adapted_parameter_noise_moves_the_actions_as_far_as_it_should():
     agent = make(nb_train_steps=600, param_noise_adaption_interval=1, batch_size=64)
     new = rows()
     agent.store(new)
-    agent.adapt_noise()
+    agent._adapt_noise()  # without the updates, which would move the actor
     obs, source = new.obs0[:, 0], agent.exploring_policy()
     distances = [np.square(source()(obs) - agent.predict(obs)).mean() ** 0.5 for _ in range(50)]
     assert np.median(distances) == pytest.approx(0.2, rel=0.3)
@@ -118,7 +118,6 @@ def test_parameter_noise_is_adapted_once_per_interval(eagerly):
     noise = agent._param_noise
     distances, adapt = [], noise.adapt
     noise.adapt = lambda distance: (distances.append(distance), adapt(distance))
-    agent.adapt_noise()
     metrics = agent.train()
     assert len(distances) == 3
     assert metrics["param_noise/distance"] == pytest.approx(np.mean(distances))
@@ -134,7 +133,6 @@ def test_training_is_repeatable_and_eagerly_the_same():
         tf.config.run_functions_eagerly(eager)
         agent = make(seed=3, nb_train_steps=5, param_noise_adaption_interval=3)
         agent.store(rows())
-        agent.adapt_noise()
         agent.train()
         runs.append([*weights(agent), agent._param_noise.stddev])
     tf.config.run_functions_eagerly(False)
@@ -151,7 +149,6 @@ def test_an_exploring_policy_is_not_moved_by_training_meanwhile(eagerly):
         agent.store(rows())
         source = agent.exploring_policy()
         if train_meanwhile:
-            agent.adapt_noise()
             agent.train()
             # The normaliser's statistics are moved by `store` alone, between cycles.
         drawn.append(source()(obs))
@@ -165,8 +162,9 @@ def test_every_head_runs_with_every_pairing_and_reports_diagnostics(critic, pair
         with pytest.raises(ConfigError, match="needs a difference critic"):
             make(critic=critic, pairing=pairing)
         return
-    agent = make(critic=critic, pairing=pairing, num_envs=1 + (pairing == "coupled"), n_step=2)
-    new = rows(num_envs=agent.config.num_envs)
+    num_envs = 1 + (pairing == "coupled")
+    agent = make(critic=critic, pairing=pairing, num_envs=num_envs, n_step=2)
+    new = rows(num_envs=num_envs)
     agent.store(new)
     metrics = agent.statistics(new) | agent.diagnostics()
     metrics |= agent.train()
@@ -232,7 +230,6 @@ def test_weights_of_another_agent_are_refused(tmp_path, options):
         ({"critic": "additiv"}, "did you mean 'additive'"),
         ({"critic": "concat", "pairing": "couple"}, "did you mean 'coupled'"),
         ({"critic": "concat", "batch_size": 5}, "even batch_size"),
-        ({"critic": "concat", "pairing": "coupled"}, "num_envs must be even"),
         ({"actor_loss": "symmetric"}, "needs a difference critic"),
         ({"popart": True}, "normalize_returns"),
         ({"gamma": 1.5}, "gamma must lie"),
@@ -242,8 +239,6 @@ def test_weights_of_another_agent_are_refused(tmp_path, options):
         ({"n_step": 0}, "n_step must be at least 1"),
         ({"critic": "concat", "absorbing_fraction": 0.0}, "absorbing_fraction must lie in"),
         ({"replay_size": 10}, "does not hold one cycle"),
-        ({"epopt_trajectories": 5, "num_envs": 2}, "num_envs=1"),
-        ({"num_envs": 3}, "nb_rollout_steps=100 is of all environments"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(options, message):
@@ -252,11 +247,33 @@ def test_settings_that_cannot_work_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"epopt_trajectories": 10, "num_envs": 2}, "num_envs=1, not 2"),
+        ({"num_envs": 0}, "num_envs must be at least 1, not 0"),
+        ({"nb_epoch_cycles": 0}, "nb_epoch_cycles must be at least 1, not 0"),
+        ({"overlap": 1}, "overlap must be of type bool, not 1"),
+        ({"epopt_trajectories": -1}, "epopt_trajectories must be at least 0, not -1"),
+    ],
+)
+def test_loops_that_cannot_run_are_refused(options, message):
+    for kind in (LoopConfig, DDPGTrainConfig):
+        with pytest.raises(ConfigError, match=message):
+            kind(**options)
+
+
+def test_a_number_of_environments_that_does_not_suit_the_agent_is_refused():
+    with pytest.raises(ConfigError, match="num_envs must be even, as 2, not 1"):
+        check_envs(DDPGConfig(critic="concat", pairing="coupled"), 1)
+    with pytest.raises(ConfigError, match="nb_rollout_steps=100 is of all environments"):
+        check_envs(DDPGConfig(), 3)
+    check_envs(DDPGConfig(critic="concat", pairing="coupled"), 2)
+
+
+@pytest.mark.parametrize(
     "options, needed",
     [
         ({"absorbing_fraction": 0.2}, {"critic": "concat"}),
-        ({"epopt_epsilon": 0.3}, {"epopt_trajectories": 10}),
-        ({"epopt_warmup": 0.7}, {"epopt_trajectories": 10}),
         (
             {"param_noise_adaption_interval": 20, "noise_type": "normal_0.2"},
             {"noise_type": "normal_0.2,adaptive-param_0.2"},
@@ -268,11 +285,21 @@ def test_settings_that_cannot_work_are_refused(options, message):
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(options, needed):
-    with pytest.raises(ConfigError, match=f"{next(iter(options))} does nothing without"):
-        DDPGConfig(**options)
-    DDPGConfig(**options | needed)
+    refused_unless_needed(DDPGConfig, options, needed)
+
+
+@pytest.mark.parametrize("options", [{"epopt_epsilon": 0.3}, {"epopt_warmup": 0.7}])
+@pytest.mark.parametrize("kind", [LoopConfig, DDPGTrainConfig])
+def test_a_setting_of_epopt_without_it_is_refused(kind, options):
+    refused_unless_needed(kind, options, {"epopt_trajectories": 10})
+
+
+def refused_unless_needed(kind, options, needed):
     name = next(iter(options))
-    DDPGConfig(**options | {name: getattr(DDPGConfig(), name)})  # the default is not set
+    with pytest.raises(ConfigError, match=f"{name} does nothing without"):
+        kind(**options)
+    kind(**options | needed)
+    kind(**options | {name: getattr(kind(), name)})  # the default is not set
 
 
 def test_eagerly_an_update_holds_real_tensors(eagerly):

@@ -5,7 +5,7 @@ import pytest
 
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from baselines_tf2.ddpg.epopt import WorstEpisodes, check_selection, make_selection
 from envs import ConfigError
 
@@ -100,21 +100,23 @@ def test_the_warm_up_is_a_share_of_the_run():
         names(select(part(new, t, t + 1), finished[t // 2 : (t + 1) // 2])) for t in range(10)
     ]
     assert stored == [[0], [0], [1], [1], None, [2, 2], None, [3, 3], None, [4, 4]]
-    assert make_selection(DDPGConfig(), 10) is None
+    assert make_selection(LoopConfig(), 10) is None
 
 
 def test_a_run_selects_from_the_shortest_length_that_is_let_pass():
-    config = DDPGConfig(epopt_trajectories=10, epopt_warmup=0.1)
-    check_selection(config, 1_000_000, episode_steps=1000)
-    check_selection(config, 12_000, episode_steps=1000)  # 1,200 steps, so 2 episodes, and then 10
+    config, loop = DDPGConfig(), LoopConfig(epopt_trajectories=10, epopt_warmup=0.1)
+    check_selection(config, loop, 1_000_000, episode_steps=1000)
+    check_selection(
+        config, loop, 12_000, episode_steps=1000
+    )  # 1,200 steps, so 2 episodes, and then 10
     with pytest.raises(
         ConfigError, match="selects nothing in 11999 steps: after a warm-up of 1200"
     ):
-        check_selection(config, 11_999, episode_steps=1000)
-    check_selection(DDPGConfig(), 1, episode_steps=1000)
-    small = DDPGConfig(epopt_trajectories=10, epopt_epsilon=0.3, replay_size=2999)
+        check_selection(config, loop, 11_999, episode_steps=1000)
+    check_selection(config, LoopConfig(), 1, episode_steps=1000)
+    small, loop = DDPGConfig(replay_size=2999), LoopConfig(epopt_trajectories=10, epopt_epsilon=0.3)
     with pytest.raises(ConfigError, match="replay_size=2999 does not hold the 3000 steps"):
-        check_selection(small, 1_000_000, episode_steps=1000)
+        check_selection(small, loop, 1_000_000, episode_steps=1000)
 
 
 @pytest.mark.parametrize(
@@ -130,4 +132,4 @@ def test_a_run_selects_from_the_shortest_length_that_is_let_pass():
 )
 def test_shares_that_cannot_be_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        DDPGConfig(**options)
+        LoopConfig(**options)

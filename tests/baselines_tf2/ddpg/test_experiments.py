@@ -9,7 +9,7 @@ from baselines_tf2.common.rollout import Episode
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.evaluate_run import load_agent
-from baselines_tf2.runs.experiment import make_settings
+from baselines_tf2.runs.experiment import MOVED, make_settings
 from baselines_tf2.runs.folder import write_config
 from baselines_tf2.runs.judging import Judge, evaluate, run_episode, summarise
 from envs import ConfigError, default_ensemble
@@ -18,7 +18,7 @@ from tests.toys import Corridor, Robots
 QUICK = (
     "train.num_timesteps=300",
     "train.eval_episodes=1",
-    "agent.random_steps=100",
+    "train.random_steps=100",
     "agent.nb_train_steps=1",
     "agent.batch_size=8",
 )
@@ -170,21 +170,44 @@ def test_the_decisive_case_is_the_mass_ensemble_with_a_level_of_reward(task, bac
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["agent.random_steps=300"], "leaves nothing to train on in 300 steps"),
+        (["train.random_steps=300"], "leaves nothing to train on in 300 steps"),
         (
-            ["agent.random_steps=0", "agent.critic=additive", "agent.pairing=same_member"],
+            ["train.random_steps=0", "agent.critic=additive", "agent.pairing=same_member"],
             "needs an ensemble",
         ),
-        (["agent.random_steps=0", "agent.epopt_trajectories=10"], "selects nothing in 300 steps"),
-        (["agent.random_steps=0", "train.adapt_every=100"], "need each other"),
-        (["agent.random_steps=0", *MASSES], "need each other"),
-        (["agent.random_steps=0", *MASSES, "train.adapt_every=300"], "adapts to nothing"),
+        (["train.random_steps=0", "train.epopt_trajectories=10"], "selects nothing in 300 steps"),
+        (
+            ["train.random_steps=0", "train.num_envs=3"],
+            "nb_rollout_steps=100 is of all environments: num_envs=3 must divide",
+        ),
+        (["train.random_steps=0", "train.adapt_every=100"], "need each other"),
+        (["train.random_steps=0", *MASSES], "need each other"),
+        (["train.random_steps=0", *MASSES, "train.adapt_every=300"], "adapts to nothing"),
     ],
 )
 def test_runs_that_could_not_learn_are_refused(overrides, message):
     name, quick = "ddpg_pendulum", [x for x in QUICK if "random" not in x]
     with pytest.raises(ConfigError, match=message):
         make_settings(EXPERIMENTS[name], "default", None, [*quick, *overrides])
+
+
+@pytest.mark.parametrize("setting", MOVED)
+def test_a_setting_by_its_older_name_is_refused_with_the_new_one(setting):
+    with pytest.raises(ConfigError, match=f"^'{setting}' is '{MOVED[setting]}' now") as error:
+        settings("ddpg_pendulum", f"{setting}=1")
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_settings_by_their_older_names_is_loaded(tmp_path, eagerly):
+    chosen = settings("diffcritic_pendulum", "agent.pairing=coupled", "train.num_envs=2")
+    EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
+    write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for old, new in MOVED.items():
+        (group, name), (new_group, new_name) = old.split("."), new.split(".")
+        config["settings"][group][name] = config["settings"][new_group].pop(new_name)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_agent(EXPERIMENTS, tmp_path)[1] == chosen
 
 
 def test_robots_that_do_not_return_make_no_pairs():
@@ -195,7 +218,7 @@ def test_robots_that_do_not_return_make_no_pairs():
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("agent.pairing=coupled", "agent.num_envs=2"), ("agent.num_envs=2",)]
+    "overrides", [(), ("agent.pairing=coupled", "train.num_envs=2"), ("train.num_envs=2",)]
 )
 def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly, overrides):
     chosen = settings("diffcritic_pendulum", *overrides)
@@ -212,7 +235,7 @@ def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly, overrides):
 
 def test_epopt_runs_even_before_anything_is_stored_and_then_selects(tmp_path, eagerly):
     epopt = ("epopt_trajectories=2", "epopt_epsilon=0.5", "epopt_warmup=0", "nb_epoch_cycles=2")
-    quick = [x for x in QUICK if "num_timesteps" not in x] + [f"agent.{x}" for x in epopt]
+    quick = [x for x in QUICK if "num_timesteps" not in x] + [f"train.{x}" for x in epopt]
     quick.append("train.num_timesteps=600")
     chosen = make_settings(EXPERIMENTS["epopt_pendulum"], "default", None, quick)
     EXPERIMENTS["epopt_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))

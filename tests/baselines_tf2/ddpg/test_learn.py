@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.ddpg import DDPGConfig, learn, train
+from baselines_tf2.ddpg import DDPGConfig, LoopConfig, learn, train
 from envs import ConfigError, EnvSpec, make_env
 from tests.toys import Corridor, Robots, Target, ensemble_of
 
@@ -31,9 +31,9 @@ def test_keywords_and_defaults_are_baselines():
         "nb_eval_steps": 100, "batch_size": 64, "tau": 0.01, "eval_env": None,
         "param_noise_adaption_interval": 50, "load_path": None,
     }  # fmt: skip
-    config = DDPGConfig()
-    for name in set(defaults) & set(vars(config)):
-        assert getattr(config, name) == defaults[name], name
+    config = vars(DDPGConfig()) | vars(LoopConfig())
+    for name in set(defaults) & set(config):
+        assert config[name] == defaults[name], name
 
 
 def test_learn_trains_evaluates_and_saves(tmp_path):
@@ -156,11 +156,19 @@ def test_a_toy_task_is_solved():
 
 
 SMALL = {
-    **QUICK,
+    **{name: value for name, value in QUICK.items() if name != "nb_epoch_cycles"},
     "actor_network": MLPConfig(1, 4),
     "critic_network": MLPConfig(1, 4),
     "noise_type": "normal_0.1",
 }
+
+
+def split(options):
+    """The loop's settings and the agent's."""
+    names = set(options) & set(vars(LoopConfig()))
+    loop = LoopConfig(nb_epoch_cycles=2, **{name: options[name] for name in names})
+    config = {name: value for name, value in options.items() if name not in names}
+    return DDPGConfig(**SMALL | config), loop
 
 
 def vector_of(*envs):
@@ -190,16 +198,20 @@ def pendulums(num, **options):
             lambda: Robots(length=3),
             {"epopt_trajectories": 2, "epopt_epsilon": 0.5, "epopt_warmup": 0},
         ),
-        (Target, {"random_steps": 20}),
+        (Target, {"overlap": True, "noise_type": "adaptive-param_0.2"}),
     ],
 )
 def test_python_trains_what_the_driver_does(env, options, eagerly):
     """Every kind of run goes to its end, and the same seed gives the same weights."""
     weights, rows = [], []
     for _ in range(2):
-        config = DDPGConfig(**SMALL | options)
         agent = train(
-            env(), config, total_timesteps=80, seed=3, callback=lambda s, m: rows.append((s, m))
+            env(),
+            *split(options),
+            total_timesteps=80,
+            random_steps=20,
+            seed=3,
+            callback=lambda s, m: rows.append((s, m)),
         )
         weights.append(agent.nets.actor.get_weights() + agent.nets.critic.get_weights())
     assert [step for step, _ in rows] == [40, 80] * 2
@@ -209,8 +221,9 @@ def test_python_trains_what_the_driver_does(env, options, eagerly):
 
 
 def test_learn_is_train_with_baselines_words(eagerly):
-    config = DDPGConfig(**QUICK)  # Baselines' network is the config's
-    one = train(Target(), config, total_timesteps=40, seed=5, callback=None)
+    own = {"nb_rollout_steps": 20, "nb_train_steps": 2, "batch_size": 8}
+    config, loop = DDPGConfig(**own), LoopConfig(nb_epoch_cycles=2)  # Baselines' network
+    one = train(Target(), config, loop, total_timesteps=40, seed=5, callback=None)
     other = learn("mlp", Target(), total_timesteps=40, seed=5, callback=None, **QUICK)
     for a, b in zip(one.nets.actor.get_weights(), other.nets.actor.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -227,13 +240,20 @@ def test_learn_is_train_with_baselines_words(eagerly):
         (lambda: vector_of(Target(), Target()), {"pairing": "coupled"}, "cannot hold twins"),
         (lambda: ensemble_of(Corridor()), {"pairing": "coupled"}, "twins come in twos"),
         (lambda: pendulums(4), {"pairing": "coupled"}, "num_envs is 2 and there are 4"),
-        (Target, {"random_steps": 80}, "leaves nothing to train on"),
         (lambda: pendulums(1), {"critic": "q", "epopt_trajectories": 10}, "selects nothing"),
     ],
 )
 def test_environments_that_cannot_give_such_pairs_are_refused(env, options, message):
     made = env()
     num_envs = 2 if options.get("pairing") == "coupled" else getattr(made, "num_envs", 1)
-    config = DDPGConfig(**SMALL | {"critic": "additive", "num_envs": num_envs} | options)
+    settings = split({"critic": "additive", "num_envs": num_envs} | options)
     with pytest.raises(ConfigError, match=message):
-        train(made, config, total_timesteps=80)
+        train(made, *settings, total_timesteps=80)
+
+
+@pytest.mark.parametrize(
+    "steps, message", [(80, "leaves nothing to train on"), (-1, "must be at least 0, not -1")]
+)
+def test_random_steps_that_cannot_be_are_refused(steps, message):
+    with pytest.raises(ConfigError, match=f"random_steps.*{message}"):
+        train(Target(), DDPGConfig(), total_timesteps=80, random_steps=steps)

@@ -25,7 +25,7 @@ class Silent:
         ("diffcritic_pendulum", []),
         ("diffcritic_pendulum", ["agent.critic=antisymmetric"]),
         ("diffcritic_pendulum", ["agent.pairing=same_member", "env.ensemble_size=8"]),
-        ("diffcritic_pendulum", ["agent.pairing=coupled", "agent.num_envs=2"]),
+        ("diffcritic_pendulum", ["agent.pairing=coupled", "train.num_envs=2"]),
     ],
 )
 def test_pendulum_is_learned(tmp_path, name, overrides, seed):

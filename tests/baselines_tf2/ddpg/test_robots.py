@@ -10,7 +10,7 @@ from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Transitions
 from baselines_tf2.common.rollout import SerialEnvs
 from baselines_tf2.ddpg.agent import Agent
-from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from baselines_tf2.ddpg.robots import make_sight
@@ -170,6 +170,7 @@ def test_a_critic_that_would_see_nothing_is_refused(seen, ensemble, size, messag
 def test_training_makes_the_agent_meet_each_environments_robots(eagerly):
     settings = tiny.make("ddpg_offset_pendulum", "agent.critic_sees=robot", "env.ensemble_size=1")
     envs = SerialEnvs([make_env(settings.env, training=True) for _ in range(2)])
-    agent = make_agent(envs, replace(settings.agent, num_envs=2, nb_rollout_steps=10), seed=0)
-    make_loop(agent, envs, num_timesteps=20, seeds=spawn_seeds(0))
+    agent = make_agent(envs, replace(settings.agent, nb_rollout_steps=10), seed=0)
+    loop = LoopConfig(num_envs=2)
+    make_loop(agent, envs, loop, num_timesteps=20, random_steps=0, seeds=spawn_seeds(0))
     np.testing.assert_array_equal(agent._robots.features(np.arange(2)), np.eye(2))

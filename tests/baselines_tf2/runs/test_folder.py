@@ -18,6 +18,7 @@ from baselines_tf2.runs.folder import (
     finished_summary,
     locked,
     open_folder,
+    read_config,
     run_folder,
     write_config,
 )
@@ -90,6 +91,49 @@ def test_other_versions_are_a_warning(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (warning,) = open_it(tmp_path, resume=True)
     assert warning.startswith("versions.numpy was 1.0 and is") and "last bits" in warning
+
+
+@dataclass(frozen=True)
+class Train:
+    num_timesteps: int
+    random_steps: int = 0
+    overlap: bool = False
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    agent: Agent = field(default_factory=Agent)
+    train: Train = field(default_factory=lambda: Train(50, 10))
+
+
+def edit_settings(folder, edit):
+    config = json.loads((folder / "config.json").read_text())
+    edit(config["settings"])
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_an_older_run_whose_settings_were_elsewhere_is_resumed(tmp_path):
+    def older(settings):
+        settings["agent"]["random_steps"] = settings["train"].pop("random_steps")
+
+    open_it(tmp_path, TrainSettings())
+    edit_settings(tmp_path, older)
+    assert open_it(tmp_path, TrainSettings(), resume=True) == []
+    assert read_config(tmp_path)["settings"]["train"]["random_steps"] == 10
+    with pytest.raises(ConfigError, match="as it was: train.random_steps was 10 and is 11; give"):
+        open_it(tmp_path, TrainSettings(train=Train(50, 11)), resume=True)
+
+
+def test_a_setting_that_an_older_run_lacks_was_as_its_class_has_it(tmp_path):
+    open_it(tmp_path, TrainSettings())
+    edit_settings(tmp_path, lambda settings: settings["train"].pop("overlap"))
+    edit_settings(tmp_path, lambda settings: settings["agent"].pop("layers"))
+    assert open_it(tmp_path, TrainSettings(), resume=True) == []
+    with pytest.raises(ConfigError, match="train.overlap was False and is True"):
+        open_it(tmp_path, TrainSettings(train=Train(50, 10, True)), resume=True)
+    edit_settings(tmp_path, lambda settings: settings["train"].pop("num_timesteps"))
+    with pytest.raises(ConfigError, match="train.num_timesteps was None and is 50"):
+        open_it(tmp_path, TrainSettings(), resume=True)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"exp": "toy"', "[]"])
@@ -168,8 +212,8 @@ def test_only_a_few_differences_are_listed(tmp_path):
     open_it(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="; and 1 more; give it the same flags") as error:
-        open_it(tmp_path, Settings(), resume=True)
-    assert str(error.value).count(" was None and is ") == 4
+        open_it(tmp_path, Settings(Agent(0.5, (8,)), steps=7), resume=True)
+    assert str(error.value).count(" was ") == 4
 
 
 def test_a_failure_is_kept_until_the_run_goes_on(tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from baselines_tf2.runs.experiment import flatten, make_settings
-from baselines_tf2.sweeps.study import defaults, fingerprint, plan, read_study
+from baselines_tf2.runs.experiment import defaults, flatten, make_settings
+from baselines_tf2.sweeps.study import fingerprint, plan, read_study
 from envs.errors import ConfigError
 from run_experiments import EXPERIMENTS
 

@@ -14,7 +14,7 @@ NAN, INF = float("nan"), float("inf")
 def test_the_defaults_are_the_originals():
     c = CartPoleConfig()
     assert (c.agent, c.solver.name) == ("omd", "identity")
-    assert (c.batch_size, c.random_steps, c.inner_steps, c.cycle_steps) == (256, 1_000, 1, 1)
+    assert (c.batch_size, c.inner_steps, c.cycle_steps) == (256, 1, 1)
     assert (c.lr, c.inner_lr, c.alpha, c.tau, c.gamma) == (1e-3, 3e-4, 0.01, 0.01, 0.99)
     assert (c.epsilon, c.hidden_dim, c.model_steps, c.value_gain) == (0.1, 32, 1, 1e-2)
     assert not any(value is True for value in dataclasses.asdict(c).values())
@@ -45,7 +45,6 @@ BAD = [
         for name in ("alpha", "lr", "inner_lr", "value_gain")
         for value in (0.0, -1e-3, NAN, INF)
     ),
-    *(("random_steps", value) for value in (-1, 0.5)),
     *(("inner_tol", value) for value in (-1e-3, NAN, INF)),
     *(
         (name, value)
@@ -72,7 +71,7 @@ def test_an_unknown_agent_gets_the_nearest_name():
 
 @pytest.mark.parametrize(
     "name, good",
-    [("gamma", 0.0), ("gamma", 1.0), ("tau", 1.0), ("epsilon", 0.0), ("random_steps", 0)],
+    [("gamma", 0.0), ("gamma", 1.0), ("tau", 1.0), ("epsilon", 0.0)],
 )
 def test_bounds_are_included(name, good):
     assert getattr(CartPoleConfig(**{name: good}), name) == good

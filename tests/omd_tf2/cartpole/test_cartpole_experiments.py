@@ -20,7 +20,7 @@ from omd_tf2.cartpole.update import metric_names
 QUICK = (
     "train.num_timesteps=60",
     "train.eval_episodes=1",
-    "agent.random_steps=50",
+    "train.random_steps=50",
     "agent.batch_size=8",
     "agent.hidden_dim=4",
 )
@@ -113,7 +113,7 @@ def test_continuous_actions_are_refused_before_training(env, message):
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("agent.random_steps=60", "leaves nothing to train on"),
+        ("train.random_steps=60", "leaves nothing to train on"),
         ("agent.cycle_steps=7", "cycle_steps must divide 1000"),
         ("agent.agent=vaml", "'agent.agent' follows from --exp"),
         ("agent.solver.name=newton", "unknown solver"),

@@ -202,7 +202,7 @@ def test_the_settings_are_the_papers():
     config = HalfCheetahConfig()
     rates = (config.model_lr, config.critic_lr, config.actor_lr, config.temperature_lr)
     assert set(rates) == {3e-4}
-    assert (config.batch_size, config.random_steps, config.tau) == (256, 10_000, 0.005)
+    assert (config.batch_size, config.tau) == (256, 0.005)
     assert (config.hidden_dim, config.model_hidden_dim) == (256, 64)
     assert (config.init_temperature, config.inner_steps, config.outer_steps) == (1, 1, 1)
     assert config.solver == SolverConfig("identity")
@@ -232,7 +232,6 @@ def test_the_settings_are_the_papers():
         ({"actor_lr": float("nan")}, "actor_lr must be positive and finite, not nan"),
         ({"temperature_lr": -1.0}, "temperature_lr must be positive and finite, not -1.0"),
         ({"init_temperature": 0.0}, "init_temperature must be positive and finite, not 0.0"),
-        ({"random_steps": -1}, "random_steps must be at least 0, not -1"),
         ({"inner_tol": float("nan")}, "inner_tol must be at least 0, not nan"),
     ],
 )

@@ -21,7 +21,7 @@ STEPS = 24
 QUICK = (
     f"train.num_timesteps={STEPS}",
     "train.eval_episodes=1",
-    "agent.random_steps=20",
+    "train.random_steps=20",
     "agent.hidden_dim=4",
     "agent.model_hidden_dim=4",
     "agent.batch_size=4",
@@ -127,7 +127,7 @@ def test_spaces_that_do_not_suit_are_refused(env, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("agent.random_steps=24", "leaves nothing to train on in 24 steps"),
+        ("train.random_steps=24", "leaves nothing to train on in 24 steps"),
         ("agent.cycle_steps=3", "agent.cycle_steps must divide 1000"),
         ("agent.agent=omdd", "'agent.agent' follows from --exp"),
         ("agent.solver.name=minress", "unknown solver: 'minress'; did you mean 'minres'"),

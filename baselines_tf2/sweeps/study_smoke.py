@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Experiment, Progress, flatten, make_settings
 from baselines_tf2.runs.folder import carry_out, locked, open_folder
 from baselines_tf2.sweeps.study import Study, StudyRun, defaults, fingerprint, plan
+from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
 
@@ -44,7 +46,7 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     with _short_episodes():
         for run in runs:
             _do(run, experiments)
-    store = Store(tried)
+    store = Store(tried, partial(judge, experiments))
     store.collect(runs)
     return write_page(store, folder)
 

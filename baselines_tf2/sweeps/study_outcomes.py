@@ -124,10 +124,8 @@ def steps_to(threshold: float) -> Callable[[Run], float]:
 
 
 INSIDE, OUTSIDE = _column("eval/return_inside"), _column("eval/return_outside")
-FINAL = "mean of the last three evaluations"
-HALF = "mean over the second half of training"
 OUTCOMES = {
-    "mean": Outcome("return on all robots", _final(returns_by_step)),
+    "mean": Outcome("final return", _final(returns_by_step)),
     "inside": Outcome("return inside the training range", _final(INSIDE)),
     "outside": Outcome("return outside the training range", _final(OUTSIDE)),
     "worst": Outcome("return on the worst robot", _final(_of_robots("worst_robot"))),

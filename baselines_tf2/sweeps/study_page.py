@@ -81,7 +81,8 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
     """The text with its blocks made anew of the studies' numbers, and the pictures they show.
 
     A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
-    `<!-- end -->`. `table=` is comparison, summary or outcomes; `figure=` is outcome, curves, masses
+    `<!-- end -->`. `table=` is comparison, summary or outcomes, or of the
+    whole study facts; `figure=` is outcome, curves, masses
     or percentiles; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
     part's primary. What is not run yet, or not to the last seed, says so. prefix: of a picture's path. Raises ConfigError naming the block.
     """
@@ -102,6 +103,8 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
 def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
     for name in given:
         _choose("key", name, dict.fromkeys(KEYS))
+    if given == {"table": "facts"}:
+        return f"\n{facts(store)}\n"
     part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
     _choose("outcome", outcome, OUTCOMES)

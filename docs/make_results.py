@@ -24,11 +24,10 @@ def read_stores(folder: Path = DOCS / "studies") -> dict[str, Store]:
 def main() -> None:
     stores = read_stores()
     for page, prefix in PAGES.items():
-        if page.exists():
-            text, pictures = fill(page.read_text(), stores, prefix)
-            write_text(page, text)
-            for picture in pictures:
-                picture.draw(DOCS / "studies")
+        text, pictures = fill(page.read_text(), stores, prefix)
+        write_text(page, text)
+        for picture in pictures:
+            picture.draw(DOCS / "studies")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What MkDocs adds to the site: the API, a page for each package, and the results if there are."""
+"""What MkDocs adds to the site: the API, a page for each package."""
 
 import re
 from pathlib import Path
@@ -35,8 +35,6 @@ def on_config(config):
     pages = [{name: f"reference/api/{name}.md"} for name in rooms()]
     reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     reference.append({"API": pages})
-    if (ROOT / "docs" / "results.md").exists():
-        config.nav.insert(-5, {"Results": "results.md"})
     return config
 
 

@@ -1,5 +1,6 @@
 """Every study of docs/studies runs, and the pages show what its numbers are."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from baselines_tf2.common.files import read_table
 from baselines_tf2.sweeps.study import read_study
-from baselines_tf2.sweeps.study_page import fill
+from baselines_tf2.sweeps.study_page import BLOCK, fill
 from baselines_tf2.sweeps.study_smoke import smoke
 from run_experiments import EXPERIMENTS
 
@@ -42,12 +43,18 @@ def test_a_study_runs(path):
 def test_pages_show_what_the_numbers_are():
     stores = read_stores()
     for page, prefix in PAGES.items():
-        if page.exists():
-            text, pictures = fill(page.read_text(), stores, prefix)
-            assert text == page.read_text(), f"{page} is old: python docs/make_results.py"
-            for picture in pictures:
-                kept = Image.open(DOCS / "studies" / picture.name).text["Description"]
-                assert kept == picture.digest, f"{picture.name} is old: python docs/make_results.py"
+        text, pictures = fill(page.read_text(), stores, prefix)
+        assert text == page.read_text(), f"{page} is old: python docs/make_results.py"
+        for picture in pictures:
+            kept = Image.open(DOCS / "studies" / picture.name).text["Description"]
+            assert kept == picture.digest, f"{picture.name} is old: python docs/make_results.py"
+
+
+def test_answers_have_no_number_that_is_written_by_hand():
+    text = BLOCK.sub("", (DOCS / "results.md").read_text())
+    answers = re.findall(r"\*\*Answer\.\*\*(.*?)\n\n", text, re.DOTALL)
+    assert len(answers) == text.count("**Question.**") == 4
+    assert not [answer for answer in answers if re.search(r"(?<!\w)\d", answer)]
 
 
 def test_the_numbers_are_small():

@@ -92,7 +92,7 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     if not groups:
         return None
     by_environment = _by_environment(groups)
-    lines = max(_wrap(group.name, 44).count("\n") + 1 for group in groups)
+    lines = max(wrap(group.name, 44).count("\n") + 1 for group in groups)
     row = max(0.62, 0.1 + 0.2 * lines)
     heights = [1.1 + row * len(members) for members in by_environment.values()]
     figure = Figure(figsize=(WIDTH, 0.6 + sum(heights)), layout="constrained")
@@ -100,10 +100,10 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
         for y, group in enumerate(members):
             _plot_final(axis, y, group)
-        axis.set_yticks(range(len(members)), [_wrap(group.name, 44) for group in members])
+        axis.set_yticks(range(len(members)), [wrap(group.name, 44) for group in members])
         axis.set_ylim(len(members) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
-        axis.set_title(_wrap(environment, 90))
+        axis.set_title(wrap(environment, 90))
         axis.set_xlabel("return per episode")
         axis.xaxis.set_major_formatter(PLAIN)
     _headline(
@@ -162,7 +162,7 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
         color, _ = style_of(group)
         axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
         axis.plot(steps, middle, color=color, linewidth=2, marker=_marker(steps))
-        label_axis(axis, _wrap(group.name, chars), "return per episode")
+        label_axis(axis, wrap(group.name, chars), "return per episode")
         axis.title.set_fontsize(size)
         step_axis(axis)
         shared.setdefault(group.environment, []).append(axis)
@@ -268,7 +268,7 @@ def grid(
     columns = min(columns, count)
     rows = -(-count // columns)
     height = height if columns > 1 else max(height, 4.6)
-    lines = sum(_wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
+    lines = sum(wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
     figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -295,7 +295,7 @@ def _marker(x: Sequence[float]) -> str:
 
 
 def label_axis(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
-    axis.set(title=_wrap(title, TITLE_CHARS), xlabel=x, ylabel=y)
+    axis.set(title=wrap(title, TITLE_CHARS), xlabel=x, ylabel=y)
     axis.yaxis.set_major_formatter(PLAIN)
 
 
@@ -328,7 +328,7 @@ def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch]) -> N
         Line2D([], [], color=style_of(group)[0], linestyle=style_of(group)[1], linewidth=2.5)
         for group in groups
     ]
-    labels = [_wrap(group.name, LEGEND_CHARS) for group in groups]
+    labels = [wrap(group.name, LEGEND_CHARS) for group in groups]
     labels += [patch.get_label() for patch in more]
     figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
 
@@ -337,7 +337,7 @@ def _headline(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, horizontalalignment="left")
 
 
-def _wrap(text: str, width: int) -> str:
+def wrap(text: str, width: int) -> str:
     """Keeps the line breaks there are."""
     lines = [textwrap.wrap(line, width, break_on_hyphens=False) for line in text.split("\n")]
     return "\n".join(line for part in lines for line in part)

@@ -23,7 +23,7 @@ STUDY = {"question": str, "hypotheses": list, "tuning": str, "arm": dict, "part"
 PART = {"title": str, "baseline": str, "arms": list, "arm": dict, "factor": dict} | SHARED
 PART |= {"tunes": bool}
 ARM = {"exp": str, "set": list, "without": list}
-OPTIONAL = {"backend", "set", "tuning", "arms", "arm", "factor", "tunes", "without"}
+OPTIONAL = {"backend", "set", "tuning", "arms", "arm", "factor", "tunes", "without", "baseline"}
 
 
 class Arm(NamedTuple):
@@ -45,7 +45,7 @@ class Part:
 
     name: str
     title: str
-    baseline: str  # the arm that the others are compared with
+    baseline: str  # the arm that the others are compared with; "": they are not
     arms: Mapping[str, Arm]
     factors: Mapping[str, Mapping[str, list[str]]]  # factor -> level -> overrides
     seeds: Sequence[int]
@@ -137,8 +137,8 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
             raise unknown(f"arm of {where}", arm, known)
     tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
     arms = {arm: _arm(f"{where}.arm.{arm}", table, part) for arm, table in tables.items()}
-    if part["baseline"] not in arms:
-        raise unknown(f"baseline of {where}", part["baseline"], arms)
+    if (baseline := part.get("baseline", "")) and baseline not in arms:
+        raise unknown(f"baseline of {where}", baseline, arms)
     for factor, levels in part.get("factor", {}).items():
         _check(f"{where}.factor.{factor}", levels, dict.fromkeys(levels, list))
     for outcome in (part["primary"], *part["outcomes"]):
@@ -147,7 +147,7 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
     return Part(
         name=name,
         title=part["title"],
-        baseline=part["baseline"],
+        baseline=baseline,
         arms=arms,
         factors=part.get("factor", {}),
         seeds=parse_seeds(part["seeds"]),

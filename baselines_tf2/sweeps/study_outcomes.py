@@ -2,20 +2,32 @@
 
 A run that failed counts at its value: the last evaluation it reached stands for all those that it
 did not reach. One that failed before any evaluation has no value; in a study's statistics it has
-the worst that any run of its part reached.
+the worst that any run of its part reached. So has one that failed where an uncertainty set judges.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from baselines_tf2.common.returns import PHYSICS, describe, sweep_of
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.files import read_table
+from baselines_tf2.common.returns import PERCENTILES, PHYSICS, describe, percentiles, sweep_of
 from baselines_tf2.report.runs import Row, Run
 from baselines_tf2.report.statistics import returns_by_step
+from baselines_tf2.runs.evaluate_run import evaluate_run
+from baselines_tf2.runs.experiment import Experiment
+from baselines_tf2.runs.folder import SWEEP, is_finished
+from envs import VARIANTS
+from envs.spec import NAMED_SETS
 
 LAST = 3  # evaluations that make a final value
+JUDGED = 3  # episodes on each robot of an uncertainty set
+FEW = 10  # episodes on each robot, below which percentiles say nothing
 ByStep = Mapping[int, float]
 
 
@@ -25,6 +37,7 @@ class Outcome(NamedTuple):
     words: str
     of: Callable[[Run], float]
     sign: int = 1  # -1 where less is better, 0 where neither is
+    judged_on: tuple[str, str] | None = None  # the uncertainty set and its variant
 
 
 def mean(values: Iterable[float]) -> float:
@@ -65,15 +78,39 @@ def _second_half(column: str) -> Callable[[Run], float]:
     return of
 
 
+def _described(rows: Sequence[Mapping], name: str) -> float:
+    """What `describe` calls so of these episodes; of a single robot, or for no such name, the mean."""
+    robots = [{k: x for k, x in row.items() if k.startswith(PHYSICS)} for row in rows]
+    told = describe("return", robots, [float(row["return"]) for row in rows])
+    return told.get(f"return_{name}", told["return"])
+
+
 def _of_robots(name: str) -> Callable[[Run], ByStep]:
-    """What `describe` calls so at each evaluation, whose robots are its grid's; of one, the mean."""
+    """The same at each evaluation, whose robots are its grid's."""
+    return lambda run: {step: _described(rows, name) for step, rows in run.evaluations.items()}
 
-    def of(rows: list[Row]) -> float:
-        robots = [{k: x for k, x in row.items() if k.startswith(PHYSICS)} for row in rows]
-        told = describe("return", robots, [row["return"] for row in rows])
-        return told.get(f"return_{name}", told["return"])
 
-    return lambda run: {step: of(rows) for step, rows in run.evaluations.items()}
+def _of_set(judged_on: tuple[str, str], name: str) -> Callable[[Run], float]:
+    """The same of the episodes that `judge` left."""
+
+    def of(run: Run) -> float:
+        rows = read_table(_judged(run.folder, judged_on))
+        return _described(rows, name) if rows else math.nan
+
+    return of
+
+
+def _judged(folder: Path, judged_on: tuple[str, str]) -> Path:
+    return folder / f"{SWEEP}_{'_'.join(judged_on)}.csv"
+
+
+def judge(experiments: Mapping[str, Experiment], folder: Path, outcomes: Iterable[str]) -> None:
+    """Steps a finished run on the uncertainty sets that the outcomes are of, where it was not yet."""
+    for place in {OUTCOMES[name].judged_on for name in outcomes} - {None}:
+        if is_finished(folder) and not _judged(folder, place).exists():
+            where = dict(zip(("protocol", "variant"), place, strict=True))
+            with suppress(TrainingError):  # of an episode that cannot be: no value
+                evaluate_run(experiments, folder, **where, episodes=JUDGED, seed=0, cores=1)
 
 
 def steps_to(threshold: float) -> Callable[[Run], float]:
@@ -87,10 +124,8 @@ def steps_to(threshold: float) -> Callable[[Run], float]:
 
 
 INSIDE, OUTSIDE = _column("eval/return_inside"), _column("eval/return_outside")
-FINAL = "mean of the last three evaluations"
-HALF = "mean over the second half of training"
 OUTCOMES = {
-    "mean": Outcome("return on all robots", _final(returns_by_step)),
+    "mean": Outcome("final return", _final(returns_by_step)),
     "inside": Outcome("return inside the training range", _final(INSIDE)),
     "outside": Outcome("return outside the training range", _final(OUTSIDE)),
     "worst": Outcome("return on the worst robot", _final(_of_robots("worst_robot"))),
@@ -119,18 +154,32 @@ OUTCOMES = {
         },
     }.items()
     for name, words in names.items()
+} | {
+    f"{protocol}_{variant}_{name}": Outcome(
+        f"return on {words} of {protocol}, {variant.replace('_', ' ')}",
+        _of_set((protocol, variant), of), judged_on=(protocol, variant),
+    )
+    for protocol, variant in product(NAMED_SETS, VARIANTS)
+    for name, of, words in (("worst", "worst_robot", "the worst robot"), ("mean", "mean", "all robots"))
 }  # fmt: skip
 
 
-def by_mass(episodes: list[Row]) -> dict[float, float]:
-    """Mean return at each torso mass [kg]; where others are swept too, with those as usual."""
+def by_mass(episodes: list[Row]) -> dict[str, dict[float, float]]:
+    """Mean return at each torso mass [kg], and percentiles of episodes that are not few.
+
+    Where other parameters are swept too, with those as usual.
+    """
     sweep = sweep_of(episodes, PHYSICS + "torso_mass")
-    return {mass: mean(values) for mass, values in sweep.items()}
+    found = {"torso_mass": {mass: mean(values) for mass, values in sweep.items()}}
+    if sweep and min(map(len, sweep.values())) >= FEW:
+        for i, percent in enumerate(PERCENTILES):
+            curve = {mass: float(percentiles(values)[i]) for mass, values in sweep.items()}
+            found[f"torso_mass_p{percent}"] = curve
+    return found
 
 
 def curves(run: Run) -> dict[str, ByStep]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
-    found = {"return": returns_by_step(run), "outside": OUTSIDE(run)}
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    found["torso_mass"] = by_mass(last)
+    found = {"return": returns_by_step(run), "outside": OUTSIDE(run)} | by_mass(last)
     return {name: curve for name, curve in found.items() if curve}

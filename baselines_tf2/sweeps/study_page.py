@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from baselines_tf2.common.files import write_atomically, write_text
 from baselines_tf2.report.figures import render
-from baselines_tf2.sweeps.study import Part
+from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_figures import FIGURES
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
 from baselines_tf2.sweeps.study_store import Store
-from baselines_tf2.sweeps.study_tables import TABLES, facts, results
+from baselines_tf2.sweeps.study_tables import NOT_RUN, TABLES, facts, missing, results
 from envs.errors import ConfigError, unknown
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -61,9 +61,10 @@ def write_page(store: Store, folder: Path) -> str:
     lines = [f"# {study.question}", "", *(f"- {text}" for text in study.hypotheses), ""]
     lines += [f"Settings: {study.tuning}", "", done, ""]
     for part in study.parts.values():
-        if not any(store.cell(part, *cell) for cell in part.cells()):
+        left = missing(part, store)
+        if left == NOT_RUN:
             continue
-        lines += [f"## {part.title}", ""]
+        lines += [f"## {part.title}", "", *((f"*{left}*", "") if left else ())]
         for kind in FIGURES:
             picture = Picture(store, part, kind, part.primary)
             if picture.draw(folder):
@@ -80,9 +81,10 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
     """The text with its blocks made anew of the studies' numbers, and the pictures they show.
 
     A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
-    `<!-- end -->`. `table=` is comparison, summary or outcomes; `figure=` is outcome, curves or
-    masses; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
-    part's primary. prefix: of a picture's path. Raises ConfigError naming the block.
+    `<!-- end -->`. `table=` is comparison, summary or outcomes, or of the
+    whole study facts; `figure=` is outcome, curves, masses
+    or percentiles; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
+    part's primary. What is not run yet, or not to the last seed, says so. prefix: of a picture's path. Raises ConfigError naming the block.
     """
     pictures: list[Picture] = []
 
@@ -101,17 +103,32 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
 def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
     for name in given:
         _choose("key", name, dict.fromkeys(KEYS))
+    if given == {"table": "facts"}:
+        return f"\n{facts(store)}\n"
     part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
     _choose("outcome", outcome, OUTCOMES)
     if "arm" in given:
-        values = {f"{one.arm}, {one.level}": one.value for one in results(part, store, outcome)}
-        return str(_choose("arm and level", f"{given['arm']}, {given.get('level', '')}", values))
-    if "figure" in given:
-        _choose("figure", given["figure"], FIGURES)
-        pictures.append(Picture(store, part, given["figure"], outcome))
-        return f"\n![{part.title}]({prefix}{pictures[-1].name})\n"
-    return f"\n{_choose('table', given.get('table', ''), TABLES)(part, store, outcome)}\n"
+        return _number(store, part, outcome, given["arm"], given.get("level", ""))
+    kind = "figure" if "figure" in given else "table"
+    show = _choose(kind, given.get(kind, ""), FIGURES if kind == "figure" else TABLES)
+    left = missing(part, store)
+    note = f"\n*{part.title}: {left}.*\n" if left else ""
+    if left == NOT_RUN:
+        return note
+    if kind == "table":
+        return f"{note}\n{show(part, store, outcome)}\n"
+    pictures.append(Picture(store, part, given["figure"], outcome))
+    return f"{note}\n![{part.title}]({prefix}{pictures[-1].name})\n"
+
+
+def _number(store: Store, part: Part, outcome: str, arm: str, level: str) -> str:
+    cells = {f"{a}, {words(x)}": (a, part.level_of(a, x)) for x in part.levels for a in part.arms}
+    left = missing(part, store, _choose("arm and level", f"{arm}, {level}", cells))
+    if left == NOT_RUN:
+        return left
+    values = {(one.arm, one.level): str(one.value) for one in results(part, store, outcome)}
+    return values.get((arm, level), "–") + (f" ({left})" if left else "")
 
 
 def _choose(kind: str, name: str, choices: Mapping):

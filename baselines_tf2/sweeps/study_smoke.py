@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -12,20 +13,23 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Experiment, Progress, defaults, flatten, make_settings
 from baselines_tf2.runs.folder import carry_out, locked, open_folder
-from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
+from baselines_tf2.sweeps.study import Study, StudyRun, defaults, fingerprint, plan
+from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
 
 EPISODE = 13  # [steps] of the robots
-# Of the settings that a run has.
+# Of the settings that a run has, and has not at 0.
 TINY = {
     "train.num_timesteps": 40, "train.eval_interval": 40, "train.eval_episodes": 1,
+    "train.adapt_every": 30,
     "train.random_steps": 36, "agent.batch_size": 8, "agent.replay_size": 100,
     "agent.nb_rollout_steps": 4, "agent.nb_train_steps": 1, "train.nb_epoch_cycles": 10,
     "agent.cycle_steps": 2, "agent.hidden_dim": 4,
     **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
 }  # fmt: skip
+SELECTION = {"train.epopt_trajectories": 2, "train.epopt_epsilon": 0.5}
 
 
 def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[str] = ()) -> str:
@@ -38,14 +42,13 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     tried = replace(study, path=folder / study.path.name, parts={
         name: replace(part, seeds=part.seeds[:1]) for name, part in study.parts.items()
     })  # fmt: skip
-    runs = [
-        _tiny(run, experiments) for run in _few(tried, plan(tried, experiments, str(folder), parts))
-    ]
+    few = _few(tried, plan(tried, experiments, str(folder), parts))
+    store = Store(tried, partial(judge, experiments))
     with _short_episodes():
+        runs = [_tiny(run, experiments) for run in few]
         for run in runs:
             _do(run, experiments)
-    store = Store(tried)
-    store.collect(runs)
+        store.collect(runs)
     return write_page(store, folder)
 
 
@@ -66,7 +69,8 @@ def _tiny(run: StudyRun, experiments: Mapping[str, Experiment]) -> StudyRun:
     flags = run.planned.flags
     leaves = flatten(run.planned.settings)
     given = dict(text.split("=", 1) for text in flags["set"])
-    given |= {name: str(x) for name, x in TINY.items() if name in leaves}
+    tiny = TINY | (SELECTION if leaves.get("train.epopt_trajectories") else {})
+    given |= {name: str(x) for name, x in tiny.items() if leaves.get(name)}
     texts = [f"{name}={x}" for name, x in given.items()]
     settings = make_settings(experiments[flags["exp"]], "default", flags["backend"], texts)
     planned = run.planned._replace(settings=settings, flags={**flags, "set": texts})

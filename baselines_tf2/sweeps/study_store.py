@@ -4,7 +4,7 @@ A run whose row is there is done, on whatever machine, though its folder is gone
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,15 @@ Row = dict[str, str]
 
 
 class Store:
-    """The rows of a study's CSV, and the curves of NAME_curves.csv."""
+    """The rows of a study's CSV, and the curves of NAME_curves.csv.
 
-    def __init__(self, study: Study):
-        self.study, path = study, study.path
+    judge: called with the folder of a run that ended and its outcomes, before they are read.
+    """
+
+    def __init__(
+        self, study: Study, judge: Callable[[Path, Sequence[str]], None] = lambda *_: None
+    ):
+        self.study, self._judge, path = study, judge, study.path
         self._path = path.with_suffix(".csv")
         self._curves_path = path.with_name(f"{path.stem}_curves.csv")
         self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
@@ -93,6 +98,7 @@ class Store:
         return fingerprint(config["exp"], flatten(config["settings"]), usual) != run.fingerprint
 
     def _add(self, run: StudyRun, part: Part) -> None:
+        self._judge(run.planned.folder, part.outcomes)
         done = read_run(run.planned.folder)
         row = dict(zip(KEY, map(str, run.key), strict=True))
         row |= {"steps": str(done.steps), "settings": run.fingerprint}

@@ -12,9 +12,14 @@ from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
 from baselines_tf2.sweeps.study_store import FINISHED, Key, Store
 
+# Runs, below which there is no 95%: if three of one arm all beat three of another, chance does that
+# one time in ten (two of 20 orders), and a bootstrap's interval is their range.
+FEWEST = 4
+NOT_RUN = "not run yet"
+
 
 class Estimate(NamedTuple):
-    """A statistic over seeds, and the ends of its 95% interval, NaN for a single seed."""
+    """A statistic over seeds, and the ends of its 95% interval, NaN of few seeds."""
 
     middle: float
     low: float
@@ -22,6 +27,14 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return number(self.middle) + ("" if np.isnan(self.low) else f" {span(self[1:])}")
+
+
+class Range(Estimate):
+    """The mean of few seeds, and the lowest and highest of them."""
+
+    def __str__(self) -> str:
+        low, high = map(number, self[1:])
+        return number(self.middle) + (f" ({low} to {high})" if low != high else "")
 
 
 class Result(NamedTuple):
@@ -57,7 +70,11 @@ def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.n
 def results(part: Part, store: Store, outcome: str) -> list[Result]:
     """Every arm at every level of which a run was done."""
     samples = scores(part, store, outcome)
-    own = estimates(iqm, [(x,) for x in samples.values()])
+    all_ = [(x,) for x in samples.values()]
+    own = [
+        Range(one.middle, x.min(), x.max()) if len(x) < FEWEST else one
+        for (x,), one in zip(all_, estimates(iqm, all_), strict=True)
+    ]
     others = [at for at in samples if at[1] != part.baseline and (at[0], part.baseline) in samples]
     pairs = [(samples[level, arm], samples[level, part.baseline]) for level, arm in others]
     sign = OUTCOMES[outcome].sign or 1
@@ -91,16 +108,19 @@ def estimates(
     by_size, found = defaultdict(list), {}
     for i, arrays in enumerate(samples):
         by_size[tuple(map(len, arrays))].append(i)
-    for places in by_size.values():
+    for sizes, places in by_size.items():
         stacked = [np.stack(x, axis=1) for x in zip(*(samples[i] for i in places), strict=True)]
-        ends = interval(statistic, *stacked, reps=FINAL_REPS)
-        ends = np.full((2, len(places)), np.nan) if ends is None else ends
+        ends = np.full((2, len(places)), np.nan)
+        if min(sizes) >= FEWEST:
+            ends = interval(statistic, *stacked, reps=FINAL_REPS)
         found |= dict(zip(places, zip(statistic(*stacked), *ends, strict=True), strict=True))
     return [Estimate(*map(float, found[i])) for i in range(len(samples))]
 
 
 def verdict(gain: Estimate, sign: int) -> str:
-    """'none' if the interval of the difference holds 0, as that of a single seed does."""
+    """'none' if the interval of the difference holds 0."""
+    if np.isnan(gain.low):
+        return "too few runs"
     if not (gain.low > 0 or gain.high < 0):
         return "none"
     falls_rises = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
@@ -109,15 +129,18 @@ def verdict(gain: Estimate, sign: int) -> str:
 
 def comparison(part: Part, store: Store, outcome: str) -> str:
     """Every arm at every level: its value, and what sets it apart from the baseline."""
-    rows = [("level", "arm", "runs", "IQM [95% interval]", f"minus {part.baseline}",
-             "P(better)", "difference")]  # fmt: skip
+    found, width = results(part, store, outcome), 7 if part.baseline else 4
+    few = any(isinstance(one.value, Range) for one in found)
+    value = f"IQM {'(lowest to highest)' if few else '[95% interval]'}"
+    beside = f"minus {part.baseline}", "P(better)", "difference"
+    rows = [("level", "arm", "runs", value, *beside)[:width]]
     cells = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
-    for one in results(part, store, outcome):
+    for one in found:
         runs = _runs(store, store.cell(part, one.arm, cells[one.level, one.arm]))
         end = ("", "", "baseline" if one.arm == part.baseline else "–")
         if one.difference is not None:
             end = (one.difference, one.improvement, verdict(one.difference, OUTCOMES[outcome].sign))
-        rows.append((one.level or "–", one.arm, runs, one.value, *end))
+        rows.append((one.level or "–", one.arm, runs, one.value, *end)[:width])
     return _table(rows)
 
 
@@ -151,6 +174,17 @@ def _table(rows: Sequence[Sequence[object]]) -> str:
 
 
 TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
+
+
+def missing(part: Part, store: Store, *cells: tuple[str, str]) -> str:
+    """What is left to do of these cells (none: of all) in words; "" if nothing is."""
+    done = [len(store.cell(part, *cell)) for cell in cells or part.cells()]
+    if not any(done):
+        return NOT_RUN
+    few, many, planned = min(done), max(done), len(part.seeds)
+    if few == planned:
+        return ""
+    return f"not finished: {few if few == many else f'{few} to {many}'} of {planned} seeds"
 
 
 def facts(store: Store) -> str:

@@ -1,6 +1,7 @@
 """Many runs at once: those that are left of a sweep or of a study."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from baselines_tf2.common.errors import Interrupted, TrainingError
@@ -9,6 +10,7 @@ from baselines_tf2.runs.folder import finished_summary
 from baselines_tf2.sweeps.launch import Task, launch
 from baselines_tf2.sweeps.plan import PlannedRun, check_apart, left_to_do, start_anew
 from baselines_tf2.sweeps.study import Study, plan
+from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
 from envs.errors import ConfigError
@@ -57,7 +59,7 @@ def do_study(
     """
     runs = plan(study, experiments, logdir, parts)
     check_apart([run.planned for run in runs])
-    store = Store(study)
+    store = Store(study, partial(judge, experiments))
     left = store.collect(runs, overwrite=overwrite)
     print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
 

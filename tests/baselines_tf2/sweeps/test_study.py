@@ -104,6 +104,7 @@ def test_the_fingerprint_is_of_what_is_not_the_default():
         ("steps = 4000", 'steps = "4e3"', "'steps' of the study must be a whole number"),
         ("steps = 4000", "", "part.first lacks 'steps', a whole number"),
         ("[part.second]", "[part.second]\nseads = 1", "did you mean 'seeds'?"),
+        ('baseline = "plain"', "", None),
         ('baseline = "plain"', 'baseline = "plan"', "unknown baseline of part.first 'plan'"),
         ('arms = ["slow"]', 'arms = ["slov"]', "unknown arm of part.first 'slov'"),
         ('without = ["batch"]', 'without = ["bach"]', "'without' of part.first.arm.plain 'bach'"),

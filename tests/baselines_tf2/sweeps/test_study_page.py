@@ -1,5 +1,7 @@
 """What a study's numbers say: statistics by hand and as rliable has them, tables, blocks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +58,7 @@ def test_estimates_are_those_of_each_alone_with_intervals_around():
     np.testing.assert_allclose([e.middle for e in found], [iqm(x) for (x,) in samples])
     assert all(e.low < e.middle < e.high for e in found[:3])
     assert np.isnan(found[3].low)
+    assert np.isnan(estimates(iqm, [(samples[0][0][:3],)])[0].low)  # three are no 95%
     assert found[:3] == estimates(iqm, samples)[:3]  # resampled the same way
 
 
@@ -80,7 +83,7 @@ def test_results_are_compared_with_the_baseline_at_the_same_level(store):
     [
         (Estimate(1, 0, 2), 1, "none"), (Estimate(1, 0.5, 2), 1, "better"),
         (Estimate(-1, -2, -0.1), 1, "worse"), (Estimate(-1, -2, -0.1), -1, "better"),
-        (Estimate(-1, -2, -0.1), 0, "lower"), (Estimate(9, np.nan, np.nan), 1, "none"),
+        (Estimate(-1, -2, -0.1), 0, "lower"), (Estimate(9, np.nan, np.nan), 1, "too few runs"),
     ],
 )  # fmt: skip
 def test_a_difference_whose_interval_holds_0_is_none(gain, sign, text):
@@ -95,6 +98,34 @@ def test_a_run_that_failed_before_it_had_a_value_has_the_worst(store):
     assert sorted(found) == [1000, 1100, 1101, 1103]
     assert "| 4 (1 failed) |" in comparison(part, store, "mean")
     assert not scores(part, store, "model_loss")  # nobody has one: nothing is made up
+
+
+def test_few_runs_have_a_range_and_no_verdict(store):
+    part = store.study.parts["first"]
+    for key in [key for key in store.rows if key[3] > 1]:
+        del store.rows[key]
+    table = comparison(part, store, "mean")
+    assert "| IQM (lowest to highest) |" in table.splitlines()[0]
+    assert "| slow | 2 | 1,100 (1,100 to 1,101) | 100 | 1 | too few runs |" in table
+    assert Picture(store, part, "outcome", "mean").draw(store.study.path.parent)
+
+
+def test_arms_without_a_baseline_are_not_compared(store):
+    part = replace(store.study.parts["first"], baseline="")
+    lines = comparison(part, store, "mean").splitlines()
+    assert lines[0] == "| level | arm | runs | IQM [95% interval] |"
+    assert lines[2].count("|") == 5 and lines[2].startswith("| noise=a, batch=32 | slow | 4 | 1,1")
+
+
+def test_a_figure_of_percentiles_needs_them(store):
+    part = store.study.parts["first"]
+    picture = Picture(store, part, "percentiles", "mean")
+    assert not picture.draw(store.study.path.parent)
+    masses = np.array([1.0, 2.0])
+    for curves in store.curves.values():
+        for name in ("", "_p10", "_p50", "_p90"):
+            curves[f"torso_mass{name}"] = (masses, masses)
+    assert picture.draw(store.study.path.parent)
 
 
 def test_tables(store):
@@ -127,6 +158,16 @@ def test_blocks_are_filled_and_say_what_they_cannot_be(store):
     text, (picture,) = filled("part=first figure=outcome outcome=area")
     assert "\n![First](studies/try_first_outcome_area.png)\n" in text
     assert picture == Picture(store, part, "outcome", "area")
+    key = ("first", "slow", "noise=a, batch=64", 3)
+    del store.rows[key]
+    note = "*First: not finished: 3 to 4 of 4 seeds.*\n"
+    assert f"-->\n{note}\n| level |" in filled("part=first table=comparison")[0]
+    assert f"-->\n{note}\n![First]" in filled("part=first figure=outcome")[0]
+    left = "-->1,101 (1,100 to 1,102) (not finished: 3 of 4 seeds)<"
+    assert left in filled('part=first arm=slow level="noise=a, batch=64"', "")[0]
+    text, pictures = filled("part=second figure=outcome")
+    assert "-->\n*Second: not run yet.*\n<" in text and not pictures
+    assert "-->not run yet<" in filled("part=second arm=slow", "")[0]
     for words_, message in {
         "part=frist table=summary": "did you mean 'first'", "part=first table=sum": "unknown table",
         "part=first arm=slow": "unknown arm and level", "part=first tabel=summary": "unknown key",

@@ -4,14 +4,16 @@ import csv
 import json
 import math
 import shutil
+from functools import partial
 
 import pytest
 
 from baselines_tf2.common.files import read_table
 from baselines_tf2.report.runs import Run
 from baselines_tf2.runs.folder import open_folder
+from baselines_tf2.sweeps import study_outcomes
 from baselines_tf2.sweeps.study import plan
-from baselines_tf2.sweeps.study_outcomes import OUTCOMES, by_mass
+from baselines_tf2.sweeps.study_outcomes import OUTCOMES, by_mass, judge
 from baselines_tf2.sweeps.study_store import Store
 from envs.errors import ConfigError
 from run_experiments import EXPERIMENTS
@@ -64,7 +66,40 @@ def test_a_run_that_failed_keeps_its_last_evaluation():
 def test_return_by_mass_is_of_the_other_parameters_middle():
     swept = [(3.0, 0.0, 1.0), (6.0, 0.0, 2.0), (9.0, 0.0, 3.0), (6.0, -5.0, 70.0), (6.0, 5.0, 80.0)]
     rows = [{"return": x, "physics/torso_mass": m, "physics/slope": s} for m, s, x in swept]
-    assert by_mass(rows) == {3.0: 1.0, 6.0: 2.0, 9.0: 3.0}
+    assert by_mass(rows) == {"torso_mass": {3.0: 1.0, 6.0: 2.0, 9.0: 3.0}}
+
+
+def test_percentiles_by_mass_are_of_ten_episodes_or_more():
+    rows = [{"return": m * x, "physics/torso_mass": m} for m in (1.0, 2.0) for x in range(11)]
+    found = by_mass(rows)
+    assert found["torso_mass"] == {1.0: 5.0, 2.0: 10.0}
+    assert found["torso_mass_p10"] == {1.0: 1.0, 2.0: 2.0}  # of 0 to 10 a tenth is at or below 1
+    assert found["torso_mass_p50"] == found["torso_mass"]
+    assert found["torso_mass_p90"] == {1.0: 9.0, 2.0: 18.0}
+    assert list(by_mass(rows[:-2])) == ["torso_mass"]  # nine at 2 kg
+    assert by_mass([{"return": 1.0}]) == {"torso_mass": {}}
+
+
+def test_an_uncertainty_set_judges_finished_runs_once(tmp_path, monkeypatch):
+    text = TEXT.replace('["area"]', '["area", "rrls2_corrected_worst", "rrls2_corrected_mean"]')
+    one, called = study(tmp_path, text), []
+
+    def evaluate_run(experiments, folder, *, protocol, variant, **_):
+        called.append((folder, protocol, variant))
+        rows = [("physics/friction", "return"), (1, 10), (1, 30), (2, 7), (2, 9)]
+        with open(folder / f"sweep_{protocol}_{variant}.csv", "w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    monkeypatch.setattr(study_outcomes, "evaluate_run", evaluate_run)
+    store, runs = Store(one, partial(judge, EXPERIMENTS)), plan(one, EXPERIMENTS, str(tmp_path))
+    put(runs[0])
+    put(runs[1], "diverged")
+    for _ in range(2):
+        store.collect(runs)
+    assert called == [(runs[0].planned.folder, "rrls2", "corrected")]
+    assert store.number(runs[0].key, "rrls2_corrected_worst") == 8  # means 20 and 8
+    assert store.number(runs[0].key, "rrls2_corrected_mean") == 14
+    assert math.isnan(store.number(runs[1].key, "rrls2_corrected_worst"))
 
 
 def put(run, outcome="finished", *, returns=(1.0, 2.0)):

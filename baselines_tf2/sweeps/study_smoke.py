@@ -13,7 +13,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Experiment, Progress, defaults, flatten, make_settings
 from baselines_tf2.runs.folder import carry_out, locked, open_folder
-from baselines_tf2.sweeps.study import Study, StudyRun, defaults, fingerprint, plan
+from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
 from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store

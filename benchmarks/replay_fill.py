@@ -54,12 +54,12 @@ def _transitions(rng, envs, start):
     """Random ones in episodes of --episode_steps, each with a robot of its own."""
     import numpy as np
 
-    from baselines_tf2.common.replay import Transitions
+    from baselines_tf2.common.replay import Rollout
 
     shape = (ROWS, envs.num_envs)
     obs_dim, action_dim = envs.observation_space.shape[0], envs.action_space.shape[0]
     episodes, steps = np.divmod(start + np.arange(ROWS), FLAGS.episode_steps)
-    return Transitions(
+    return Rollout(
         obs0=rng.standard_normal((*shape, obs_dim), np.float32),
         actions=rng.uniform(-1, 1, (*shape, action_dim)).astype(np.float32),
         rewards=rng.standard_normal(shape, np.float32),

@@ -83,7 +83,7 @@ def saving() -> dict[str, float]:
     start_tensorflow()
     import numpy as np
 
-    from baselines_tf2.common.replay import Replay, Transitions
+    from baselines_tf2.common.replay import Replay, Rollout
     from baselines_tf2.runs.checkpoint import Checkpoints
 
     replay = Replay(17, 6, capacity=FLAGS.rows + MORE, gamma=0.99)
@@ -93,7 +93,7 @@ def saving() -> dict[str, float]:
         rng = np.random.default_rng(0)
         flags = np.zeros((count, 1), bool)
         obs, actions = rng.random((count, 1, 17), np.float32), rng.random((count, 1, 6), np.float32)
-        return Transitions(obs, actions, actions[..., 0], obs, flags, flags, flags.astype(int))
+        return Rollout(obs, actions, actions[..., 0], obs, flags, flags, flags.astype(int))
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder))

@@ -9,7 +9,7 @@ imported only when one of its environments is made.
 
 from envs.adaptation import (
     Adaptation,
-    Transition,
+    TargetStep,
     adapt,
     record_transitions,
     recorded,
@@ -42,7 +42,7 @@ __all__ = [
     "EnvSpec",
     "Physics",
     "RobotEnsemble",
-    "Transition",
+    "TargetStep",
     "TruncatedNormal",
     "Uniform",
     "adapt",

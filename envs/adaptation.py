@@ -22,7 +22,7 @@ TEMPERING, LEAST_POWER = 0.8, 1e-12  # a step of the likelihood's power, and its
 HALF_RANGE = 2.0  # [stds] around a mean that has left its range, as in EPOpt's [3, 9] kg
 
 
-class Transition(NamedTuple):
+class TargetStep(NamedTuple):
     """One step of a target robot."""
 
     state0: np.ndarray  # [S] Physics.get_state() before the step
@@ -37,12 +37,12 @@ class Adaptation(NamedTuple):
     effective_samples: float  # 1 / sum(w^2), from 1 (one sample has all weight) to num_samples
 
 
-LogLikelihood = Callable[[Mapping[str, float], Sequence[Transition]], float]
+LogLikelihood = Callable[[Mapping[str, float], Sequence[TargetStep]], float]
 
 
 def adapt(
     ensemble: Ensemble,
-    transitions: Sequence[Transition],
+    transitions: Sequence[TargetStep],
     log_likelihood: LogLikelihood,
     num_samples: int,
     rng: np.random.Generator,
@@ -155,17 +155,17 @@ class _Recorder(gym.Wrapper):
 
     def __init__(self, robot: RobotEnsemble) -> None:
         super().__init__(robot)
-        self.transitions: list[Transition] = []
+        self.transitions: list[TargetStep] = []
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         state0, action = self.env.physics.get_state(), np.array(action)
         answer = self.env.step(action)
-        self.transitions.append(Transition(state0, action, np.array(answer[0])))
+        self.transitions.append(TargetStep(state0, action, np.array(answer[0])))
         return answer
 
 
 @contextmanager
-def recorded(env: gym.Env) -> Iterator[list[Transition]]:
+def recorded(env: gym.Env) -> Iterator[list[TargetStep]]:
     """The list to which `env`, from make_env, adds its steps meanwhile.
 
     They are recorded at the robot, below noise and distractors: its action is the noisy one.
@@ -182,7 +182,7 @@ def recorded(env: gym.Env) -> Iterator[list[Transition]]:
 
 def record_transitions(
     env: gym.Env, policy: Callable[[np.ndarray], np.ndarray], steps: int, seed: int
-) -> list[Transition]:
+) -> list[TargetStep]:
     """`steps` transitions of the target robot in `env`, from make_env, under `policy`.
 
     policy: observation of `env` [O] -> action [A].
@@ -210,7 +210,7 @@ def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
     robot.reset(seed=0)
     fixed = robot.get_state()["placed"]
 
-    def log_likelihood(values: Mapping[str, float], transitions: Sequence[Transition]) -> float:
+    def log_likelihood(values: Mapping[str, float], transitions: Sequence[TargetStep]) -> float:
         observed = np.array([one.obs1 for one in transitions], dtype=np.float64)
         scale = error * (observed.std(axis=0) + 1e-8)  # an entry that never moves tells nothing
         robot.place(fixed | values)
@@ -220,6 +220,6 @@ def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
     return log_likelihood
 
 
-def _predict(robot: RobotEnsemble, transition: Transition) -> np.ndarray:
+def _predict(robot: RobotEnsemble, transition: TargetStep) -> np.ndarray:
     robot.physics.set_state(transition.state0)
     return robot.step(transition.action)[0]

@@ -32,7 +32,7 @@ from absl import app
 import run_experiments
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.logger import CsvTable, Events
 from envs import ConfigError, RobotEnsemble
@@ -309,7 +309,7 @@ WRITES = {
     "events": (Events, "add"),
     "checkpoint": (Checkpoints, "save"),
     "metrics.csv": (CsvTable, "append"),
-    "weights.npz": (Agent, "save"),
+    "weights.npz": (DDPGAgent, "save"),
 }
 
 

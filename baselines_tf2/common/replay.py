@@ -55,7 +55,7 @@ class Layout:
         return Batch(*(packed[..., getattr(self, field)] for field in self._fields))
 
 
-class Transitions(NamedTuple):
+class Rollout(NamedTuple):
     """T steps of N environments, in the order they happened."""
 
     obs0: np.ndarray  # [T, N, O]
@@ -112,7 +112,7 @@ class Replay:
         """The oldest row held."""
         return max(self.next_row - self._num_rows, 0)
 
-    def add(self, new: Transitions) -> None:
+    def add(self, new: Rollout) -> None:
         """Stores T rows, T at most the ring's, over the oldest ones."""
         rows = np.arange(self.next_row, self.next_row + len(new.rewards))
         at, layout = rows % self._num_rows, self.layout

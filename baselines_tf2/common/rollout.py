@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.spaces import actions_of, observation_dim
 from envs.errors import ConfigError
 from envs.state import get_env_state, set_env_state
@@ -238,7 +238,7 @@ class Collector:
 
     def collect(
         self, new_policy: Callable[[], Policy] | None, num_steps: int, *, refresh: bool = True
-    ) -> tuple[Transitions, list[Episode]]:
+    ) -> tuple[Rollout, list[Episode]]:
         """Steps every environment `num_steps` times.
 
         new_policy: gives the policy to act with; None draws uniform actions instead. With
@@ -325,7 +325,7 @@ class Collector:
         shape, obs_dim, action_dim = (num_steps, self._num), self._obs.shape[-1], self._actions.dim
         members = np.empty(shape, np.int32)
         members[:] = self._members
-        return Transitions(
+        return Rollout(
             obs0=np.empty((*shape, obs_dim), self._dtype),
             actions=np.empty((*shape, action_dim), self._dtype),
             rewards=np.empty(shape, self._dtype),

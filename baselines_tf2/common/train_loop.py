@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
 from envs import ConfigError, EnvSpec
 
@@ -67,13 +67,13 @@ class Agent(Protocol):
 
     def exploring_policy(self) -> Callable[[], Policy]: ...
 
-    def store(self, new: Transitions) -> None: ...
+    def store(self, new: Rollout) -> None: ...
 
     def can_train(self) -> bool: ...
 
     def train(self) -> dict[str, float]: ...
 
-    def statistics(self, latest: Transitions) -> dict[str, float]:
+    def statistics(self, latest: Rollout) -> dict[str, float]:
         """For each row of the log, beside the means of what `train` returned."""
         return {}
 
@@ -93,7 +93,7 @@ class Agent(Protocol):
 class Selection(Protocol):
     """Chooses what is stored of what was collected."""
 
-    def __call__(self, new: Transitions, finished: list[Episode]) -> Transitions | None: ...
+    def __call__(self, new: Rollout, finished: list[Episode]) -> Rollout | None: ...
 
     def metrics(self) -> dict[str, float]: ...  # for each row of the log
 
@@ -124,7 +124,7 @@ class Epoch(NamedTuple):
     step: int  # transitions so far
     episodes: list[Episode]
     metrics: dict[str, float]  # means over the cycles
-    latest: Transitions
+    latest: Rollout
 
 
 class TrainLoop:

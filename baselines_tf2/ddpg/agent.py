@@ -13,7 +13,7 @@ from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.networks import describe, numpy_forward, perturbable
 from baselines_tf2.common.noise import action_distance, parse_noise, perturb
-from baselines_tf2.common.replay import Layout, Replay, Transitions
+from baselines_tf2.common.replay import Layout, Replay, Rollout
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
 from baselines_tf2.ddpg.config import DDPGConfig
@@ -34,7 +34,7 @@ DIAGNOSTIC_WINDOW = 50_000  # latest transitions
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
-class Agent:
+class DDPGAgent:
     """DDPG with a critic head of choice; randomness comes from generators spawned from the seed."""
 
     def __init__(
@@ -146,7 +146,7 @@ class Agent:
         """Takes note of a robot that is new in training: its number and its parameters."""
         self._robots.meet(number, physics)
 
-    def store(self, new: Transitions) -> None:
+    def store(self, new: Rollout) -> None:
         """Adds transitions to the replay and their observations to the normaliser."""
         if self.config.reward_scale != 1:
             new = new._replace(rewards=new.rewards * self.config.reward_scale)
@@ -202,7 +202,7 @@ class Agent:
 
     # Statistics -----------------------------------------------------------------------------
 
-    def statistics(self, latest: Transitions) -> dict[str, float]:
+    def statistics(self, latest: Rollout) -> dict[str, float]:
         """What Baselines logs of the critic and actor on a batch kept from the start, and on the
         latest transitions."""
         if self._reference is None:

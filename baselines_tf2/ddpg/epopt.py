@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from envs import ConfigError, worst_episodes
@@ -51,12 +51,12 @@ class WorstEpisodes:
         self._wanted, self._epsilon = num_trajectories, epsilon
         self._warmup, self._steps = warmup_steps, 0
         self._warm = warmup_steps > 0  # the running episode is stored as it comes
-        self._running: list[Transitions] = []
-        self._trajectories: list[Transitions] = []
+        self._running: list[Rollout] = []
+        self._trajectories: list[Rollout] = []
         self._returns: list[float] = []
         self._metrics = {}
 
-    def __call__(self, new: Transitions, finished: list[Episode]) -> Transitions | None:
+    def __call__(self, new: Rollout, finished: list[Episode]) -> Rollout | None:
         """Takes one environment's next steps; returns what is to be stored now, or None."""
         kept, start = [], 0
         for end, episode in zip(np.flatnonzero(new.ends[:, 0]) + 1, finished, strict=True):
@@ -89,18 +89,18 @@ class WorstEpisodes:
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
         self._steps, self._warm, self._returns = state["steps"], state["warm"], state["returns"]
-        self._running = [Transitions(*part) for part in state["running"]]
-        self._trajectories = [Transitions(*part) for part in state["trajectories"]]
+        self._running = [Rollout(*part) for part in state["running"]]
+        self._trajectories = [Rollout(*part) for part in state["trajectories"]]
         self._metrics = state["metrics"]
 
-    def _take(self, part: Transitions) -> list[Transitions]:
+    def _take(self, part: Rollout) -> list[Rollout]:
         self._steps += len(part.ends)
         if self._warm:
             return [part]
         self._running.append(part)
         return []
 
-    def _end(self, episode: Episode) -> list[Transitions]:
+    def _end(self, episode: Episode) -> list[Rollout]:
         warm, self._warm = self._warm, self._steps < self._warmup
         if warm:
             return []
@@ -110,7 +110,7 @@ class WorstEpisodes:
         self._running = []
         return self._select() if len(self._returns) == self._wanted else []
 
-    def _select(self) -> list[Transitions]:
+    def _select(self) -> list[Rollout]:
         returns = np.array(self._returns)
         worst = worst_episodes(returns, self._epsilon)
         kept = [self._trajectories[i] for i in sorted(worst)]
@@ -123,8 +123,8 @@ class WorstEpisodes:
 
 
 def _slice(new, start, stop):
-    return Transitions(*(field[start:stop] for field in new))
+    return Rollout(*(field[start:stop] for field in new))
 
 
 def _join(parts):
-    return Transitions(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
+    return Rollout(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.rollout import SerialEnvs
 from baselines_tf2.common.train_loop import check_adaptation
-from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
@@ -59,7 +59,7 @@ LEARNS = DDPGConfig(
     critic_l2_reg=0.0,
     actor_lr=1e-3,
 )
-SEED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
+AS_PROPOSED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
 # Which head and pairing is best is open: this is the pairing that does what no Q critic can.
 DIFFERENCE = replace(LEARNS, critic="additive", actor_loss="symmetric", pairing="same_member")
 ROBOTS = 16  # that return, so that pairs of one robot come from many of its episodes
@@ -84,7 +84,7 @@ def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
     def settings(preset: str, backend: str) -> Settings:
         difference = kind.startswith("diffcritic")
         if preset == "original":
-            agent = SEED if difference else DDPGConfig()
+            agent = AS_PROPOSED if difference else DDPGConfig()
         else:
             agent = DIFFERENCE if difference else LEARNS
             if backend == "pybullet":  # rewards are a tenth of MuJoCo's
@@ -129,7 +129,7 @@ def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunctio
     return run
 
 
-def load(settings: Settings, folder: Path) -> Agent:
+def load(settings: Settings, folder: Path) -> DDPGAgent:
     """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
     made = _make_envs(settings, training=False)
     agent = make_agent(_together(made, settings), settings.agent, seed=0)

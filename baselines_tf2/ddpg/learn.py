@@ -10,7 +10,7 @@ from baselines_tf2.common.networks import get_network_builder
 from baselines_tf2.common.rollout import Collector, Envs, SerialEnvs, as_envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import Adaptation, TrainLoop, check_random_steps
-from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection, make_selection
 from baselines_tf2.ddpg.networks import Body
@@ -21,7 +21,7 @@ from baselines_tf2.runs.training import RETURN_HISTORY, EpochRows, Seeds, spawn_
 from envs.errors import ConfigError
 
 
-def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
+def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> DDPGAgent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
     check_envs(config, envs.num_envs)
     if envs.twins != (config.pairing == "coupled"):
@@ -33,7 +33,7 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> Agent:
         )
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
     sight = _sight(envs, config)
-    return Agent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, **bodies)
+    return DDPGAgent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, **bodies)
 
 
 def _robots_return(envs):
@@ -55,7 +55,7 @@ def _sight(envs, config):
 
 
 def make_loop(
-    agent: Agent,
+    agent: DDPGAgent,
     envs: Envs,
     loop: LoopConfig,
     *,
@@ -99,7 +99,7 @@ def make_loop(
 class StepEvaluator:
     """Baselines' evaluation: a number of steps at a time, episodes running on between calls."""
 
-    def __init__(self, agent: Agent, env: gym.Env, *, seed: int, render: bool):
+    def __init__(self, agent: DDPGAgent, env: gym.Env, *, seed: int, render: bool):
         self._agent, self._history = agent, []
         rng = np.random.default_rng(seed)
         self._collector = Collector(as_envs(env), [], rng, seed=seed, render=render)
@@ -131,14 +131,14 @@ def train(
     render: bool = False,
     render_eval: bool = False,
     **bodies: Body,
-) -> Agent:
+) -> DDPGAgent:
     """Trains DDPG as `config` says, with any critic, pairing and return; returns the agent.
 
     env: `loop.num_envs` Gymnasium environments: one, a list of them, or a vector one that does
     not reset itself. loop: None is `LoopConfig()`. random_steps: of uniform actions at the start,
     without training. `coupled` pairs need a list of environments of `envs.make_env`, `same_member`
     ones whose robots return and are told. eval_env is stepped nb_eval_steps per cycle, all at the
-    epoch's end. load_path: weights to start from, of `Agent.save`. callback(step, metrics) is
+    epoch's end. load_path: weights to start from, of `DDPGAgent.save`. callback(step, metrics) is
     called after every epoch; None keeps quiet. bodies: `actor_body` and `critic_body`, which build
     other hidden layers than the config's. Raises ConfigError for settings or environments that
     cannot be used, TrainingError where something is not finite or the environment raises.
@@ -205,7 +205,7 @@ def learn(
     *,
     callback=print_metrics,
     **network_kwargs,
-) -> Agent:
+) -> DDPGAgent:
     """Trains DDPG on `env` and returns the agent: OpenAI Baselines' `ddpg.learn`, by keyword.
 
     network: "mlp", another registered name, or a builder of Keras layers; network_kwargs are its

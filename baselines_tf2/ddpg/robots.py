@@ -52,7 +52,7 @@ def make_sight(seen: str, ensemble: Ensemble, num_robots: int) -> Sight:
 class Robots:
     """A row for each robot met: what the critic sees of it, and its mean reward so far.
 
-    Rows are numbered as `Transitions.members`. Robots are met while another thread completes
+    Rows are numbered as `Rollout.members`. Robots are met while another thread completes
     batches, of robots that it knows from before.
     """
 

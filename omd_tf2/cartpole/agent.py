@@ -33,7 +33,7 @@ FITS = (
 )  # settings that give weights their meaning
 
 
-class Agent(LearnerAgent):
+class CartPoleAgent(LearnerAgent):
     """Soft Q-learning in a learned model; all randomness is spawned from the seed."""
 
     def __init__(

@@ -10,7 +10,7 @@ from baselines_tf2.common.spaces import OneHotActions, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
-from omd_tf2.cartpole.agent import Agent
+from omd_tf2.cartpole.agent import CartPoleAgent
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.common import experiment
 from omd_tf2.common.solver import SolverConfig
@@ -49,10 +49,10 @@ class Settings:
         experiment.check_steps(self)
 
 
-def make_agent(config: CartPoleConfig, env: gym.Env, seed: int) -> Agent:
+def make_agent(config: CartPoleConfig, env: gym.Env, seed: int) -> CartPoleAgent:
     """An agent for this environment; ConfigError unless its actions are discrete."""
     num_actions = OneHotActions(env.action_space).dim
-    return Agent(config, observation_dim(env.observation_space), num_actions, seed=seed)
+    return CartPoleAgent(config, observation_dim(env.observation_space), num_actions, seed=seed)
 
 
 prepare = partial(experiment.prepare, make_agent=make_agent)

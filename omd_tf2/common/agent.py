@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from baselines_tf2.common.errors import check_finite
-from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.common.train_loop import Agent
 from omd_tf2.common.learner import Learner
 from omd_tf2.common.solver import SolverConfig
@@ -20,7 +20,7 @@ class LearnerAgent(Agent):
     _updates: int  # per cycle
     _rng: np.random.Generator  # of exploration
 
-    def store(self, new: Transitions) -> None:
+    def store(self, new: Rollout) -> None:
         """Adds transitions to the replay."""
         self.replay.add(new)
 

@@ -19,7 +19,7 @@ from omd_tf2.halfcheetah.update import Noise, init_state, metric_names, update
 FITS = ("agent", "residual_model", "hidden_dim")  # settings that give weights their meaning
 
 
-class Agent(LearnerAgent):
+class HalfCheetahAgent(LearnerAgent):
     """Soft actor-critic in a learned model; all randomness is spawned from the seed."""
 
     def __init__(

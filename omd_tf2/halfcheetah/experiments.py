@@ -11,7 +11,7 @@ from baselines_tf2.common.train_loop import TrainConfig
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.common import experiment
-from omd_tf2.halfcheetah.agent import Agent
+from omd_tf2.halfcheetah.agent import HalfCheetahAgent
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 
 TASKS = ("cheetah", "hopper", "walker")
@@ -35,10 +35,10 @@ class Settings:
         experiment.check_steps(self)
 
 
-def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> Agent:
+def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> HalfCheetahAgent:
     """An agent for this environment; ConfigError unless its actions are a symmetric Box."""
     action_dim = len(action_scale(env.action_space))
-    return Agent(config, observation_dim(env.observation_space), action_dim, seed=seed)
+    return HalfCheetahAgent(config, observation_dim(env.observation_space), action_dim, seed=seed)
 
 
 prepare = partial(experiment.prepare, make_agent=make_agent)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from baselines_tf2.common.replay import Layout, Replay, Transitions
+from baselines_tf2.common.replay import Layout, Replay, Rollout
 from envs import ConfigError
 
 
@@ -12,7 +12,7 @@ def transitions(times, num_envs=1, ends=(), terminals=(), members=None):
     grid = np.broadcast_to(times[:, None], shape)
     env = np.broadcast_to(np.arange(num_envs), shape)
     flag = lambda which: np.broadcast_to(np.isin(times, which)[:, None], shape).copy()
-    return Transitions(
+    return Rollout(
         obs0=np.stack([grid, env], -1),
         actions=-grid[..., None],
         rewards=grid.copy(),
@@ -199,7 +199,7 @@ def two_robots():
     members = np.array([7, 7, 7, 3, 3, 3, 7, 7, 7, 7])[:, None]
     new = transitions(range(10), ends=[2, 5], members=members)
     for part in (slice(0, 4), slice(4, 10)):
-        replay.add(Transitions(*(field[part] for field in new)))
+        replay.add(Rollout(*(field[part] for field in new)))
     return replay, members[:, 0]
 
 
@@ -275,7 +275,7 @@ def test_groups_come_from_one_robot_each(pairing):
     members = np.repeat(np.arange(10), 10)[:, None] * [1, 1]
     new = transitions(range(100), num_envs=2, ends=range(9, 100, 10), members=members)
     for part in range(0, 100, 10):
-        replay.add(Transitions(*(field[part : part + 10] for field in new)))
+        replay.add(Rollout(*(field[part : part + 10] for field in new)))
     groups = replay.sample_members(RNG(0), 6, 8, paired=True, window=60)[..., 0] // 10
     for side in np.split(groups, 2, axis=1):
         assert (side == side[:, :1]).all() and side.min() >= 7

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.replay import Transitions
-from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.common.replay import Rollout
+from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, LoopConfig, check_envs
 from envs import ConfigError
 
@@ -15,14 +15,14 @@ SMALL = MLPConfig(2, 8)
 def make(seed=0, num_envs=1, **options):
     options = {"batch_size": 4, "nb_train_steps": 3, "replay_size": 200} | options
     config = DDPGConfig(**({"actor_network": SMALL, "critic_network": SMALL} | options))
-    return Agent(config, 3, 2, seed=seed, num_envs=num_envs)
+    return DDPGAgent(config, 3, 2, seed=seed, num_envs=num_envs)
 
 
 def rows(num=40, num_envs=1, seed=0):
     rng = np.random.default_rng(seed)
     ends = np.zeros((num, num_envs), bool)
     ends[9::10] = True
-    return Transitions(
+    return Rollout(
         obs0=rng.normal(3.0, 2.0, (num, num_envs, 3)).astype(np.float32),
         actions=rng.uniform(-1, 1, (num, num_envs, 2)).astype(np.float32),
         rewards=rng.normal(size=(num, num_envs)).astype(np.float32),

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from baselines_tf2.ddpg.epopt import WorstEpisodes, check_selection, make_selection
@@ -17,11 +17,11 @@ def episodes(*returns, length=2, offsets=None):
     zeros = np.zeros((*names.shape, 1))
     physics = [{"reward_offset": offset} for offset in offsets] if offsets else [{}] * len(returns)
     finished = [Episode(x, length, robot) for x, robot in zip(returns, physics, strict=True)]
-    return Transitions(zeros, zeros, names.astype(float), zeros, ends, ends, names), finished
+    return Rollout(zeros, zeros, names.astype(float), zeros, ends, ends, names), finished
 
 
 def part(new, start, stop):
-    return Transitions(*(field[start:stop] for field in new))
+    return Rollout(*(field[start:stop] for field in new))
 
 
 def names(kept):

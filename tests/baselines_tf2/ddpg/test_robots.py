@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.rollout import SerialEnvs
-from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from baselines_tf2.ddpg.learn import make_agent, make_loop
@@ -35,14 +35,14 @@ def make(rewards, members, ends=(), **options):
     )  # fmt: skip
     seen = config.critic_sees
     sight = {} if seen == "nothing" else {"sight": make_sight(seen, MASSES, 2)}
-    agent = Agent(config, 1, 1, seed=0, dtype="float64", **sight)
+    agent = DDPGAgent(config, 1, 1, seed=0, dtype="float64", **sight)
     for number, robot in enumerate(ROBOTS):
         agent.meet(number, robot)
     time = np.arange(len(rewards), dtype=float).reshape(-1, 1, 1)
     over = np.isin(np.arange(len(rewards)), ends)[:, None]
     columns = (np.array(x)[:, None] for x in (rewards, members))
     rewards, members = columns
-    agent.store(Transitions(time, 0 * time, rewards.astype(float), time + 1, over, over, members))
+    agent.store(Rollout(time, 0 * time, rewards.astype(float), time + 1, over, over, members))
     return agent
 
 
@@ -62,7 +62,7 @@ def test_old_rows_are_centred_by_the_mean_of_today_and_stay_as_they_were_stored(
     np.testing.assert_allclose(completed(agent, 2).rewards, [-1, 1])
     old = agent.replay.gather(np.arange(2), np.zeros(2, int))
     zeros, no = np.zeros((1, 1, 1)), np.zeros((1, 1), bool)
-    agent.store(Transitions(zeros, zeros, np.array([[8.0]]), zeros, no, no, np.zeros((1, 1), int)))
+    agent.store(Rollout(zeros, zeros, np.array([[8.0]]), zeros, no, no, np.zeros((1, 1), int)))
     np.testing.assert_allclose(completed(agent, 3).rewards, [-3, -1, 4])  # mean 4
     np.testing.assert_array_equal(agent.replay.gather(np.arange(2), np.zeros(2, int)), old)
 

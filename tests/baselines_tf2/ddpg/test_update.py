@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.ddpg.agent import Agent
+from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from baselines_tf2.ddpg.update import (
@@ -27,7 +27,7 @@ def linear_agent(**options):
         "noise_type": "none",
     } | options
     config = DDPGConfig(actor_network=LINEAR, critic_network=LINEAR, batch_size=1, **options)
-    agent = Agent(config, 1, 1, seed=0, dtype="float64")
+    agent = DDPGAgent(config, 1, 1, seed=0, dtype="float64")
     # Q(s, a) = s + 2 a, Q' = 3 s + 1, mu(s) = tanh(0.5 s), mu' = 0
     agent.nets.critic.set_weights([np.array([[1.0], [2.0]]), np.zeros(1)])
     agent.nets.target_critic.set_weights([np.array([[3.0], [0.0]]), np.ones(1)])
@@ -88,7 +88,7 @@ def test_clipping_scales_the_whole_gradient():
 
 
 def test_l2_is_half_the_squares_of_hidden_kernels_alone():
-    agent = Agent(DDPGConfig(critic_network=MLPConfig(1, 2)), 1, 1, dtype="float64")
+    agent = DDPGAgent(DDPGConfig(critic_network=MLPConfig(1, 2)), 1, 1, dtype="float64")
     critic = agent.nets.critic
     critic.set_weights([np.array([[1.0, 2], [3, 4]]), np.full(2, 9.0), np.ones((2, 1)), np.ones(1)])
     assert float(hidden_l2(critic)) == pytest.approx((1 + 4 + 9 + 16) / 2)
@@ -117,7 +117,7 @@ def small_agent(dtype="float64", **options):
     sight = NOTHING
     if "critic_sees" in options:
         sight = make_sight("physics", Ensemble.parse("a:1,1,0,2;b:1,1,0,2"), 0)
-    return Agent(DDPGConfig(**options), 3, 2, seed=1, dtype=dtype, sight=sight)
+    return DDPGAgent(DDPGConfig(**options), 3, 2, seed=1, dtype=dtype, sight=sight)
 
 
 def random_batches(agent, count, seed=0):

@@ -12,7 +12,7 @@ import pytest
 from baselines_tf2.common import files
 from baselines_tf2.common.errors import Interrupted
 from baselines_tf2.common.files import read_arrays
-from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.runs.checkpoint import Checkpoints, pack, unpack
 from baselines_tf2.runs.logger import CsvTable
 from envs import ConfigError
@@ -34,7 +34,7 @@ class Stream:
         for t in range(count):
             members[t] = self._members
             self._members = np.where(ends[t], rng.integers(4, size=self._num), self._members)
-        return Transitions(
+        return Rollout(
             obs0=rng.normal(size=(*shape, 3)),
             actions=rng.normal(size=(*shape, 2)),
             rewards=rng.normal(size=shape),

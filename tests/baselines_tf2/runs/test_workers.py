@@ -14,16 +14,16 @@ import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from baselines_tf2.ddpg import DDPGConfig
-from baselines_tf2.ddpg.agent import Agent as DDPG
+from baselines_tf2.ddpg.agent import DDPGAgent as DDPG
 from baselines_tf2.runs import workers
 from baselines_tf2.runs.judging import evaluate
 from baselines_tf2.runs.workers import Workers
 from envs import ConfigError, EnvSpec, make_env
-from omd_tf2.cartpole.agent import Agent as CartPole
+from omd_tf2.cartpole.agent import CartPoleAgent as CartPole
 from omd_tf2.cartpole.config import CartPoleConfig
-from omd_tf2.halfcheetah.agent import Agent as HalfCheetah
+from omd_tf2.halfcheetah.agent import HalfCheetahAgent as HalfCheetah
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from tests.toys import Elsewhere, Here, fail, kill, still
 
@@ -38,9 +38,7 @@ def ddpg(obs_dim, action_dim):
     rng, shape = np.random.default_rng(0), (50, 1)
     obs, zeros = rng.normal(2, 3, (2, *shape, obs_dim)), np.zeros(shape)
     actions = np.zeros((*shape, action_dim))
-    agent.store(
-        Transitions(obs[0], actions, zeros, obs[1], zeros > 0, zeros > 0, zeros.astype(int))
-    )
+    agent.store(Rollout(obs[0], actions, zeros, obs[1], zeros > 0, zeros > 0, zeros.astype(int)))
     return agent
 
 

@@ -6,10 +6,10 @@ import tensorflow as tf
 from scipy.special import softmax
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from envs.errors import ConfigError
 from omd_tf2.cartpole import agent as module
-from omd_tf2.cartpole.agent import Agent
+from omd_tf2.cartpole.agent import CartPoleAgent
 from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
 from omd_tf2.cartpole.update import metric_names
 from omd_tf2.common.functional import mlp
@@ -24,14 +24,16 @@ def make(seed=0, dtype="float32", **options):
     if options.get("agent") != "qlearning":
         sizes["model_hidden_dim"] = 4
     options = sizes | options
-    return Agent(CartPoleConfig(**({"replay_size": 100} | options)), O, A, seed=seed, dtype=dtype)
+    return CartPoleAgent(
+        CartPoleConfig(**({"replay_size": 100} | options)), O, A, seed=seed, dtype=dtype
+    )
 
 
 def rows(num=30, seed=0):
     """The reward is the row's number, so that a row can be told."""
     rng = np.random.default_rng(seed)
     ends = (np.arange(num) % 10 == 9)[:, None]
-    return Transitions(
+    return Rollout(
         obs0=rng.normal(size=(num, 1, O)),
         actions=np.eye(A)[rng.integers(A, size=(num, 1))],
         rewards=np.arange(num)[:, None],

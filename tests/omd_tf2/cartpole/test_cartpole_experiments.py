@@ -12,7 +12,7 @@ from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import make_settings
 from envs import EnvSpec, make_env
 from envs.errors import ConfigError
-from omd_tf2.cartpole.agent import Agent
+from omd_tf2.cartpole.agent import CartPoleAgent
 from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
 from omd_tf2.cartpole.experiments import EXPERIMENTS, make_agent, prepare
 from omd_tf2.cartpole.update import metric_names
@@ -70,7 +70,7 @@ def test_a_run_fills_its_folder(agent, tmp_path, eagerly):
     assert all(np.isfinite(float(row[name])) for name in metric_names(chosen.agent))
     (episode,) = read_table(tmp_path / "eval.csv")
     assert float(episode["return"]) == float(row["eval/return_mean"])
-    loaded = Agent(chosen.agent, 4, 2, seed=1)
+    loaded = CartPoleAgent(chosen.agent, 4, 2, seed=1)
     loaded.load(tmp_path / "weights.npz")
     # An update of four critic steps for each of the steps 51 to 60; omd's Adam starts anew at each.
     assert loaded._learner.state.critic_adam.steps == (4 if agent == "omd" else 40)
@@ -79,10 +79,10 @@ def test_a_run_fills_its_folder(agent, tmp_path, eagerly):
 
 def test_distractors_are_part_of_the_observation(tmp_path, eagerly):
     chosen, _ = run("omd_cartpole", tmp_path, "env.distractors=2")
-    agent = Agent(chosen.agent, 4 + 2, 2, seed=0)
+    agent = CartPoleAgent(chosen.agent, 4 + 2, 2, seed=0)
     agent.load(tmp_path / "weights.npz")
     with pytest.raises(ConfigError, match="other settings"):
-        Agent(chosen.agent, 4, 2, seed=0).load(tmp_path / "weights.npz")
+        CartPoleAgent(chosen.agent, 4, 2, seed=0).load(tmp_path / "weights.npz")
 
 
 def test_a_seed_gives_the_same_log(tmp_path, eagerly):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError, check_finite
-from baselines_tf2.common.replay import Replay, Transitions
+from baselines_tf2.common.replay import Replay, Rollout
 from envs.errors import ConfigError
 from omd_tf2.common.learner import Learner
 
@@ -29,7 +29,7 @@ def make(reward=2.0, seed=0, **options):
     replay = Replay(1, 1, capacity=8, gamma=0.9, dtype="float64")
     rows = np.ones((8, 1, 1))
     no = np.zeros((8, 1), bool)
-    replay.add(Transitions(rows, rows, reward * rows[:, :, 0], rows, no, no, no.astype(int)))
+    replay.add(Rollout(rows, rows, reward * rows[:, :, 0], rows, no, no, no.astype(int)))
 
     def update(state, rows, noise):
         assert rows.shape == (*ROWS_SHAPE, replay.layout.width) and noise.shape == NOISE_SHAPE

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.replay import Transitions
+from baselines_tf2.common.replay import Rollout
 from envs.errors import ConfigError
 from omd_tf2.common.solver import SolverConfig
-from omd_tf2.halfcheetah.agent import Agent
+from omd_tf2.halfcheetah.agent import HalfCheetahAgent
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
 from omd_tf2.halfcheetah.sac import gaussian
 from omd_tf2.halfcheetah.update import metric_names
@@ -20,13 +20,13 @@ SMALL = {"hidden_dim": 5, "model_hidden_dim": 4, "batch_size": 4, "replay_size":
 
 
 def make(seed=0, dtype="float64", **options):
-    return Agent(HalfCheetahConfig(**(SMALL | options)), O, A, seed=seed, dtype=dtype)
+    return HalfCheetahAgent(HalfCheetahConfig(**(SMALL | options)), O, A, seed=seed, dtype=dtype)
 
 
 def rows(num=40, seed=0):
     rng = np.random.default_rng(seed)
     terminals1 = np.arange(num)[:, None] % 10 == 9
-    return Transitions(
+    return Rollout(
         obs0=rng.normal(size=(num, 1, O)),
         actions=rng.uniform(-1, 1, (num, 1, A)),
         rewards=rng.normal(size=(num, 1)),

@@ -11,7 +11,7 @@ from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import make_settings
 from envs.errors import ConfigError
 from omd_tf2 import halfcheetah
-from omd_tf2.halfcheetah.agent import Agent
+from omd_tf2.halfcheetah.agent import HalfCheetahAgent
 from omd_tf2.halfcheetah.config import AGENTS, HalfCheetahConfig
 from omd_tf2.halfcheetah.experiments import EXPERIMENTS, make_agent
 from omd_tf2.halfcheetah.update import metric_names
@@ -79,7 +79,7 @@ def test_a_run_on_robots_with_distractors_fills_its_folder(name, backend, tmp_pa
     assert np.isfinite(float(row["eval/return_mean"]))
     assert "inside of torso_mass" in summary["inside"]
     obs_dim = 2 + {"mujoco": 17, "pybullet": 26}[backend]
-    agent = Agent(chosen.agent, obs_dim, 6, seed=1)
+    agent = HalfCheetahAgent(chosen.agent, obs_dim, 6, seed=1)
     agent.load(tmp_path / "weights.npz")
     # the critics move once a step, from the first after the random ones
     assert agent._learner.state.critic_adam.steps == STEPS - 20

@@ -168,7 +168,7 @@ def mistake(capsys, *flags):
         (["--exp=tabular_bounds", "--set=projection=leef"], "did you mean 'leaf'"),
         (["--exp=omd_cartpole", "--set=agent.solver.name=gauss"], "unknown solver: 'gauss'"),
         (["--exp=omd_cartpole", "--set=agent.solver.ridge=-1"], "ridge must be a finite number"),
-        (["--exp=omd_cheetah", "--set=agent.solver.ridge=1"], "has no option 'ridge'"),
+        (["--exp=omd_cheetah", "--set=agent.solver.ridge=1"], "ridge_relative exclude each other"),
         (["--exp=mle_cartpole", "--set=agent.solver.name=cg"], "solves no linear system"),
         (["--exp=omd_cartpole", "--set=env.action_noise=0.1"], "actions are discrete"),
         (["--exp=omd_cartpole", "--set=agent.cycle_steps=3"], "must divide 1000"),

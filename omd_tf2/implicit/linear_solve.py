@@ -78,7 +78,7 @@ def check_options(**options) -> None:
         if not holds(value):
             raise ValueError(f"{name} must be {meaning}, got {value!r}")
     if options.get("ridge") and options.get("ridge_relative"):
-        raise ValueError("ridge and ridge_relative exclude each other: leave one out")
+        raise ValueError("ridge and ridge_relative exclude each other: set one to 0")
 
 
 def floor_tol(tol: float, dtype: tf.DType) -> float:

@@ -224,7 +224,7 @@ def test_every_solver_takes_its_own_options_and_no_others(name):
         ({"name": "gauss_newton", "ridge": -1.0}, "ridge must be a finite number >= 0"),
         (
             {"name": "gauss_newton", "ridge": 1.0, "ridge_relative": 0.1},
-            "ridge and ridge_relative exclude each other: leave one out",
+            "ridge and ridge_relative exclude each other: set one to 0",
         ),
         ({"name": "cg", "correct_inner": True}, "solver 'cg' has no option 'correct_inner'"),
         ({"name": "cg", "ridge_relative": 0.1}, "solver 'cg' has no option 'ridge_relative'"),

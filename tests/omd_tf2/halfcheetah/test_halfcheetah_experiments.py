@@ -11,9 +11,10 @@ from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import make_settings
 from envs.errors import ConfigError
 from omd_tf2 import halfcheetah
+from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.agent import HalfCheetahAgent
 from omd_tf2.halfcheetah.config import AGENTS, HalfCheetahConfig
-from omd_tf2.halfcheetah.experiments import EXPERIMENTS, make_agent
+from omd_tf2.halfcheetah.experiments import CORRECTED, EXPERIMENTS, make_agent
 from omd_tf2.halfcheetah.update import metric_names
 from tests.toys import Corridor
 
@@ -58,9 +59,12 @@ def test_the_experiments_are_four_agents_on_three_robots():
                 chosen = make_settings(experiment, preset, backend, [])
                 assert name == f"{chosen.agent.agent}_{chosen.env.task}" == experiment.name
                 assert chosen.env.backend == backend
-                ours = preset == "default" and chosen.agent.agent != "sac"
-                assert chosen.agent.residual_model == ours
-                assert chosen.agent.model_hidden_dim == (256 if ours else 64)
+                residual = preset == "default" and chosen.agent.agent in ("mle", "vaml")
+                assert chosen.agent.residual_model == residual
+                corrected = preset == "default" and chosen.agent.agent == "omd"
+                assert chosen.agent.solver == (CORRECTED if corrected else SolverConfig())
+                wide = preset == "default" and chosen.agent.agent != "sac"
+                assert chosen.agent.model_hidden_dim == (256 if wide else 64)
                 assert experiment.num_timesteps(chosen) == chosen.train.num_timesteps == 1_000_000
                 assert (chosen.train.eval_interval, chosen.train.eval_episodes) == (5_000, 10)
 
@@ -131,7 +135,8 @@ def test_spaces_that_do_not_suit_are_refused(env, message):
         ("agent.cycle_steps=3", "agent.cycle_steps must divide 1000"),
         ("agent.agent=omdd", "'agent.agent' follows from --exp"),
         ("agent.solver.name=minress", "unknown solver: 'minress'; did you mean 'minres'"),
-        ("agent.solver.ridge=1", "solver 'identity' has no option 'ridge'"),
+        ("agent.solver.ridge=1", "ridge and ridge_relative exclude each other: set one to 0"),
+        ("agent.solver.step_size=1", "solver 'gauss_newton' has no option 'step_size'"),
         ("agent.solver.ridge=big", "must be a number"),
         ("agent.solver.on_failure=halt", "unknown on_failure: 'halt'"),
         ("agent.inner_step=2", "did you mean 'agent.inner_steps'"),

@@ -425,7 +425,7 @@ def test_inverse_factor_of_an_indefinite_matrix_is_nan():
     [
         ({"ridge": -1.0}, "ridge must be a finite number >= 0, got -1.0"),
         ({"ridge_relative": -1.0}, "ridge_relative must be a finite number >= 0, got -1.0"),
-        ({"ridge": 1.0, "ridge_relative": 1.0}, "exclude each other: leave one out"),
+        ({"ridge": 1.0, "ridge_relative": 1.0}, "exclude each other: set one to 0"),
         ({"correct_inner": True}, "correct_inner needs outer_residuals and inner_residuals"),
         ({"inner_residuals": tensor(2)}, r"inner_residuals must have .* \(6,\), got \(2,\)"),
         (

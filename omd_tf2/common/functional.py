@@ -51,6 +51,15 @@ def orthogonal_mlp(draws: Sequence[tf.Tensor], *, output_gain: float) -> Layers:
     return tuple(layers)
 
 
+def stacked(networks: Sequence[Layers]) -> Layers:
+    """H networks of one shape as one, its kernels [H, I, O], its biases [H, 1, O].
+
+    `mlp` gives all their outputs, [H, B, O], in one product for each layer.
+    """
+    join = tf.nest.map_structure(lambda *each: tf.stack(each), *networks)
+    return tuple((kernel, bias[:, None]) for kernel, bias in join)
+
+
 def mlp(layers: Layers, x: tf.Tensor) -> tf.Tensor:
     """[B, I] -> [B, O]: dense layers with relu between them."""
     for kernel, bias in layers[:-1]:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.cartpole.config import CartPoleConfig
-from omd_tf2.common.functional import Layers, mlp
+from omd_tf2.common.functional import Layers, mlp, stacked
 from omd_tf2.common.transition import Transition
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -66,8 +66,9 @@ def vep_loss(
 ) -> tf.Tensor:
     """Squared differences of fixed functions at real and predicted s', summed, plus reward's."""
     predicted = in_model(model, real, noise, config)
-    errors = [tf.square(mlp(v, predicted.obs1) - mlp(v, real.obs1))[:, 0] for v in value_functions]
-    return tf.reduce_mean(tf.add_n(errors) + tf.square(predicted.rewards - real.rewards))
+    functions = stacked(value_functions)
+    errors = tf.square(mlp(functions, predicted.obs1) - mlp(functions, real.obs1))[..., 0]
+    return tf.reduce_mean(tf.reduce_sum(errors, 0) + tf.square(predicted.rewards - real.rewards))
 
 
 def vaml_loss(
@@ -80,7 +81,7 @@ def vaml_loss(
 
 def values(critics: Critics, obs: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Every critic's value of the actions taken, [B, H]; actions one-hot."""
-    return tf.stack([tf.reduce_sum(mlp(q, obs) * actions, -1) for q in critics], -1)
+    return tf.transpose(tf.reduce_sum(mlp(stacked(critics), obs) * actions, -1))
 
 
 def critic_targets(target: Critics, batch: Transition, config: CartPoleConfig) -> tf.Tensor:
@@ -88,7 +89,7 @@ def critic_targets(target: Critics, batch: Transition, config: CartPoleConfig) -
 
     The gradient flows into r and s'; the target critics are the caller's to hold constant.
     """
-    lowest = tf.reduce_min(tf.stack([mlp(q, batch.obs1) for q in target]), 0)
+    lowest = tf.reduce_min(mlp(stacked(target), batch.obs1), 0)
     if config.hard:
         best = tf.reduce_max(lowest, -1)
     else:

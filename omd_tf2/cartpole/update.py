@@ -28,6 +28,7 @@ from omd_tf2.common.functional import (
     mlp_kernel,
     orthogonal_mlp,
     soft_update,
+    stacked,
 )
 from omd_tf2.common.inner import inner_steps
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
@@ -298,7 +299,6 @@ def _least_squares(
     Q's Jacobian does not know y, which the model alone moves.
     """
     scale, heads = np.sqrt(2 / len(critics)), range(len(critics))
-    kernels = [mlp_kernel(critic, real.obs0, real.actions) for critic in critics]
     q = values(critics, real.obs0, real.actions)
     return LeastSquares(
         values_fn=lambda point, batch: scale * values(point, *batch),
@@ -306,7 +306,7 @@ def _least_squares(
         solution=critics,
         batch=(real.obs0, real.actions),
         outer_residuals=scale * (q - outer_targets[:, None]),
-        kernel=scale**2 * tf.stack(kernels),
+        kernel=scale**2 * mlp_kernel(stacked(critics), real.obs0, real.actions),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit import dense_layers_kernel
-from omd_tf2.implicit.structures import to_copies
+from omd_tf2.implicit.structures import ravel, to_copies
 
 Layers = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
@@ -49,6 +49,15 @@ def orthogonal_mlp(draws: Sequence[tf.Tensor], *, output_gain: float) -> Layers:
         q *= gain * tf.sign(tf.linalg.diag_part(r))
         layers.append((tf.transpose(q) if wide else q, tf.zeros([draw.shape[1]], draw.dtype)))
     return tuple(layers)
+
+
+def stacked(networks: Sequence[Layers]) -> Layers:
+    """H networks of one shape as one, its kernels [H, I, O], its biases [H, 1, O].
+
+    `mlp` gives all their outputs, [H, B, O], in one product for each layer.
+    """
+    join = tf.nest.map_structure(lambda *each: tf.stack(each), *networks)
+    return tuple((kernel, bias[:, None]) for kernel, bias in join)
 
 
 def mlp(layers: Layers, x: tf.Tensor) -> tf.Tensor:
@@ -95,26 +104,19 @@ def adam_step(
 
     A pure function, since the inner problem's optimiser starts anew at each outer step.
     """
-    steps = state.steps + 1
-    first = _average(state.first, gradient, ADAM_BETA1)
-    squares = tf.nest.map_structure(tf.square, gradient)
-    second = _average(state.second, squares, ADAM_BETA2)
+    (x, unravel), (g, _) = ravel(parameters), ravel(gradient)
+    steps, m, v = state.steps + 1, ravel(state.first)[0], ravel(state.second)[0]
+    m = ADAM_BETA1 * m + (1 - ADAM_BETA1) * g
+    v = ADAM_BETA2 * v + (1 - ADAM_BETA2) * tf.square(g)
     rate1, rate2 = learning_rate / (1 - ADAM_BETA1**steps), 1 / (1 - ADAM_BETA2**steps)
-
-    def move(x, m, v):
-        return x - rate1 * m / (tf.sqrt(rate2 * v) + ADAM_EPSILON)
-
-    parameters = tf.nest.map_structure(move, parameters, first, second)
-    return parameters, AdamState(steps, first, second)
+    x -= rate1 * m / (tf.sqrt(rate2 * v) + ADAM_EPSILON)
+    return unravel(x), AdamState(steps, unravel(m), unravel(v))
 
 
 def soft_update(target: tuple, online: tuple, tau: float) -> tuple:
     """(1 - tau) target + tau online"""
-    return _average(target, online, 1 - tau)
-
-
-def _average(old: tuple, new: tuple, decay: float) -> tuple:
-    return tf.nest.map_structure(lambda x, y: decay * x + (1 - decay) * y, old, new)
+    (x, unravel), (y, _) = ravel(target), ravel(online)
+    return unravel((1 - tau) * x + tau * y)
 
 
 def loss_and_gradient(loss_fn: Callable, parameters: tuple, *args) -> tuple:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from omd_tf2.implicit import solve_inner
-from omd_tf2.implicit.structures import Structure
+from omd_tf2.implicit.structures import Structure, ravel
 
 
 def inner_steps(
@@ -18,7 +18,8 @@ def inner_steps(
 ) -> tuple[tuple, tf.Tensor]:
     """`implicit.solve_inner`, but that without a tolerance nothing is evaluated to stop by.
 
-    Returns the state and the number of steps taken, an int32 scalar.
+    state: the number of steps so far, 0, to which `step_fn` adds 1; then floating tensors of one
+    dtype. Returns the state and the number of steps taken, an int32 scalar.
     """
     if tol:
         state, info = solve_inner(optimality_fn, step_fn, state, max_steps=max_steps, tol=tol)
@@ -26,8 +27,13 @@ def inner_steps(
     if max_steps == 1:  # shares what it computes with the hypergradient, as a loop's body cannot
         return step_fn(state, optimality_fn(state)), tf.constant(1)
 
-    def step(k, *state):
-        return k + 1, *step_fn(state, optimality_fn(state))
+    k, *moved = state
+    flat, unravel = ravel(moved)  # a loop costs some microseconds for each tensor it carries
 
-    steps, *state = tf.while_loop(lambda k, *_: k < max_steps, step, (tf.constant(0), *state))
-    return tuple(state), steps
+    def step(k, flat):
+        state = k, *unravel(flat)
+        k, *moved = step_fn(state, optimality_fn(state))
+        return k, ravel(moved)[0]
+
+    k, flat = tf.while_loop(lambda k, _: k < max_steps, step, (k, flat))
+    return (k, *unravel(flat)), k

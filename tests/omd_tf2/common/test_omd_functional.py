@@ -18,6 +18,7 @@ from omd_tf2.common.functional import (
     mlp_kernel,
     orthogonal_mlp,
     soft_update,
+    stacked,
 )
 
 RNG = np.random.default_rng(0)
@@ -101,6 +102,14 @@ def test_kernel_equals_the_one_of_per_sample_gradients(sizes):
     jacobian = np.concatenate([block.numpy().reshape(6, -1) for block in blocks], 1)
     kernel = mlp_kernel(weights, x, output_weights)
     np.testing.assert_allclose(kernel, jacobian @ jacobian.T / 6, rtol=1e-12, atol=1e-12)
+
+
+def test_stacked_networks_give_what_each_gives():
+    each, x, output_weights = [layers(3, 5, 4, 2) for _ in range(3)], tensor(6, 3), tensor(6, 2)
+    together, outputs = stacked(each), [mlp(network, x) for network in each]
+    np.testing.assert_allclose(mlp(together, x), outputs, rtol=1e-13)
+    kernels = [mlp_kernel(network, x, output_weights) for network in each]
+    np.testing.assert_allclose(mlp_kernel(together, x, output_weights), kernels, rtol=1e-13)
 
 
 def test_adam_equals_keras_over_100_steps(monkeypatch):

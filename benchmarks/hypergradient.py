@@ -61,8 +61,8 @@ DIFFERENCE = 1e-3  # of the model's weights, as a vector
 USE = {"on_failure": "use"}
 
 
-def solvers(largest: float) -> dict[str, SolverConfig]:
-    """By name; the Neumann series is told the matrix's largest eigenvalue."""
+def solvers(largest: float) -> dict[str, SolverConfig | None]:
+    """By name; the Neumann series is told the matrix's largest eigenvalue; VAML needs none."""
     newton = {
         f"gauss_newton {'corrected ' * corrected}{r:g}": SolverConfig(
             "gauss_newton", ridge_relative=r, correct_inner=corrected, **USE
@@ -75,7 +75,8 @@ def solvers(largest: float) -> dict[str, SolverConfig]:
         **newton,
         "cg 100": SolverConfig("cg", ridge=RIDGE, max_steps=100, **USE),
         "minres 50": SolverConfig("minres", ridge=RIDGE, max_steps=50, **USE),
-        "neumann 50": SolverConfig("neumann", step_size=1 / largest, max_steps=50, **USE),
+        "neumann 50": SolverConfig("neumann", step_size=1 / float(largest), max_steps=50, **USE),
+        "vaml": None,
     }
 
 
@@ -166,7 +167,7 @@ class Problem:
         return tf.while_loop(lambda k, *_: k < count, step, (0, w, tf.zeros_like(w), path))[3]
 
     def _unrolled(self, theta, count, step_size, data):
-        """The outer loss after `count` steps, its gradient in theta, and the inner loss."""
+        """Outer and inner loss after `count` steps, and the outer one's gradient in theta."""
         path = self._descend(theta, count, step_size, data)
         loss, a = self._outer(path[count], data)
 
@@ -177,7 +178,7 @@ class Problem:
 
         start = (count - 1, a, tf.zeros_like(a), tf.zeros_like(theta))
         total = tf.while_loop(lambda k, *_: k >= 0, back, start)[3]
-        return loss, total, self._inner(path[count], theta, data)
+        return loss, self._inner(path[count], theta, data), total
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
@@ -195,11 +196,11 @@ def measured(problem: Problem, data32: tuple, fast: dict) -> list[dict]:
     loss, g = problem.outer(w, data)
     hessian = problem.hessian(w, theta, data).numpy()
     eigenvalues = np.linalg.eigvalsh(hessian)
-    step_size = tf.constant(STEP / eigenvalues[-1])
+    step_size, last = tf.constant(STEP / eigenvalues[-1]), tf.constant(AFTER[-1])
     adjoint = np.linalg.solve(hessian + RIDGE * np.eye(len(hessian)), g.numpy())
     exact = -problem.pull_back(w, theta, tf.constant(adjoint), data)[1].numpy()
     after = {n: problem.unrolled(theta, tf.constant(n), step_size, data) for n in AFTER}
-    last, (last_loss, gradient, last_inner) = tf.constant(AFTER[-1]), after[AFTER[-1]]
+    last_loss, last_inner, resolved = after[AFTER[-1]]
     shared = {
         "smallest": eigenvalues[0],
         "largest": eigenvalues[-1],
@@ -218,41 +219,45 @@ def measured(problem: Problem, data32: tuple, fast: dict) -> list[dict]:
         move = DIFFERENCE * direction / np.linalg.norm(direction)
         ends = [problem.descend(theta + x, last, step_size, data)[-1] for x in (move, -move)]
         change = np.subtract(*[float(problem.outer(end, data)[0]) for end in ends])
-        return change / (2 * DIFFERENCE * np.linalg.norm(gradient))
+        return change / (2 * DIFFERENCE * np.linalg.norm(resolved))
 
-    named = solvers(float(eigenvalues[-1])) | {"vaml": None}
-    flat, unravel = ravel(data32)
-    for config in set(named.values()) - set(fast):
-
-        def gradient_at(flat, config=config):
-            return problem.gradient(config, unravel(flat))
-
-        fast[config] = called_directly(compiled(gradient_at))
-    seconds, rounded = in_turns({name: fast[config] for name, config in named.items()}, flat)
-    found = {name: problem.gradient(config, data).numpy() for name, config in named.items()}
-    found |= {"exact": exact} | {f"after {n}": x[1].numpy() for n, x in after.items()}
-    return [shared | {
+    found, timed = answers(problem, solvers(eigenvalues[-1]), data, data32, fast)
+    found |= {"exact": exact} | {
+        f"after {n}": gradient.numpy() for n, (*_, gradient) in after.items()
+    }
+    return [{
+        **shared,
         "solver": name,
-        "ms": 1000 * seconds.get(name, np.nan),
-        "rounding": relative_error(rounded.get(name, x), x),
+        **timed.get(name, {}),
         "cos_exact": cosine(x, exact),
         "error_exact": relative_error(x, exact),
         **{f"cos_{n}": cosine(x, found[f"after {n}"]) for n in AFTER},
-        f"error_{AFTER[-1]}": relative_error(x, gradient.numpy()),
+        f"error_{AFTER[-1]}": relative_error(x, resolved.numpy()),
         f"slope_{AFTER[-1]}": slope(x),
     } for name, x in found.items()]  # fmt: skip
 
 
-def in_turns(functions: dict, data: tf.Tensor) -> tuple[dict, dict]:
-    """Each one's median seconds of CPU time, the first call left out, and its answer."""
-    answers = {name: function(data).numpy() for name, function in functions.items()}
-    spent = {name: [] for name in functions}
-    for _ in range(FLAGS.rounds):
+def answers(problem: Problem, configs: dict, data: tuple, data32: tuple, fast: dict) -> tuple:
+    """Each one's gradient in float64; median time and rounding of the compiled one in float32."""
+    flat, unravel = ravel(data32)
+    for config in set(configs.values()) - set(fast):
+        fast[config] = called_directly(
+            compiled(lambda flat, config=config: problem.gradient(config, unravel(flat)))
+        )
+    functions = {name: fast[config] for name, config in configs.items()}
+    found = {name: problem.gradient(config, data).numpy() for name, config in configs.items()}
+    rounded = {name: function(flat).numpy() for name, function in functions.items()}  # compiles
+    spent = {name: [] for name in configs}
+    for _ in range(FLAGS.rounds):  # in turns: what the machine does meanwhile hits all of them
         for name, function in functions.items():
             start = time.process_time()
-            function(data).numpy()
-            spent[name].append(time.process_time() - start)
-    return {name: median(x) for name, x in spent.items()}, answers
+            function(flat).numpy()
+            spent[name].append(1000 * (time.process_time() - start))
+    timed = {
+        name: {"ms": median(spent[name]), "rounding": relative_error(rounded[name], x)}
+        for name, x in found.items()
+    }
+    return found, timed
 
 
 def main(_) -> None:
@@ -265,8 +270,7 @@ def main(_) -> None:
             problem = problem or Problem(SETTINGS[name][1], config, state)
             for row in measured(problem, (state, real, noise), fast):
                 rows.append({"setting": name, "step": step} | row)
-            columns = dict.fromkeys(column for row in rows for column in row)
-            write_text(FLAGS.out, table_text(columns, rows))
+            write_text(FLAGS.out, table_text(rows[0], rows))
             print(f"{name}, {step:,} steps: {FLAGS.out} has them", flush=True)
 
 

@@ -104,10 +104,9 @@ def main(_) -> None:
         lines.append([name, *("" if isnan(x) else f"{x:.1f}" for x in ms), *cells])
     table(lines)
     lines = [["", *heads]]
-    for name in shown:
-        lines.append(
-            [name, *(f"{float(next(iter(r.values()))[name]):.3g}" for r in groups.values())]
-        )
+    for name, label in SHARED.items():
+        same = [next(iter(rows.values()))[name] for rows in groups.values()]
+        lines.append([label, *(f"{float(x):.3g}" for x in same)])
     lines.append(
         [
             "difference / gradient",

@@ -74,3 +74,18 @@ def test_nothing_is_pickled():
     for path in (p for room in FLOORS for p in files(room)):
         text = path.read_text()
         assert "import pickle" not in text and "allow_pickle=True" not in text, path
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_room_is_small_enough_to_look_around_in(room):
+    assert len(list((ROOT / room).glob("*.py"))) <= 14
+    for path in files(room):
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_the_driver_is_flags_and_a_dispatch():
+    assert (ROOT / "run_experiments.py").read_text().count("\n") <= 250

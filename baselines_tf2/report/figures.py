@@ -2,30 +2,33 @@
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.typing import LineStyleType
 
 from baselines_tf2.common.returns import PHYSICS
 from baselines_tf2.report import statistics
-from baselines_tf2.report.runs import Group
+from baselines_tf2.report.runs import Group, Line
 from baselines_tf2.report.statistics import SPEED, Curve
 from baselines_tf2.runs.plots import axis_label
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("solid", "dashed", "dotted")
+STYLES: Sequence[LineStyleType] = ("solid", "dashed", "dotted")
 MANY_LINES = 6
 WIDTH, DPI = 11.0, 140  # of a figure [inch], [1/inch]
 RANGE_COLOR = "#7F7F7F"
 LEGEND_CHARS, TITLE_CHARS = 64, 48
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 11, "axes.titlesize": 11.5, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True,
@@ -46,7 +49,7 @@ SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
 }
 
 
-def style_of(group: Group) -> tuple[str, str]:
+def style_of(group: Line) -> tuple[str, LineStyleType]:
     """The group's colour and line style."""
     return COLORS[group.index % len(COLORS)], STYLES[group.index // len(COLORS) % len(STYLES)]
 
@@ -240,8 +243,8 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def span(interval: Sequence[float]) -> str:
-    return f"[{number(interval[0])}, {number(interval[1])}]"
+def span(interval: Iterable[float]) -> str:
+    return f"[{', '.join(map(number, interval))}]"
 
 
 def _by_environment(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -259,7 +262,7 @@ def _columns(by_environment: Mapping[str, Sequence[Group]]) -> int:
 def grid(
     count: int,
     title: str,
-    groups: Sequence[Group],
+    groups: Sequence[Line],
     columns: int = 2,
     height: float = 4.0,
     more: Sequence[Patch] = (),
@@ -269,8 +272,11 @@ def grid(
     rows = -(-count // columns)
     height = height if columns > 1 else max(height, 4.6)
     lines = sum(wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
-    figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    size, layout = (
+        (WIDTH, 0.9 + rows * height + 0.11 * lines),
+        ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1),
+    )
+    figure = Figure(figsize=size, layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.remove()
@@ -280,16 +286,16 @@ def grid(
     return figure, list(axes[:count])
 
 
-def plot_curve(axis: Axes, group: Group, curve: Curve, marker: str | None = None) -> None:
+def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str | None = None) -> None:
     color, style = style_of(group)
-    if curve.low is not None:
-        axis.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+    if curve.ends is not None:
+        axis.fill_between(curve.x, *curve.ends, color=color, alpha=0.2, linewidth=0)
     width = 2 if len(curve.x) < 150 else 1.3
     axis.plot(curve.x, curve.middle, color=color, linestyle=style, linewidth=width,
               marker=marker or _marker(curve.x), markersize=5)  # fmt: skip
 
 
-def _marker(x: Sequence[float]) -> str:
+def _marker(x: Sized) -> str:
     """A single point would show no line."""
     return "o" if len(x) == 1 else ""
 
@@ -323,13 +329,13 @@ def _power(x: float, _) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch]) -> None:
+def _legend(figure: Figure, groups: Sequence[Line], more: Sequence[Patch]) -> None:
     lines = [
         Line2D([], [], color=style_of(group)[0], linestyle=style_of(group)[1], linewidth=2.5)
         for group in groups
     ]
     labels = [wrap(group.name, LEGEND_CHARS) for group in groups]
-    labels += [patch.get_label() for patch in more]
+    labels += [str(patch.get_label()) for patch in more]
     figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
 
 

@@ -4,7 +4,7 @@ import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -176,7 +176,9 @@ def _short(text: str) -> str:
 def _configuration(groups: Sequence[Group]) -> dict[str, object]:
     """Which settings differ, what the others and the versions are; groups by experiment."""
     different = differing([group.config for group in groups])
-    common, versions, experiments = {}, {}, defaultdict(list)
+    common: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    experiments = defaultdict(list)
     for path, value in settings_of(groups[0].config).items():
         if path not in different:
             of_package = path.startswith("versions.")

@@ -64,11 +64,17 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs that differ in nothing but the seed, by seed."""
+class Line:
+    """What is drawn as one line, and has a place in the legend."""
 
     index: int  # place on the page, which gives the colour
     name: str
+
+
+@dataclass(frozen=True)
+class Group(Line):
+    """Runs that differ in nothing but the seed, by seed."""
+
     runs: list[Run] = field(repr=False)
 
     @property
@@ -240,7 +246,8 @@ def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     alike = defaultdict(list)
     for config in configs:
         alike[config["exp"], config["backend"]].append(config)
-    seen, names = Counter(), []
+    seen: Counter[str] = Counter()
+    names = []
     for config in configs:
         same = alike[config["exp"], config["backend"]]
         name = f"{config['exp']}, {config['backend']}"

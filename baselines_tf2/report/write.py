@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.files import write_atomically, write_text
+from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report import figures
 from baselines_tf2.report.page import Section, page
 from baselines_tf2.report.runs import Group, Run, find_runs, group_runs, read_run
@@ -100,16 +100,15 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
 
 def _read_runs(folders: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]]]:
     """The runs, and {why: folder} of those that cannot be read; ConfigError if none can."""
-    runs, damaged, first = [], {}, None
+    runs, damaged = [], {}
     for folder in folders:
         try:
             runs.append(read_run(folder))
         except ConfigError as error:
-            first = first or error
-            damaged[f"since {error}"] = [folder]
+            damaged[folder] = error
     if not runs:
-        raise first
-    return runs, damaged
+        raise next(iter(damaged.values()))
+    return runs, {f"since {error}": [folder] for folder, error in damaged.items()}
 
 
 def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
@@ -119,7 +118,7 @@ def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
     for name, png in pictures.items():
         path = out / f"report_{name}.png"
         if png:
-            write_atomically(path, lambda file, png=png: file.write(png))
+            write_bytes(path, png)
             paths[name] = str(path)
         else:
             path.unlink(missing_ok=True)

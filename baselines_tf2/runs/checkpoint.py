@@ -125,8 +125,9 @@ class Checkpoints:
                     f"warning: checkpoint {path.stem} is damaged, trying the one before: {error}"
                 )
                 continue
-            for saved in rows if replay is not None else ():
-                replay.put_rows(saved)
+            if replay is not None:
+                for saved in rows:
+                    replay.put_rows(saved)
             for damaged in manifests[: manifests.index(path)]:
                 damaged.unlink()
             self._remove_unused()

@@ -158,9 +158,9 @@ def evaluate_run(
     experiments: Mapping[str, Experiment],
     folder: Path,
     grid: str = "",
-    *,
     protocol: str | None = None,
     variant: str | None = None,
+    *,
     episodes: int,
     seed: int,
     overwrite: bool = False,
@@ -193,7 +193,7 @@ def evaluate_run(
     returns = by_robot(repeated, [episode.episode_return for episode in done])
     drawn = plot_sweeps(folder / figure, plan.grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
-    made |= {"folder": str(folder), "warning": unfinished(folder)}
+    made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
     told = summarise(done, plan.ranges, repeated)
     summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
     return summary | _worst(returns) | {name: text for name, text in made.items() if text}

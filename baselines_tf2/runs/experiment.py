@@ -90,7 +90,7 @@ def flatten(tree: Any, path: str = "") -> dict[str, Any]:
         tree = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
     if not isinstance(tree, Mapping):
         return {path: tree}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
         leaves |= flatten(value, f"{path}.{name}" if path else name)
     return leaves
@@ -98,7 +98,7 @@ def flatten(tree: Any, path: str = "") -> dict[str, Any]:
 
 def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
     """The leaves of the settings by dotted path, as their classes have them; none where they must be given."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         value, path = getattr(settings, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -36,7 +36,8 @@ class CsvTable:
     """A CSV that grows by whole lines; a new column rewrites it, old rows leaving it empty."""
 
     def __init__(self, path: Path):
-        self.path, self._columns, self._count = path, [], 0
+        self.path, self._count = path, 0
+        self._columns: list[str] = []
 
     def append(self, rows: Sequence[Mapping[str, float | int | str]]) -> None:
         new = [name for row in rows for name in row if name not in self._columns]
@@ -99,23 +100,29 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
-        self._folder, self._file, self._records = folder, None, None
+        self._folder = folder
+        self._file: IO[bytes] | None = None
 
-    def _open(self):
+    @cached_property
+    def _records(self) -> RecordWriter:
+        """Of a file that the first event opens."""
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = (self._folder / name).open("wb", buffering=0)
-        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
-        self.add(file_version="brain.Event:2")
+        records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
+        records.write(_event(file_version="brain.Event:2"))
+        return records
 
     def add(self, **fields) -> None:
-        """Writes one event, of now, into a file that the first one opens."""
-        if self._file is None:
-            self._open()
-        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        """Writes one event, of now."""
+        self._records.write(_event(**fields))
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _event(**fields) -> bytes:
+    return Event(wall_time=time.time(), **fields).SerializeToString()
 
 
 class Logger:

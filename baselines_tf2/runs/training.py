@@ -45,7 +45,8 @@ class EpochRows:
 
     def __init__(self, agent: Agent, on_epoch: Callable):
         self._agent, self._on_epoch = agent, on_epoch
-        self._returns, self._episodes, self._step = [], 0, 0
+        self._returns: list[float] = []
+        self._episodes = self._step = 0
         self._start = self._last = time.perf_counter()
 
     def get_state(self) -> dict:
@@ -68,11 +69,11 @@ class EpochRows:
     def epoch(self, epoch: Epoch) -> None:
         now = time.perf_counter()
         self._episodes += len(epoch.episodes)
-        metrics = {"rollout/episodes": self._episodes}
+        metrics: dict[str, float] = {"rollout/episodes": self._episodes}
         if epoch.episodes:
             self._returns += [episode.episode_return for episode in epoch.episodes]
             self._returns = self._returns[-RETURN_HISTORY:]
-            summary = summarise(epoch.episodes)
+            summary = summarise(epoch.episodes, {})
             metrics["rollout/return"] = summary["return_mean"]
             metrics["rollout/return_history"] = float(np.mean(self._returns))
             metrics["rollout/return_std"] = float(np.std(self._returns))

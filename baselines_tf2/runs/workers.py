@@ -23,7 +23,7 @@ import numpy as np
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Episode, Policy
 from baselines_tf2.runs.judging import run_episode
-from baselines_tf2.runs.video import video_env
+from baselines_tf2.runs.video import EpisodeRecorder, video_env
 from envs import ConfigError, EnvSpec, make_env
 
 # What an episode may raise; anything else is a bug, and ends the worker with a traceback.
@@ -110,11 +110,11 @@ class _Stage:
     """An environment and who acts in it."""
 
     def __init__(self, start: Start):
-        self._policy, spec, self._records = start
-        self._env = video_env(spec) if self._records else make_env(spec, training=False)
+        self._policy, spec, video = start
+        self._env = video_env(spec) if video else make_env(spec, training=False)
 
     def run(self, job: Job) -> Episode:
-        if self._records:
+        if isinstance(self._env, EpisodeRecorder):
             self._env.record([job.video])
         return run_episode(self._policy, self._env, seed=job.seed, physics=job.robot)
 
@@ -165,7 +165,7 @@ def serve(handle: int) -> None:
             try:
                 if start:
                     stage = stack.enter_context(closing(_Stage(start)))
-                answer = stage.run(job)
+                answer: Episode | Exception = stage.run(job)
             except ANSWERED as error:
                 answer = error
             connection.send(answer)

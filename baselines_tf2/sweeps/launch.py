@@ -43,7 +43,8 @@ class Progress:
 
     def __init__(self, send: Callable[[Report], None], attempt: int):
         self._send, self._sent = send, time.monotonic()
-        self._first = None  # step and time of the first update; a resumed run's is not step 0
+        # Step and time of the first update; a resumed run's is not step 0.
+        self._first: tuple[int, float] | None = None
         self.report = Report(attempt)
         send(self.report)
 
@@ -87,7 +88,7 @@ class Board:
     """Takes the runs' reports and hands them to the driver: an actor beside it, without a CPU."""
 
     def __init__(self):
-        self._reports = {}
+        self._reports: dict[int, Report] = {}
 
     def put(self, key: int, report: Report) -> None:
         self._reports[key] = report
@@ -236,7 +237,7 @@ class _Sweep:
         )
         self._rows = [Row(task.name) for task in tasks]
         self._table = Table(self._rows)
-        self._pending = {}  # reference -> index of its task
+        self._pending: dict[Any, int] = {}  # reference -> index of its task
 
     def run(self, after: Callable[[], None]) -> dict[str, str]:
         try:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from baselines_tf2.common.returns import PERCENTILES
 from baselines_tf2.report.figures import grid, label_axis, plot_curve, step_axis, style_of, wrap
+from baselines_tf2.report.runs import Line
 from baselines_tf2.report.statistics import Curve, iqm
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
@@ -17,13 +17,6 @@ from baselines_tf2.sweeps.study_store import Store
 from baselines_tf2.sweeps.study_tables import FEWEST, estimates, results, scores
 
 STEPS, MASS = "environment steps", "torso mass [kg]"
-
-
-class Line(NamedTuple):
-    """An arm as a legend has it."""
-
-    index: int
-    name: str
 
 
 def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
@@ -122,7 +115,7 @@ def _curves(part, store, name, x_label, title, marker=None) -> Figure | None:
     for (panel, arm), (x, seeds) in found.items():
         axis, few = by_panel[panel], len(seeds) < FEWEST
         middle, *ends = np.array([next(middles) for _ in x]).T
-        plot_curve(axis, lines[arm], Curve(x, middle, *([None, None] if few else ends)), marker)
+        plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
         for y in seeds if few else ():
             axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)
     for panel, axis in by_panel.items():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from baselines_tf2.common.files import write_atomically, write_text
+from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_figures import FIGURES
@@ -50,7 +50,7 @@ class Picture(NamedTuple):
         draw = FIGURES[self.kind]
         png = render(draw, self.part, self.store, self.outcome, note=self.digest)
         if png:
-            write_atomically(folder / self.name, lambda file: file.write(png))
+            write_bytes(folder / self.name, png)
         return bool(png)
 
 

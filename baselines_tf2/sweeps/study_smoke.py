@@ -54,7 +54,8 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
 
 def _few(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
     """As few runs as have every part, and every arm and every level somewhere."""
-    few, seen = [], set()
+    few: list[StudyRun] = []
+    seen: set[object] = set()
     for least in (3, 2, 1):  # first those that are new in more ways
         for run in runs:
             part, arm, level, _ = run.key

@@ -4,7 +4,7 @@ A run whose row is there is done, on whatever machine, though its folder is gone
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,8 @@ class Store:
         self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
         self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for row in read_table(self._curves_path):
-            points = tuple(np.array(row[name].split(), dtype=float) for name in ("x", "y"))
-            self.curves.setdefault(_key(row), {})[row["curve"]] = points
+            x, y = (np.array(row[name].split(), dtype=float) for name in ("x", "y"))
+            self.curves.setdefault(_key(row), {})[row["curve"]] = x, y
 
     def collect(self, runs: Sequence[StudyRun], *, overwrite: bool = False) -> list[StudyRun]:
         """Adds the rows of runs that came to their end since; returns the runs that are left to do.
@@ -108,18 +108,14 @@ class Store:
             row[name] = _short(OUTCOMES[name].of(done))
         self.rows[run.key] = row
         self.curves[run.key] = {
-            name: tuple(
-                np.array([float(_short(x)) for x in axis])
-                for axis in zip(*curve.items(), strict=True)
-            )
+            name: (_rounded(curve), _rounded(curve.values()))
             for name, curve in curves(done).items()
         }
 
     def write(self) -> None:
         """Both files, rows sorted by their key."""
         columns = dict.fromkeys((*FACTS, *(name for row in self.rows.values() for name in row)))
-        rows = [self.rows[key] for key in sorted(self.rows)]
-        write_text(self._path, table_text(columns, rows))
+        write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
         rows = [
             dict(zip(KEY, key, strict=True)) | {"curve": name, "x": _join(x), "y": _join(y)}
             for key in sorted(self.curves)
@@ -144,6 +140,10 @@ def _key(row: Row) -> Key:
 def _short(x: float) -> str:
     """Five digits, or all whole ones: more than any other seed repeats."""
     return f"{x:.0f}" if 1e5 <= abs(x) < 1e15 else f"{x:.5g}"
+
+
+def _rounded(values: Iterable[float]) -> np.ndarray:
+    return np.array([float(_short(x)) for x in values])
 
 
 def _join(values: np.ndarray) -> str:

@@ -99,7 +99,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     _, step, total, episode_return, speed, _ = row.report
     steps = "" if step is None else f"{step:,}"
     left = ""
-    if row.state == "running" and None not in (step, total, speed):
+    if row.state == "running" and step is not None and total and speed:
         left = _clock(max(total - step, 0) / speed)
     # What a process does before its first step: load libraries, compile.
     starting = row.state == "running" and step is None

@@ -10,7 +10,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from _timing import RATE, Row, compare, experiment_rate
+from _timing import RATE, Row, compare, loop
 from absl import app, flags
 from peers import PEERS, python_of, versions
 
@@ -31,8 +31,7 @@ def main(_) -> None:
     ours = f"ours, {'overlapped' if FLAGS.cores > 1 else 'sequential'}"
     compare(
         "HalfCheetah-v5, nets 2x64 tanh, batch 64, 100 steps then 50 updates",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
-        {ours: partial(experiment_rate, "ddpg_cheetah", "original")}
+        {ours: loop("ddpg_cheetah", [], "original")}
         | {peer: partial(peer_rate, peer) for peer in PEERS},
         [(ours, peer) for peer in PEERS],
         notes=[versions(peer) for peer in PEERS],

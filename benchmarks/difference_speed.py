@@ -5,44 +5,35 @@ values or 64 differences. Coupled rollouts step two environments together, so th
 with a Q critic on two environments; a cycle is 100 transitions then 50 updates for all.
 """
 
-from functools import partial
+from itertools import product
 
-from _timing import compare, experiment_rate
+from _timing import compare, loop
 from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Transitions per update, for all.", lower_bound=2)
-flags.DEFINE_enum("preset", "default", ["default", "original"], "Settings to start from.")
-flags.DEFINE_list("heads", ["concat", "antisymmetric", "additive"], "Forms of the difference.")
-flags.DEFINE_list("pairings", ["independent", "same_member", "coupled"], "What pairs share.")
 
-ROBOTS = "env.ensemble_size=16"
-TWO_ENVS = ["train.num_envs=2"]
+HEADS, PAIRINGS = ("concat", "antisymmetric", "additive"), ("independent", "same_member", "coupled")
 
 
 def main(_) -> None:
     one, two = "Q critic", "Q critic, 2 environments"
-    runs = {one: ("ddpg_ensemble_cheetah", [ROBOTS])}
-    runs[two] = ("ddpg_ensemble_cheetah", [ROBOTS, *TWO_ENVS])
-    pairs = []
-    for pairing in FLAGS.pairings:
-        coupled = pairing == "coupled"
-        for head in FLAGS.heads:
-            critic = [f"agent.critic={head}", f"agent.pairing={pairing}", ROBOTS]
-            name = f"{head}, {pairing}"
-            runs[name] = ("diffcritic_cheetah", critic + TWO_ENVS * coupled)
-            pairs.append((name, two if coupled else one))
-    batch = [f"agent.batch_size={FLAGS.batch_size}"]
+    shared = [f"agent.batch_size={FLAGS.batch_size}", "env.ensemble_size=16"]
+    twins = [*shared, "train.num_envs=2"]
     workers = {
-        name: partial(experiment_rate, experiment, FLAGS.preset, batch + overrides)
-        for name, (experiment, overrides) in runs.items()
+        one: loop("ddpg_ensemble_cheetah", shared),
+        two: loop("ddpg_ensemble_cheetah", twins),
     }
-    compare(
-        f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
-        workers,
-        pairs,
-    )
+    pairs = []
+    for pairing, head in product(PAIRINGS, HEADS):
+        name, peer, both = f"{head}, {pairing}", one, shared
+        if pairing == "coupled":
+            peer, both = two, twins
+        critic = [f"agent.critic={head}", f"agent.pairing={pairing}"]
+        workers[name] = loop("diffcritic_cheetah", both + critic)
+        pairs.append((name, peer))
+    work = f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions"
+    compare(work, workers, pairs)
 
 
 if __name__ == "__main__":

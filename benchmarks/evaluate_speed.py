@@ -43,7 +43,6 @@ def main(_) -> None:
     alone, together = "one process", f"{FLAGS.cores} processes"
     compare(
         f"{FLAGS.steps // EPISODE} robots, one episode each",
-        ["gymnasium", "mujoco", "numpy"],
         {alone: partial(evaluation_rate, 1), together: partial(evaluation_rate, FLAGS.cores)},
         [(together, alone)],
     )

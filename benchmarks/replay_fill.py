@@ -86,7 +86,6 @@ def main(_) -> None:
     low, high = (f"{fill:,} held" for fill in FILLS)
     compare(
         f"{FLAGS.exp}, preset {FLAGS.preset}{changes}, episodes of {FLAGS.episode_steps} steps",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
         {f"{fill:,} held": partial(fill_rates, fill) for fill in FILLS},
         [(high, low)],
         (RATE, SAMPLED),

@@ -45,7 +45,6 @@ def main(_) -> None:
     alone, together = "one run", f"{FLAGS.runs} runs"
     compare(
         f"{FLAGS.exp}{changes}",
-        ["ray", "tensorflow", "gymnasium", "numpy"],
         {alone: partial(sweep_rate, 1), together: partial(sweep_rate, FLAGS.runs)},
         [(together, alone)],
     )

@@ -2,14 +2,15 @@
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
@@ -33,9 +34,11 @@ RC: dict[Any, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True,
     "legend.frameon": False, "legend.fontsize": 10.5, "figure.titlesize": 13,
-    "figure.titleweight": "bold", "axes.formatter.useoffset": False, "text.parse_math": False,
+    "figure.titleweight": "bold", "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.1, "axes.formatter.useoffset": False, "text.parse_math": False,
 }  # fmt: skip
 PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
+SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
     "iterations": "iterations per solve",
     "relative_residual": "relative residual |Ax - b| / |b|",
@@ -72,20 +75,13 @@ def render(draw: Callable[..., Figure | None], *arguments, note: str | None = No
 def learning_curves(groups: Sequence[Group]) -> Figure | None:
     """Return by step: interquartile means with 95% intervals, seeds thin; an axis per setting."""
     groups = [group for group in groups if group.evaluated]
-    if not groups:
-        return None
-    by_environment = _by_environment(groups)
     title = "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
-    figure, axes = grid(len(by_environment), title, groups, _columns(by_environment))
-    for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
-        for group in members:
-            for run in group.evaluated if len(group.evaluated) > 1 else ():
-                returns = statistics.returns_by_step(run)
-                axis.plot(list(returns), list(returns.values()), color=style_of(group)[0],
-                          linewidth=0.7, alpha=0.45)  # fmt: skip
-            plot_curve(axis, group, statistics.learning_curve(group))
-        label_axis(axis, environment, "return per episode")
-        step_axis(axis)
+    figure, axes = _by_step(groups, title, "return per episode", statistics.learning_curve)
+    for group in groups:
+        for run in group.evaluated if len(group.evaluated) > 1 else ():
+            returns = statistics.returns_by_step(run)
+            axes[group.environment].plot(list(returns), list(returns.values()), linewidth=0.7,
+                                         color=style_of(group)[0], alpha=0.45)  # fmt: skip
     return figure
 
 
@@ -131,10 +127,10 @@ def _plot_final(axis: Axes, y: int, group: Group) -> None:
 
 def robot_response(groups: Sequence[Group]) -> Figure | None:
     """Return by each varied parameter at the last evaluation, the training range shaded."""
-    panels: dict[tuple[str, str], list[Group]] = {}
+    panels = defaultdict(list)
     for group in groups:
         for column in statistics.robot_columns(group):
-            panels.setdefault((group.environment, column), []).append(group)
+            panels[group.environment, column].append(group)
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
@@ -159,47 +155,57 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
     columns, chars, size = (2, TITLE_CHARS, 11.5) if len(groups) < 5 else (3, 32, 10)
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
     figure, axes = grid(len(groups), title, (), columns, 3.1)
-    shared: dict[str, list[Axes]] = {}
+    shared = defaultdict(list)
     for axis, group in zip(axes, groups, strict=True):
         steps, (low, middle, high) = statistics.percentile_curves(group)
         color, _ = style_of(group)
         axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        axis.plot(steps, middle, color=color, linewidth=2, marker=_marker(steps))
+        axis.plot(steps, middle, color=color, linewidth=2, marker="o" * (len(steps) == 1))
         label_axis(axis, wrap(group.name, chars), "return per episode")
         axis.title.set_fontsize(size)
         step_axis(axis)
-        shared.setdefault(group.environment, []).append(axis)
+        shared[group.environment].append(axis)
     for same in shared.values():
-        limits = np.array([axis.get_ylim() for axis in same])
-        for axis in same:
-            axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        share_scale(same)
     return figure
 
 
 def speed(groups: Sequence[Group]) -> Figure | None:
     """Environment steps per second by step, on a log axis."""
     groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
-    if not groups:
-        return None
-    by_environment = _by_environment(groups)
     title = "Speed of training: median over seeds, lowest to highest shaded"
-    figure, axes = grid(len(by_environment), title, groups, _columns(by_environment), 3.6)
-    for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
-        for group in members:
-            plot_curve(axis, group, statistics.metric_curve(group, SPEED))
-        label_axis(axis, environment, "environment steps per second")
-        step_axis(axis)
+    curve = partial(statistics.metric_curve, column=SPEED)
+    figure, axes = _by_step(groups, title, "environment steps per second", curve)
+    for axis in axes.values():
         _log_axis(axis)
     return figure
 
 
+def _by_step(
+    groups: Sequence[Group], title: str, y: str, curve: Callable[[Group], Curve]
+) -> tuple[Figure | None, dict[str, Axes]]:
+    """Each group's curve on the axis of its environment; wide ones where there are many lines."""
+    by_environment = _by_environment(groups)
+    if not groups:
+        return None, {}
+    wide = max(map(len, by_environment.values())) > MANY_LINES
+    figure, drawn = grid(len(by_environment), title, groups, 1 if wide else 2)
+    axes = dict(zip(by_environment, drawn, strict=True))
+    for group in groups:
+        plot_curve(axes[group.environment], group, curve(group))
+    for environment, axis in axes.items():
+        label_axis(axis, environment, y)
+        step_axis(axis)
+    return figure, axes
+
+
 def solver_health(groups: Sequence[Group]) -> Figure | None:
     """What the solver of the hypergradient reported by step, an axis per quantity that is not 0."""
-    panels: dict[tuple[str, str], list[Group]] = {}
-    for environment, members in _by_environment(groups).items():
-        for column in _solver_columns(members):
-            with_it = [g for g in members if any(run.series(column) for run in g.runs)]
-            panels[environment, column] = with_it
+    panels = {
+        (environment, column): [g for g in members if any(run.series(column) for run in g.runs)]
+        for environment, members in _by_environment(groups).items()
+        for column in _solver_columns(members)
+    }
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
@@ -226,11 +232,10 @@ def _solver_columns(groups: Sequence[Group]) -> list[str]:
 
 def _solver_axis(axis: Axes, name: str, below: str) -> None:
     label = SOLVER_LABELS.get(name, name.replace("_", " "))
-    label_axis(
-        axis, label + below, "share" if label.startswith("share") else name.replace("_", " ")
-    )
+    is_share = label.startswith("share")
+    label_axis(axis, label + below, "share" if is_share else name.replace("_", " "))
     step_axis(axis)
-    if label.startswith("share"):
+    if is_share:
         axis.set_ylim(-0.05, 1.05)
     elif name.endswith(("residual", "norm")):
         _log_axis(axis)
@@ -248,15 +253,17 @@ def span(interval: Iterable[float]) -> str:
 
 
 def _by_environment(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    by_environment: dict[str, list[Group]] = {}
+    by_environment = defaultdict(list)
     for group in groups:
-        by_environment.setdefault(group.environment, []).append(group)
+        by_environment[group.environment].append(group)
     return by_environment
 
 
-def _columns(by_environment: Mapping[str, Sequence[Group]]) -> int:
-    """Axes beside one another; those with many lines are to be wide."""
-    return 1 if max(map(len, by_environment.values())) > MANY_LINES else 2
+def share_scale(axes: Sequence[Axes]) -> None:
+    """From the lowest to the highest of their ends."""
+    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    for axis in axes:
+        axis.set_ylim(min(lows), max(highs))
 
 
 def grid(
@@ -272,11 +279,7 @@ def grid(
     rows = -(-count // columns)
     height = height if columns > 1 else max(height, 4.6)
     lines = sum(wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
-    size, layout = (
-        (WIDTH, 0.9 + rows * height + 0.11 * lines),
-        ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1),
-    )
-    figure = Figure(figsize=size, layout=layout)
+    figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.remove()
@@ -286,18 +289,14 @@ def grid(
     return figure, list(axes[:count])
 
 
-def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str | None = None) -> None:
+def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str = "") -> None:
+    """A single point, which would show no line, has a marker."""
     color, style = style_of(group)
     if curve.ends is not None:
         axis.fill_between(curve.x, *curve.ends, color=color, alpha=0.2, linewidth=0)
     width = 2 if len(curve.x) < 150 else 1.3
     axis.plot(curve.x, curve.middle, color=color, linestyle=style, linewidth=width,
-              marker=marker or _marker(curve.x), markersize=5)  # fmt: skip
-
-
-def _marker(x: Sized) -> str:
-    """A single point would show no line."""
-    return "o" if len(x) == 1 else ""
+              marker=marker or "o" * (len(curve.x) == 1), markersize=5)  # fmt: skip
 
 
 def label_axis(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
@@ -317,16 +316,8 @@ def _log_axis(axis: Axes) -> None:
         low, high = axis.get_ylim()
         subs = (1, 2, 5) if high < 100 * low else (1,)
         axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
-        axis.yaxis.set_major_formatter(FuncFormatter(_power))
+        axis.yaxis.set_major_formatter(SHORT)
         axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _power(x: float, _) -> str:
-    """0.01, 100 or 1e6."""
-    if 1e-3 <= x < 1e5:
-        return f"{x:,.10g}"
-    mantissa, _, exponent = f"{x:.1e}".partition("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def _legend(figure: Figure, groups: Sequence[Line], more: Sequence[Patch]) -> None:

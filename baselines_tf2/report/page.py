@@ -4,7 +4,7 @@ import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +17,10 @@ MAX_ROWS = 200  # of a table of results
 FEW_SEEDS = 5
 
 
-class Section(NamedTuple):
-    """A figure on the page and what is said of it."""
-
-    title: str
-    caption: str
-    png: bytes
-
-
 def page(
-    groups: Sequence[Group], sections: Sequence[Section], left_out: Mapping[str, Sequence[Path]]
+    groups: Sequence[Group], pictures: Mapping[str, bytes], left_out: Mapping[str, Sequence[Path]]
 ) -> str:
-    """The HTML. left_out: why -> the folders that are not in `groups` for that reason.
+    """The HTML. pictures: PNGs by the names that page.html has captions for. left_out: why -> the folders that are not in `groups` for that reason.
 
     Raises ConfigError if Jinja2 is not installed.
     """
@@ -48,7 +40,7 @@ def page(
     seeds = [(group.name, len(group.evaluated)) for group in groups]
     return templates.get_template("page.html").render(
         groups=groups,
-        sections=sections,
+        pictures=pictures,
         left_out=left_out,
         single=[name for name, count in seeds if count == 1],
         few=[name for name, count in seeds if 1 < count < FEW_SEEDS],

@@ -15,14 +15,7 @@ from baselines_tf2.common.files import read_arrays, write_atomically
 from baselines_tf2.common.returns import Returns, by_robot, percentiles, robot_key
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
-from baselines_tf2.runs.folder import (
-    CONFIG,
-    SWEEP,
-    WEIGHTS,
-    failure,
-    is_finished,
-    read_config,
-)
+from baselines_tf2.runs.folder import CONFIG, SWEEP, WEIGHTS, failure, is_finished, read_config
 from baselines_tf2.runs.judging import summarise, verdict
 from baselines_tf2.runs.logger import CsvTable
 from baselines_tf2.runs.plots import axis_label

@@ -72,9 +72,7 @@ def evaluate(
 
 
 def summarise(
-    episodes: Sequence[Episode],
-    ranges: Ranges,
-    robots: Sequence[dict[str, float]] | None = None,
+    episodes: Sequence[Episode], ranges: Ranges, robots: Sequence[dict[str, float]] | None = None
 ) -> dict[str, float]:
     """What `describe` says of the returns, and length_mean [steps].
 

@@ -167,11 +167,7 @@ def _session(address: str | None) -> Iterator[Any]:
 
 def _connect(ray, address: str | None) -> None:
     if address is None:
-        where = {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": STORE_BYTES,
-        }
+        where = {"address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES}
     else:
         _check_reachable(address)
         where = {"address": address}

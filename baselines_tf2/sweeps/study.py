@@ -185,10 +185,7 @@ class StudyRun(NamedTuple):
 
 
 def plan(
-    study: Study,
-    experiments: Mapping[str, Experiment],
-    logdir: str,
-    parts: Sequence[str] = (),
+    study: Study, experiments: Mapping[str, Experiment], logdir: str, parts: Sequence[str] = ()
 ) -> list[StudyRun]:
     """The runs of these parts (none: all), one part after the other, seeds varying slowest.
 

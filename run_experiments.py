@@ -17,8 +17,9 @@ set_threads()
 
 from absl import app, flags, logging
 
-from envs import ConfigError, unknown
+from envs import ConfigError
 from envs.display import silent_streams
+from envs.errors import check_known
 
 with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no log level
     import tensorflow as tf
@@ -131,8 +132,7 @@ def main(argv: list[str]) -> None:
     with errors_in_one_line():
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
-        if FLAGS.mode not in FLAGS_OF:
-            raise unknown("mode", FLAGS.mode, FLAGS_OF)
+        check_known("mode", FLAGS.mode, FLAGS_OF)
         _check_flags()
         if FLAGS.list:
             print_table(EXPERIMENTS)

@@ -4,7 +4,6 @@ import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -46,10 +45,8 @@ def page(
         few=[name for name, count in seeds if 1 < count < FEW_SEEDS],
         few_seeds=FEW_SEEDS,
         unfinished={
-            "Failed, and counted as far as it came": [*filter(None, map(_failed, groups))],
-            "Still running or cut short, shown as far as it is": [
-                *filter(None, map(_unfinished, groups))
-            ],
+            title: [text for group in groups if (text := of(group))]
+            for title, of in UNFINISHED.items()
         },
         own=[(group, run, run_pictures(run), _results_table(run)) for group, run in runs],
         **_configuration(groups),
@@ -73,6 +70,12 @@ def _unfinished(group: Group) -> str:
     missing = [run.seed for run in runs if group.evaluated and not run.evaluations]
     parts += [f"seed {seed} has no evaluation yet" for seed in missing]
     return f"{group.name}: {', '.join(parts)}" * bool(parts)
+
+
+UNFINISHED = {
+    "Failed, and counted as far as it came": _failed,
+    "Still running or cut short, shown as far as it is": _unfinished,
+}
 
 
 def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
@@ -168,19 +171,15 @@ def _short(text: str) -> str:
 def _configuration(groups: Sequence[Group]) -> dict[str, object]:
     """Which settings differ, what the others and the versions are; groups by experiment."""
     different = differing([group.config for group in groups])
-    common: dict[str, Any] = {}
-    versions: dict[str, Any] = {}
+    same = {path: x for path, x in settings_of(groups[0].config).items() if path not in different}
+    packages = [path for path in same if path.startswith("versions.")]
     experiments = defaultdict(list)
-    for path, value in settings_of(groups[0].config).items():
-        if path not in different:
-            of_package = path.startswith("versions.")
-            (versions if of_package else common)[path.removeprefix("versions.")] = value
     for group in groups:
         experiments[f"{group.config['exp']}, {group.config['backend']}"].append(group)
     return {
         "different": different,
-        "common": common,
-        "versions": versions,
+        "common": {path: x for path, x in same.items() if path not in packages},
+        "versions": {path.removeprefix("versions."): same[path] for path in packages},
         "experiments": experiments,
         "differing": lambda members: differing([group.config for group in members]),
     }

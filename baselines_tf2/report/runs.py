@@ -15,6 +15,7 @@ from baselines_tf2.runs.experiment import flatten
 from baselines_tf2.runs.folder import CONFIG, failure, read_config
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
+from envs.grid import training_ranges
 
 Row = dict[str, float]
 # What a configuration need not share: the seed, and `set`, which the settings already hold.
@@ -58,6 +59,10 @@ class Run:
     def is_finished(self) -> bool:
         return self.planned is None or self.steps >= self.planned
 
+    @property
+    def last_evaluation(self) -> list[Row]:
+        return self.evaluations[max(self.evaluations)]
+
     def series(self, column: str) -> dict[int, float]:
         """Step -> value of a column of metrics.csv, where it was logged."""
         return {int(row["step"]): row[column] for row in self.metrics if column in row}
@@ -97,7 +102,7 @@ class Group(Line):
     def training_ranges(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of each physical parameter of the robots trained on."""
         ensemble = self.config["settings"].get("env", {}).get("ensemble", "")
-        return {name: (one.low, one.high) for name, one in Ensemble.parse(str(ensemble)).items()}
+        return training_ranges(Ensemble.parse(str(ensemble)))
 
 
 def find_runs(patterns: Sequence[str] | str) -> list[Path]:
@@ -112,17 +117,14 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
             raise ConfigError(
                 f"--runs={pattern} matches nothing: name run folders or their parents"
             )
-        configs = [path for match in matches for path in _configs(Path(match))]
+        configs = [path for match in map(Path, matches) for path in match.rglob(CONFIG)]
+        configs += [path for path in map(Path, matches) if path.name == CONFIG]
         if not configs:
             raise ConfigError(f"--runs={pattern} matches no run: none of it holds a config.json")
         folders |= {path.parent.resolve(): path.parent for path in sorted(configs)}
     if not folders:
         raise ConfigError("name the runs to report on with --runs=GLOB")
     return sorted(folders.values())
-
-
-def _configs(match: Path) -> list[Path]:
-    return [match] if match.name == CONFIG else list(match.rglob(CONFIG))
 
 
 def read_run(folder: Path) -> Run:
@@ -266,14 +268,10 @@ def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
         usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
         paths = [path for path in paths if show(own.get(path)) != usual[path]]
     more = len(paths) - MAX_IN_NAME
-    shown = [(_inner(path), show(own.get(path))) for path in paths[:MAX_IN_NAME]]
+    # solver.name of agent.solver.name
+    shown = [(path.partition(".")[2] or path, show(own.get(path))) for path in paths[:MAX_IN_NAME]]
     texts = [
         f"{name}={value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + '…'}"
         for name, value in shown
     ]
     return ", ".join(texts + [f"{more} more"] * (more > 0))
-
-
-def _inner(path: str) -> str:
-    """solver.name of agent.solver.name."""
-    return path.partition(".")[2] or path

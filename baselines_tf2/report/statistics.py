@@ -99,8 +99,8 @@ def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
 
 def last_percentiles(group: Group) -> np.ndarray:
     """10th, 50th and 90th percentile of the episodes of every seed's last evaluation."""
-    last = [run.evaluations[max(run.evaluations)] for run in group.evaluated]
-    return percentiles([row["return"] for episodes in last for row in episodes])
+    rows = [row for run in group.evaluated for row in run.last_evaluation]
+    return percentiles([row["return"] for row in rows])
 
 
 def learning_curve(group: Group) -> Curve:
@@ -120,21 +120,15 @@ def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
 
 def robot_columns(group: Group) -> list[str]:
     """The columns of eval.csv with a physical parameter that is not the same for all robots."""
-    rows = [row for run in group.evaluated for row in _last_evaluation(run)]
+    rows = [row for run in group.evaluated for row in run.last_evaluation]
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(PHYSICS))
     return [name for name in names if len({row[name] for row in rows if name in row}) > 1]
 
 
 def robot_curve(group: Group, column: str) -> Curve:
     """Interquartile mean of the last evaluation's return by a parameter, where all seeds have it."""
-    sweeps = [sweep_of(_last_evaluation(run), column) for run in group.evaluated]
-    return _iqm_curve(
-        [{value: float(np.mean(x)) for value, x in returns.items()} for returns in sweeps]
-    )
-
-
-def _last_evaluation(run: Run) -> list[dict[str, float]]:
-    return run.evaluations[max(run.evaluations)]
+    sweeps = [sweep_of(run.last_evaluation, column).items() for run in group.evaluated]
+    return _iqm_curve([{value: float(np.mean(x)) for value, x in sweep} for sweep in sweeps])
 
 
 def _iqm_curve(series: Sequence[Series]) -> Curve:

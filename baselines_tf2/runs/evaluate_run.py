@@ -30,7 +30,7 @@ from envs import (
     training_ranges,
     uncertainty_grid,
 )
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 from envs.grid import Grid, Ranges
 from envs.physics import REWARD_OFFSET, read_parameters
 from envs.spec import NAMED_SETS
@@ -122,8 +122,7 @@ def protocol_plan(spec: EnvSpec, protocol: str, variant: str) -> Plan:
     The run's own ensemble and physics are left out. As published a mass changes without inertia.
     Raises ConfigError where the run's robot has no such set.
     """
-    if protocol not in NAMED_SETS:
-        raise unknown("protocol", protocol, NAMED_SETS)
+    check_known("protocol", protocol, NAMED_SETS)
     if spec.backend != "mujoco" or spec.task not in SETS:
         robots = ", ".join(SETS)
         raise ConfigError(
@@ -247,11 +246,8 @@ def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
         label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
         axis.plot(grid[first], middle, ".-", label=label or "median")
         axis.fill_between(grid[first], low, high, alpha=0.2)
-    axis.set(
-        xlabel=axis_label(first),
-        ylabel="return per episode",
-        title="Median, 10th to 90th percentile",
-    )
+    axis.set(xlabel=axis_label(first), ylabel="return per episode")
+    axis.set_title("Median, 10th to 90th percentile")
     axis.legend(fontsize="small")
     axis.grid(alpha=0.3)
 

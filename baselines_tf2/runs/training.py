@@ -129,12 +129,11 @@ def run_training(
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_ranges)
-    adapted = {} if loop.adaptation is None else {"ensemble": loop.adaptation.verdict()}
-    summary = judge.verdict() | adapted
-    summary |= {
-        "curves": "curves.png, and TensorBoard's events",
-        "numbers": "metrics.csv, eval.csv, config.json, weights.npz",
-    }
+    summary = judge.verdict()
+    if loop.adaptation is not None:
+        summary["ensemble"] = loop.adaptation.verdict()
+    summary["curves"] = "curves.png, and TensorBoard's events"
+    summary["numbers"] = "metrics.csv, eval.csv, config.json, weights.npz"
     return summary | ({"videos": VIDEOS} if (folder / VIDEOS).exists() else {})
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,13 @@ import numpy as np
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_table
 from baselines_tf2.common.returns import PERCENTILES, PHYSICS, describe, percentiles, sweep_of
+from baselines_tf2.report.figures import SOLVER_LABELS
 from baselines_tf2.report.runs import Row, Run
 from baselines_tf2.report.statistics import Series, returns_by_step
 from baselines_tf2.runs.evaluate_run import evaluate_run
 from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.folder import SWEEP, is_finished
+from baselines_tf2.runs.judging import SIDES
 from envs import VARIANTS
 from envs.spec import NAMED_SETS
 
@@ -61,10 +64,6 @@ def _final(values: Callable[[Run], Series]) -> Callable[[Run], float]:
 
 def _area(values: Callable[[Run], Series]) -> Callable[[Run], float]:
     return lambda run: mean(every_evaluation(run, values(run)))
-
-
-def _column(name: str) -> Callable[[Run], Series]:
-    return lambda run: run.series(name)
 
 
 def _second_half(column: str) -> Callable[[Run], float]:
@@ -111,17 +110,13 @@ def judge(experiments: Mapping[str, Experiment], folder: Path, outcomes: Iterabl
                 evaluate_run(experiments, folder, "", *place, episodes=JUDGED, seed=0, cores=1)
 
 
-def steps_to(threshold: float) -> Callable[[Run], float]:
-    """The first step whose evaluation reaches the threshold; all planned ones if none does."""
-
-    def of(run: Run) -> float:
-        reached = [step for step, x in returns_by_step(run).items() if x >= threshold]
-        return float(min(reached, default=run.config["settings"]["train"]["num_timesteps"]))
-
-    return of
+def steps_to_475(run: Run) -> float:
+    """The first step whose evaluation reaches 475; all planned ones if none does."""
+    reached = [step for step, x in returns_by_step(run).items() if x >= 475]
+    return float(min(reached, default=run.config["settings"]["train"]["num_timesteps"]))
 
 
-INSIDE, OUTSIDE = _column("eval/return_inside"), _column("eval/return_outside")
+INSIDE, OUTSIDE = (methodcaller("series", f"eval/return_{side}") for side in SIDES)
 OUTCOMES = {
     "mean": Outcome("final return", _final(returns_by_step)),
     "inside": Outcome("return inside the training range", _final(INSIDE)),
@@ -130,7 +125,7 @@ OUTCOMES = {
     "cvar10": Outcome("return in the worst tenth of episodes", _final(_of_robots("cvar10"))),
     "area": Outcome("return, mean of all evaluations", _area(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
-    "steps_to_475": Outcome("steps to a return of 475", steps_to(475), -1),
+    "steps_to_475": Outcome("steps to a return of 475", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
     "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
 } | {
@@ -142,14 +137,7 @@ OUTCOMES = {
             "residual_ratio": "TD residual over the target variance",
             "actor_gradient_snr": "signal-to-noise ratio of the actor's gradient",
         },
-        "solver": {
-            "iterations": "solver's iterations",
-            "relative_residual": "solver's relative residual",
-            "negative_curvature": "share of solves with negative curvature",
-            "converged": "share of solves that converged",
-            "optimality_norm": "norm of the inner condition",
-            "hypergradient_norm": "norm of the hypergradient",
-        },
+        "solver": SOLVER_LABELS,
     }.items()
     for name, words in names.items()
 } | {

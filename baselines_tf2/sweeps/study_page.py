@@ -15,7 +15,7 @@ from baselines_tf2.sweeps.study_figures import FIGURES
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
 from baselines_tf2.sweeps.study_store import Store
 from baselines_tf2.sweeps.study_tables import NOT_RUN, TABLES, facts, missing, results
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 KEYS = ("part", "outcome", "table", "figure", "arm", "level")
@@ -102,12 +102,12 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
 
 def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
     for name in given:
-        _choose("key", name, dict.fromkeys(KEYS))
+        check_known("key", name, KEYS)
     if given == {"table": "facts"}:
         return f"\n{facts(store)}\n"
     part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
-    _choose("outcome", outcome, OUTCOMES)
+    check_known("outcome", outcome, OUTCOMES)
     if "arm" in given:
         return _number(store, part, outcome, given["arm"], given.get("level", ""))
     kind = "figure" if "figure" in given else "table"
@@ -132,6 +132,5 @@ def _number(store: Store, part: Part, outcome: str, arm: str, level: str) -> str
 
 
 def _choose(kind: str, name: str, choices: Mapping):
-    if name not in choices:
-        raise unknown(kind, name, choices)
+    check_known(kind, name, choices)
     return choices[name]

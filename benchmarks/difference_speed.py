@@ -20,18 +20,14 @@ def main(_) -> None:
     one, two = "Q critic", "Q critic, 2 environments"
     shared = [f"agent.batch_size={FLAGS.batch_size}", "env.ensemble_size=16"]
     twins = [*shared, "train.num_envs=2"]
-    workers = {
-        one: loop("ddpg_ensemble_cheetah", shared),
-        two: loop("ddpg_ensemble_cheetah", twins),
-    }
+    peer = "ddpg_ensemble_cheetah"
+    workers = {one: loop(peer, shared), two: loop(peer, twins)}
     pairs = []
     for pairing, head in product(PAIRINGS, HEADS):
-        name, peer, both = f"{head}, {pairing}", one, shared
-        if pairing == "coupled":
-            peer, both = two, twins
+        name, coupled = f"{head}, {pairing}", pairing == "coupled"
         critic = [f"agent.critic={head}", f"agent.pairing={pairing}"]
-        workers[name] = loop("diffcritic_cheetah", both + critic)
-        pairs.append((name, peer))
+        workers[name] = loop("diffcritic_cheetah", critic + (twins if coupled else shared))
+        pairs.append((name, two if coupled else one))
     work = f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions"
     compare(work, workers, pairs)
 

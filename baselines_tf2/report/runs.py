@@ -114,9 +114,7 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matches = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
         if not matches:
-            raise ConfigError(
-                f"--runs={pattern} matches nothing: name run folders or their parents"
-            )
+            raise ConfigError(f"--runs={pattern} matches nothing: name run folders or parents")
         configs = [path for match in map(Path, matches) for path in match.rglob(CONFIG)]
         configs += [path for path in map(Path, matches) if path.name == CONFIG]
         if not configs:
@@ -268,10 +266,9 @@ def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
         usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
         paths = [path for path in paths if show(own.get(path)) != usual[path]]
     more = len(paths) - MAX_IN_NAME
-    # solver.name of agent.solver.name
-    shown = [(path.partition(".")[2] or path, show(own.get(path))) for path in paths[:MAX_IN_NAME]]
-    texts = [
-        f"{name}={value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + '…'}"
-        for name, value in shown
-    ]
+    texts = []
+    for path in paths[:MAX_IN_NAME]:
+        value = show(own.get(path))
+        value = value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
+        texts.append(f"{path.partition('.')[2] or path}={value}")
     return ", ".join(texts + [f"{more} more"] * (more > 0))

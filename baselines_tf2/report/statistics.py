@@ -79,10 +79,8 @@ def common_steps(series: Sequence[Mapping[Any, object]]) -> list:
 
 def returns_by_step(run: Run) -> dict[int, float]:
     """Mean return of each evaluation."""
-    return {
-        step: float(np.mean([row["return"] for row in episodes]))
-        for step, episodes in run.evaluations.items()
-    }
+    items = run.evaluations.items()
+    return {step: float(np.mean([row["return"] for row in episodes])) for step, episodes in items}
 
 
 def final_return(run: Run) -> float:
@@ -110,11 +108,9 @@ def learning_curve(group: Group) -> Curve:
 
 def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
     """Common steps, and the 10/50/90 percentiles of all seeds' episodes there, `[3, steps]`."""
-    steps = common_steps([run.evaluations for run in group.evaluated])
-    pooled = [
-        [row["return"] for run in group.evaluated for row in run.evaluations[step]]
-        for step in steps
-    ]
+    by_step = [run.evaluations for run in group.evaluated]
+    steps = common_steps(by_step)
+    pooled = [[row["return"] for one in by_step for row in one[step]] for step in steps]
     return steps, np.array([percentiles(x) for x in pooled]).reshape(-1, 3).T
 
 

@@ -24,6 +24,10 @@ MOVED = {f"agent.{name}": f"train.{name}" for name in (
 class Progress:
     """Where a run shows how far it is: this one shows nothing."""
 
+    def start(self, total: int) -> None: ...  # the run will have so many steps
+
+    def tell(self, text: str) -> None: ...  # a line for the user
+
     def update(self, step: int, episode_return: float | None) -> None: ...
 
     def resume(self, step: int) -> None: ...  # what comes goes on from this step

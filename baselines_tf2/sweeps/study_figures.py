@@ -37,9 +37,8 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
         for arm, line in lines.items():
             places = [i + 0.6 * ((line.index + 0.5) / len(lines) - 0.5) for i in range(len(levels))]
             at = dict(zip(levels, places if factor else [line.index], strict=True))
-            _errorbars(
-                axis, line, [(at[x], found[x, arm], seeds[x, arm]) for x in at if (x, arm) in found]
-            )
+            done = [x for x in at if (x, arm) in found]
+            _errorbars(axis, line, [(at[x], found[x, arm], seeds[x, arm]) for x in done])
         axis.set_xticks(range(len(ticks)), list(ticks))
         axis.set_xlim(-0.5, len(ticks) - 0.5)
         label_axis(axis, panel, OUTCOMES[outcome].words, factor)

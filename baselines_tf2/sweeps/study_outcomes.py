@@ -156,9 +156,7 @@ def by_mass(episodes: list[Row]) -> dict[str, Series]:
     Where other parameters are swept too, with those as usual.
     """
     sweep = sweep_of(episodes, PHYSICS + "torso_mass")
-    found: dict[str, Series] = {
-        "torso_mass": {mass: mean(values) for mass, values in sweep.items()}
-    }
+    found: dict[str, Series] = {"torso_mass": {mass: mean(x) for mass, x in sweep.items()}}
     if sweep and min(map(len, sweep.values())) >= FEW:
         for i, percent in enumerate(PERCENTILES):
             curve = {mass: float(percentiles(values)[i]) for mass, values in sweep.items()}
@@ -169,7 +167,5 @@ def by_mass(episodes: list[Row]) -> dict[str, Series]:
 def curves(run: Run) -> dict[str, Series]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    found: dict[str, Series] = {"return": returns_by_step(run), "outside": OUTSIDE(run)} | by_mass(
-        last
-    )
+    found = {"return": returns_by_step(run), "outside": OUTSIDE(run), **by_mass(last)}
     return {name: curve for name, curve in found.items() if curve}

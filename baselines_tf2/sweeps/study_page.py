@@ -39,10 +39,9 @@ class Picture(NamedTuple):
         """A short hash of all numbers of the part, which the file keeps as its description."""
         numbers = []
         for key in (k for cell in self.part.cells() for k in self.store.cell(self.part, *cell)):
-            curves = self.store.curves.get(key, {})
-            numbers.append(
-                [self.store.rows[key], {n: [list(x), list(y)] for n, (x, y) in curves.items()}]
-            )
+            curves = self.store.curves.get(key, {}).items()
+            points = {name: [list(x), list(y)] for name, (x, y) in curves}
+            numbers.append([self.store.rows[key], points])
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:10]
 
     def draw(self, folder: Path) -> bool:

@@ -162,14 +162,9 @@ def outcomes(part: Part, store: Store, outcome: str) -> str:
     columns = {name: scores(part, store, name) for name in names}
     rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
     for place in columns[outcome]:
-        samples = [columns[name].get(place) for name in names]
-        rows.append(
-            (
-                place[0] or "–",
-                place[1],
-                *("–" if x is None else number(float(iqm(x))) for x in samples),
-            )
-        )
+        samples = (columns[name].get(place) for name in names)
+        means = ("–" if x is None else number(float(iqm(x))) for x in samples)
+        rows.append((place[0] or "–", place[1], *means))
     return _table(rows)
 
 
@@ -199,9 +194,8 @@ def facts(store: Store) -> str:
     planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
     commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
-    text = (
-        f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; commits: {commits}"
-    )
+    text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; "
+    text += f"commits: {commits}"
     if others := len(store.rows) - len(keys):
         text += f"; and {others} rows of runs that the study no longer has"
     return text

@@ -17,7 +17,7 @@ from importlib import metadata, util
 from pathlib import Path
 from statistics import median
 
-from absl import flags
+from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 5, "How often each takes its turn.", lower_bound=1)
@@ -166,6 +166,13 @@ def compare(
         _print_ratios(results, pairs, column)
 
 
+def run(main: Callable, **defaults: int) -> None:
+    """Starts a benchmark; defaults: of the flags here, where it has others."""
+    for name, value in defaults.items():
+        FLAGS.set_default(name, value)
+    app.run(main)
+
+
 def _processor():
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -194,8 +201,7 @@ def _print_ratios(results: Results, pairs: Sequence[tuple[str, str]], column: st
 
 
 def _print_aligned(lines):
-    first, *others = ([len(text) for text in column] for column in zip(*lines, strict=True))
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     for name, *cells in lines:
-        padded = (cell.rjust(max(w)) for cell, w in zip(cells, others, strict=True))
-        print("  ".join([name.ljust(max(first)), *padded]))
+        print(name.ljust(first), *map(str.rjust, cells, others), sep="  ")
     print()

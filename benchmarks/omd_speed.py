@@ -6,8 +6,8 @@ clock. The peer is Q-learning on the same replay (`qlearning_cartpole`), which l
 original (JAX) no longer installs. `--cycle_steps` calls the learner less often, for as many updates.
 """
 
-from _timing import compare, loop
-from absl import app, flags
+from _timing import compare, loop, run
+from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("cycle_steps", 1, "Steps between calls of the learner.", lower_bound=1)
@@ -35,7 +35,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("warmup", 1_000)
-    flags.FLAGS.set_default("steps", 3_000)
-    flags.FLAGS.set_default("rounds", 3)
-    app.run(main)
+    run(main, warmup=1_000, steps=3_000, rounds=3)

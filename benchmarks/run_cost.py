@@ -10,8 +10,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from _timing import Clock, compare, load_experiment, start_tensorflow
-from absl import app, flags
+from _timing import Clock, compare, load_experiment, run, start_tensorflow
+from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("exp", ["ddpg_cheetah", "diffcritic_cheetah", "omd_cartpole"], "What to run.")
@@ -94,5 +94,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("rounds", 3)
-    app.run(main)
+    run(main, rounds=3)

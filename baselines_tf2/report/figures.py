@@ -41,11 +41,11 @@ PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
 SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
     "iterations": "iterations per solve",
-    "relative_residual": "relative residual |Ax - b| / |b|",
+    "relative_residual": "relative residual of Ax = b",
     "negative_curvature": "share of solves that met negative curvature",
     "converged": "share of solves that converged",
-    "optimality_norm": "norm of the inner optimality condition |f|",
-    "cotangent_norm": "norm of the cotangent |b|",
+    "optimality_norm": "norm of the inner optimality condition f",
+    "cotangent_norm": "norm of the cotangent b",
     "hypergradient_norm": "norm of the hypergradient",
     "inner_residual": "largest residual of the inner problem",
     "adjoint_residual": "largest residual of the adjoint",

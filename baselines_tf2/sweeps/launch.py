@@ -116,24 +116,21 @@ def launch(
     and ends it again. before() is called once Ray is there and has room; after() whenever a task
     has come to its end.
 
-    A task whose process or node dies, or is told to end (SIGTERM), is run again with the same
-    arguments, `MAX_LOSSES` times: resuming is the entry's part. An exception in the entry fails
-    that task only, and is not tried again. Nodes of a cluster must have the project installed and
-    the folders that the arguments name in common, by absolute paths: a worker's working directory
-    is that of its node's `ray start`. A cluster that wants a token wants RAY_AUTH_MODE=token in
-    this process' environment too.
+    A task whose process or node dies, or is told to end (SIGTERM), is run again, `MAX_LOSSES`
+    times: resuming is the entry's part. An exception in the entry fails that task only. Nodes of a
+    cluster must have the project installed, and in common the folders that the arguments name, by
+    absolute paths. A cluster that wants a token wants RAY_AUTH_MODE=token here too.
 
     A terminal shows a live table of the tasks, a file a line for each change of state. Returns
-    {name: error in one line} of the tasks that failed. KeyboardInterrupt (Ctrl-C) raises it in
-    the running entries too, waits `SAVE_SECONDS` for them to end, and is raised again. Raises
-    ConfigError if Ray is missing, the cluster cannot be joined, or no node has room for a task.
+    {name: error in one line} of the tasks that failed. KeyboardInterrupt (Ctrl-C) is raised in the
+    running entries too, and again here, at most `SAVE_SECONDS` later. Raises ConfigError if Ray is
+    missing, the cluster cannot be joined, or no node has room for a task.
     """
     if not cpus > 0:
         raise ConfigError(f"cpus_per_run must be above 0, not {cpus:g}")
     if not gpus >= 0 or (gpus > 1 and gpus % 1):
-        raise ConfigError(
-            f"gpus_per_run must be 0, a part of one GPU, or a whole number, not {gpus:g}"
-        )
+        allowed = "0, a part of one GPU, or a whole number"
+        raise ConfigError(f"gpus_per_run must be {allowed}, not {gpus:g}")
     with _session(address) as ray:
         _check_room(ray, cpus, gpus)
         before()

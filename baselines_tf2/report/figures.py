@@ -105,11 +105,8 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
         axis.set_title(wrap(environment, 90))
         axis.set_xlabel("return per episode")
         axis.xaxis.set_major_formatter(PLAIN)
-    _headline(
-        figure,
-        f"Final return: mean of the last {statistics.LAST} evaluations; interquartile mean over "
-        "seeds, 95% interval, seeds as dots",
-    )
+    title = f"Final return: mean of the last {statistics.LAST} evaluations; "
+    _headline(figure, f"{title}interquartile mean over seeds, 95% interval, seeds as dots")
     return figure
 
 
@@ -321,13 +318,11 @@ def _log_axis(axis: Axes) -> None:
 
 
 def _legend(figure: Figure, groups: Sequence[Line], more: Sequence[Patch]) -> None:
-    lines = [
-        Line2D([], [], color=style_of(group)[0], linestyle=style_of(group)[1], linewidth=2.5)
-        for group in groups
-    ]
-    labels = [wrap(group.name, LEGEND_CHARS) for group in groups]
-    labels += [str(patch.get_label()) for patch in more]
-    figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
+    lines = []
+    for group in groups:
+        (color, style), label = style_of(group), wrap(group.name, LEGEND_CHARS)
+        lines.append(Line2D([], [], color=color, linestyle=style, linewidth=2.5, label=label))
+    figure.legend(handles=[*lines, *more], loc="outside lower left", ncols=2)
 
 
 def _headline(figure: Figure, text: str) -> None:

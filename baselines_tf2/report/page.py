@@ -3,6 +3,7 @@
 import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +93,10 @@ def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
 
 
 def _seeds(seeds: Sequence[int]) -> list[str]:
-    spans: list[list[int]] = []
-    for seed in seeds:
-        if spans and seed == spans[-1][1] + 1:
-            spans[-1][1] = seed
-        else:
-            spans.append([seed, seed])
-    texts = [f"{low}–{high}" if low < high else f"{low}" for low, high in spans]
+    texts = []
+    for _, run in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):  # without a gap
+        first, *others = [seed for _, seed in run]
+        texts.append(f"{first}–{others[-1]}" if others else f"{first}")
     return f"({', '.join(texts)})".split(" ")
 
 

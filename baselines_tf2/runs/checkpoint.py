@@ -68,8 +68,8 @@ class Checkpoints:
 
     def of(self, folder: Path) -> "Checkpoints":
         """The same rules for a folder of its own: a part of the run."""
-        rules = {"every": self._every, "keep": self._keep, "interrupted": self._interrupted}
-        return Checkpoints(folder, **rules, tell=self.tell)
+        return Checkpoints(folder, every=self._every, keep=self._keep,
+                           interrupted=self._interrupted, tell=self.tell)  # fmt: skip
 
     def exist(self) -> bool:
         """Whether there is any, sound or not."""

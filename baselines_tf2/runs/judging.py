@@ -64,11 +64,8 @@ def evaluate(
     robots: Sequence[dict[str, float] | None],
 ) -> list[Episode]:
     """Runs one episode on each of the robots (None: the environment's own), from fresh seeds."""
-    seeds = rng.integers(2**31, size=len(robots))
-    return [
-        run_episode(policy, env, seed=int(seed), physics=robot)
-        for seed, robot in zip(seeds, robots, strict=True)
-    ]
+    pairs = zip(rng.integers(2**31, size=len(robots)).tolist(), robots, strict=True)
+    return [run_episode(policy, env, seed=seed, physics=robot) for seed, robot in pairs]
 
 
 def summarise(

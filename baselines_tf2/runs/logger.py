@@ -129,37 +129,34 @@ class Logger:
     """Writes `metrics.csv` (first column `step`), `eval.csv` and TensorBoard events to a folder."""
 
     def __init__(self, folder: Path):
-        self._metrics = CsvTable(folder / "metrics.csv")
-        self._evaluations = CsvTable(folder / "eval.csv")
+        self._tables = {name: CsvTable(folder / f"{name}.csv") for name in ("metrics", "eval")}
         self._events = Events(folder)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a row: metrics by `group/name`; wall-clock ones belong under `time/`."""
-        self._metrics.append([{"step": step, **metrics}])
+        self._tables["metrics"].append([{"step": step, **metrics}])
         # One event for all scalars: a tf.summary call for each costs 50 times more.
         values = [Summary.Value(tag=name, simple_value=x) for name, x in metrics.items()]
-        summary = Summary(value=values)
-        self._events.add(step=step, summary=summary)
+        self._events.add(step=step, summary=Summary(value=values))
 
     def log_episodes(self, step: int, rows: Sequence[Mapping[str, float]]) -> None:
         """Adds the episodes of an evaluation to `eval.csv`."""
-        self._evaluations.append([{"step": step, **row} for row in rows])
+        self._tables["eval"].append([{"step": step, **row} for row in rows])
 
     def get_state(self) -> dict:
         """How far the tables are."""
-        return {"metrics": self._metrics.get_state(), "eval": self._evaluations.get_state()}
+        return {name: table.get_state() for name, table in self._tables.items()}
 
     def set_state(self, state: dict) -> None:
         """Takes the tables back to where `get_state` saw them; TensorBoard drops what came after."""
-        self._metrics.set_state(state["metrics"])
-        self._evaluations.set_state(state["eval"])
-        rows = read_table(self._metrics.path)
+        for name, table in self._tables.items():
+            table.set_state(state[name])
+        rows = read_table(self._tables["metrics"].path)
         step = int(rows[-1]["step"]) + 1 if rows else 0
-        restart = SessionLog(status=SessionLog.START)
-        self._events.add(step=step, session_log=restart)
+        self._events.add(step=step, session_log=SessionLog(status=SessionLog.START))
 
     def close(self) -> None:
         """Puts every row on the disk."""
-        self._metrics.sync()
-        self._evaluations.sync()
+        for table in self._tables.values():
+            table.sync()
         self._events.close()

@@ -24,7 +24,7 @@ class Chosen(NamedTuple):
 
     experiment: Experiment
     folder: Path
-    flags: dict[str, Any]  # for its config.json
+    flags: Mapping[str, Any]  # for its config.json
     settings: Any
 
 

@@ -14,7 +14,7 @@ from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from baselines_tf2.runs.checkpoint import Checkpoints, state_of
 from baselines_tf2.runs.experiment import Progress
 from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
-from baselines_tf2.runs.judging import Judge, summarise
+from baselines_tf2.runs.judging import Judge
 from baselines_tf2.runs.logger import Logger
 from baselines_tf2.runs.plots import plot_run
 from envs import ConfigError
@@ -73,11 +73,10 @@ class EpochRows:
         if epoch.episodes:
             self._returns += [episode.episode_return for episode in epoch.episodes]
             self._returns = self._returns[-RETURN_HISTORY:]
-            summary = summarise(epoch.episodes, {})
-            metrics["rollout/return"] = summary["return_mean"]
+            metrics["rollout/return"] = float(np.mean([e.episode_return for e in epoch.episodes]))
             metrics["rollout/return_history"] = float(np.mean(self._returns))
             metrics["rollout/return_std"] = float(np.std(self._returns))
-            metrics["rollout/episode_steps"] = summary["length_mean"]
+            metrics["rollout/episode_steps"] = float(np.mean([e.length for e in epoch.episodes]))
         metrics |= epoch.metrics
         if self._agent.can_train():
             with np.errstate(invalid="ignore", over="ignore"):  # diverged: the next update says so

@@ -57,10 +57,8 @@ class Progress:
         now = time.monotonic()
         self._first = self._first or (step, now)
         speed = (step - self._first[0]) / max(now - self._first[1], 1e-9)
-        if episode_return is None:
-            episode_return = self.report.episode_return
-        news = {"step": step, "episode_return": episode_return, "speed": speed or None}
-        self.report = self.report._replace(**news)
+        latest = self.report.episode_return if episode_return is None else episode_return
+        self.report = self.report._replace(step=step, episode_return=latest, speed=speed or None)
         if now - self._sent >= REPORT_SECONDS:
             self._sent = now
             self._send(self.report)

@@ -53,17 +53,15 @@ def variants(overrides: Sequence[str]) -> list[Variant]:
 
     overrides: "path.to.field=value" each. Raises ConfigError where a value is given twice.
     """
-    values = defaultdict(list)
+    values: dict[str, list[str]] = defaultdict(list)
     for text in overrides:
         given = values[text.partition("=")[0]]
         if text in given:
             raise ConfigError(f"override '{text}' is given twice: leave one out")
         given.append(text)
     fixed = {given[0] for given in values.values() if len(given) == 1}
-    return [
-        Variant(folder_name([text for text in chosen if text not in fixed]), chosen)
-        for chosen in itertools.product(*values.values())
-    ]
+    every = itertools.product(*values.values())
+    return [Variant(folder_name([x for x in texts if x not in fixed]), texts) for texts in every]
 
 
 def folder_name(overrides: Sequence[str]) -> str:

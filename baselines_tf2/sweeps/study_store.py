@@ -102,10 +102,8 @@ class Store:
         for name in ("seconds", *part.outcomes):
             row[name] = _short(OUTCOMES[name].of(done))
         self.rows[run.key] = row
-        self.curves[run.key] = {
-            name: (_rounded(curve), _rounded(curve.values()))
-            for name, curve in curves(done).items()
-        }
+        found = curves(done).items()
+        self.curves[run.key] = {name: (_rounded(x), _rounded(x.values())) for name, x in found}
 
     def write(self) -> None:
         """Both files, rows sorted by their key."""

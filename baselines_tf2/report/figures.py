@@ -5,10 +5,10 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,17 +26,10 @@ from baselines_tf2.runs.plots import axis_label
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: Sequence[LineStyleType] = ("solid", "dashed", "dotted")
 MANY_LINES = 6
-WIDTH, DPI = 11.0, 140  # of a figure [inch], [1/inch]
+WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
 LEGEND_CHARS, TITLE_CHARS = 64, 48
-RC: dict[Any, Any] = {
-    "font.size": 11, "axes.titlesize": 11.5, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True,
-    "legend.frameon": False, "legend.fontsize": 10.5, "figure.titlesize": 13,
-    "figure.titleweight": "bold", "figure.constrained_layout.w_pad": 0.12,
-    "figure.constrained_layout.h_pad": 0.1, "axes.formatter.useoffset": False, "text.parse_math": False,
-}  # fmt: skip
+LOOK = ["default", Path(__file__).with_suffix(".mplstyle")]
 PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
 SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
@@ -62,13 +55,12 @@ def render(draw: Callable[..., Figure | None], *arguments, note: str | None = No
 
     The same bytes for the same arguments. note: kept in the file as its description.
     """
-    with matplotlib.rc_context(matplotlib.rcParamsDefault | RC):
+    with style.context(LOOK):
         figure = draw(*arguments)
         if figure is None:
             return b""
         png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=DPI,
-                       metadata={"Software": None, "Description": note})  # fmt: skip
+        figure.savefig(png, format="png", metadata={"Software": None, "Description": note})
     return png.getvalue()
 
 
@@ -288,11 +280,11 @@ def grid(
 
 def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str = "") -> None:
     """A single point, which would show no line, has a marker."""
-    color, style = style_of(group)
+    color, dashes = style_of(group)
     if curve.ends is not None:
         axis.fill_between(curve.x, *curve.ends, color=color, alpha=0.2, linewidth=0)
     width = 2 if len(curve.x) < 150 else 1.3
-    axis.plot(curve.x, curve.middle, color=color, linestyle=style, linewidth=width,
+    axis.plot(curve.x, curve.middle, color=color, linestyle=dashes, linewidth=width,
               marker=marker or "o" * (len(curve.x) == 1), markersize=5)  # fmt: skip
 
 
@@ -320,8 +312,8 @@ def _log_axis(axis: Axes) -> None:
 def _legend(figure: Figure, groups: Sequence[Line], more: Sequence[Patch]) -> None:
     lines = []
     for group in groups:
-        (color, style), label = style_of(group), wrap(group.name, LEGEND_CHARS)
-        lines.append(Line2D([], [], color=color, linestyle=style, linewidth=2.5, label=label))
+        (color, dashes), label = style_of(group), wrap(group.name, LEGEND_CHARS)
+        lines.append(Line2D([], [], color=color, linestyle=dashes, linewidth=2.5, label=label))
     figure.legend(handles=[*lines, *more], loc="outside lower left", ncols=2)
 
 

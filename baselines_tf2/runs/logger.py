@@ -42,7 +42,9 @@ class CsvTable:
     def append(self, rows: Sequence[Mapping[str, float | int | str]]) -> None:
         new = [name for row in rows for name in row if name not in self._columns]
         if new:
-            self._widen(list(dict.fromkeys(new)))
+            old = read_table(self.path) if self._columns else []
+            self._columns += dict.fromkeys(new)
+            self._write(old)
         with open(self.path, "ab", buffering=0) as file:
             write_whole(file, table_text(self._columns, rows, header=False).encode())
         self._count += len(rows)
@@ -79,11 +81,6 @@ class CsvTable:
             )
         self._columns, self._count = columns, count
         self._write(kept)  # in one go: a kill or a full disk loses no row
-
-    def _widen(self, new):
-        old = read_table(self.path) if self._columns else []
-        self._columns += new
-        self._write(old)
 
     def _write(self, rows):
         write_text(self.path, table_text(self._columns, rows))

@@ -131,14 +131,10 @@ def _by_cell(part: Part, store: Store, name: str) -> dict[tuple[str, str], tuple
     for level, arm in itertools.product(part.levels, part.arms):
         keys = store.cell(part, arm, part.level_of(arm, level))
         if series := [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]:
-            found[words(level), arm] = _extended(series)
+            steps = max((x for x, _ in series), key=len)  # one that failed stays where it was
+            values = np.array([np.interp(steps, x, y) for x, y in series])
+            found[words(level), arm] = steps, values
     return found
-
-
-def _extended(series) -> tuple[np.ndarray, np.ndarray]:
-    """The steps of the longest curve, and all at them, `[seeds, steps]`: one that failed stays."""
-    steps = max((x for x, _ in series), key=len)
-    return steps, np.array([np.interp(steps, x, y) for x, y in series])
 
 
 def _lines(part: Part) -> dict[str, Line]:

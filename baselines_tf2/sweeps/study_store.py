@@ -58,7 +58,10 @@ class Store:
                 f"({names}): --overwrite does them anew, or name another study"
             )
         for run in other:
-            self._start_anew(run)
+            self.rows.pop(run.key, None)
+            self.curves.pop(run.key, None)
+            if run.planned.folder.exists():
+                start_anew(run.planned)
         known = dict(self.rows)
         for run in runs:
             folder, part = run.planned.folder, self.study.parts[run.key[0]]
@@ -67,12 +70,6 @@ class Store:
         if other or known != self.rows:
             self.write()
         return [run for run in runs if run.key not in self.rows]
-
-    def _start_anew(self, run: StudyRun) -> None:
-        self.rows.pop(run.key, None)
-        self.curves.pop(run.key, None)
-        if run.planned.folder.exists():
-            start_anew(run.planned)
 
     def _is_news(self, key: Key, folder: Path, outcomes: Sequence[str]) -> bool:
         """Whether the folder holds a run that ended, and the row lacks it, or one of its outcomes."""

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from baselines_tf2.common.threads import set_threads
 
@@ -16,8 +17,9 @@ set_threads()
 
 from absl import app, flags, logging
 
-from envs import ConfigError, unknown
+from envs import ConfigError
 from envs.display import silent_streams
+from envs.errors import check_known
 
 with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no log level
     import tensorflow as tf
@@ -130,8 +132,7 @@ def main(argv: list[str]) -> None:
     with errors_in_one_line():
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
-        if FLAGS.mode not in FLAGS_OF:
-            raise unknown("mode", FLAGS.mode, FLAGS_OF)
+        check_known("mode", FLAGS.mode, FLAGS_OF)
         _check_flags()
         if FLAGS.list:
             print_table(EXPERIMENTS)
@@ -159,8 +160,7 @@ def _check_flags() -> None:
 def _evaluate() -> None:
     if not FLAGS.run:
         raise ConfigError("name the finished run's folder with --run=...")
-    names = ("protocol", "variant", "episodes", "seed", "overwrite", "video")
-    given = {name: FLAGS[name].value for name in names}
+    given = _values("protocol", "variant", "episodes", "seed", "overwrite", "video")
     print_summary(evaluate_run(EXPERIMENTS, Path(FLAGS.run), FLAGS.grid, **given))
 
 
@@ -186,8 +186,12 @@ def _plan(name: str, overrides: Sequence[str], seed: int) -> PlannedRun:
     return plan_run(f"{name} seed {seed}".strip(), chosen, logdir, more)
 
 
-def _where() -> dict[str, object]:
+def _where() -> dict[str, Any]:
     return {option: FLAGS[flag].value for flag, option in WHERE.items()}
+
+
+def _values(*names: str) -> dict[str, Any]:
+    return {name: FLAGS[name].value for name in names}
 
 
 def _choose(overrides: Sequence[str], logdir: str, seed: int) -> Chosen:
@@ -223,7 +227,7 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
         interrupted=StopRequest(),
         tell=progress.tell,
     )
-    options = {name: FLAGS[name].value for name in ("overwrite", "resume", "video")}
+    options = _values("overwrite", "resume", "video")
     return do_run(chosen, progress, checkpoints, patience=patience, **options)
 
 
@@ -234,7 +238,7 @@ def _study() -> None:
     if FLAGS.smoke:
         tf.config.run_functions_eagerly(True)
         return print(smoke(study, EXPERIMENTS, FLAGS.parts))
-    options = {name: FLAGS[name].value for name in ("logdir", "parts", "collect", "overwrite")}
+    options = _values("logdir", "parts", "collect", "overwrite")
     return do_study(study, EXPERIMENTS, ENTRY, **options, **_where())
 
 

@@ -10,7 +10,7 @@ setup(
     packages=find_packages(
         include=["baselines_tf2", "baselines_tf2.*", "omd_tf2", "omd_tf2.*", "envs", "envs.*"]
     ),
-    package_data={"baselines_tf2.report": ["*.html", "*.css"]},
+    package_data={"baselines_tf2.report": ["*.html", "*.css", "*.mplstyle"]},
     py_modules=["run_experiments"],
     install_requires=[
         "absl-py>=2.1",

@@ -12,19 +12,22 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
+from functools import partial
+from importlib import metadata, util
 from pathlib import Path
 from statistics import median
 
-from absl import flags
+from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 5, "How often each takes its turn.", lower_bound=1)
 flags.DEFINE_integer("cores", 1, "Cores for each process; from 2 on ours overlaps.", lower_bound=1)
 flags.DEFINE_integer("warmup", 10_000, "Steps before the clock, compilation in them.", 1)
 flags.DEFINE_integer("steps", 40_000, "Steps on the clock.", 1)
+flags.DEFINE_list("only", [], "Those whose names hold one of these texts; default: all.")
 
 RATE = "steps/s"
+LIBRARIES = ("tensorflow", "gymnasium", "mujoco", "numpy", "ray")
 
 Row = dict[str, float]  # what a worker measured
 Results = Mapping[str, Sequence[Row]]  # by worker, a row for each round
@@ -34,16 +37,16 @@ class Clock:
     """Steps per second after the warm-up; the `Progress` of the project's runs."""
 
     def __init__(self):
-        self._first = self._last = (0, time.perf_counter())
+        self.first = self.last = (0, time.perf_counter())
 
     def update(self, step: int, _=None) -> None:
         """Notes the time once `step` steps and the training that goes with them are done."""
-        self._last = (step, time.perf_counter())
+        self.last = (step, time.perf_counter())
         if step <= FLAGS.warmup:
-            self._first = self._last
+            self.first = self.last
 
     def rate(self) -> float:
-        (step0, time0), (step1, time1) = self._first, self._last
+        (step0, time0), (step1, time1) = self.first, self.last
         return (step1 - step0) / (time1 - time0)
 
 
@@ -113,8 +116,12 @@ def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
     return experiment, make_settings(experiment, preset, None, [*timed, *overrides])
 
 
-def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Row:
-    """Worker: an experiment's whole loop, its tables and TensorBoard events written."""
+def loop(name: str, overrides: Sequence[str], preset: str = "default") -> Callable[[], Row]:
+    """A worker: an experiment's whole loop, its tables and TensorBoard events written."""
+    return partial(_loop_rate, name, preset, overrides)
+
+
+def _loop_rate(name: str, preset: str, overrides: Sequence[str]) -> Row:
     start_tensorflow()
     experiment, settings = load_experiment(name, preset, overrides)
     from baselines_tf2.runs.checkpoint import Checkpoints
@@ -128,7 +135,6 @@ def experiment_rate(name: str, preset: str, overrides: Sequence[str] = ()) -> Ro
 
 def compare(
     work: str,
-    distributions: Sequence[str],
     workers: Mapping[str, Callable[[], Row]],
     pairs: Sequence[tuple[str, str]] = (),
     columns: Sequence[str] = (RATE,),
@@ -136,17 +142,18 @@ def compare(
 ) -> None:
     """Prints what is measured, on what and with which versions; then the medians and their ratios.
 
-    notes: more lines on the versions. Stops with one line where the processes cannot be pinned or
-    something is not installed.
+    notes: more lines on the versions. Stops with one line where the processes cannot be pinned.
     """
+    kept = [name for name in workers if any(x in name for x in FLAGS.only or [""])]
+    workers = {name: workers[name] for name in kept}
+    pairs = [pair for pair in pairs if set(pair) <= set(kept)]
+    if not kept:
+        sys.exit(f"error: --only={','.join(FLAGS.only)} leaves nothing to time")
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
     if FLAGS.cores > len(os.sched_getaffinity(0)):
         sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(os.sched_getaffinity(0))}")
-    try:
-        versions = [f"{name} {metadata.version(name)}" for name in distributions]
-    except metadata.PackageNotFoundError as error:
-        sys.exit(f"error: {error.name} is not installed: see benchmarks/README.md")
+    versions = [f"{x} {metadata.version(x)}" for x in LIBRARIES if util.find_spec(x)]
     print(f"work      {work}")
     print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} turns each")
     print(f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {_processor()}")
@@ -157,6 +164,13 @@ def compare(
     _print_medians(results)
     for column in columns if pairs else ():
         _print_ratios(results, pairs, column)
+
+
+def run(main: Callable, **defaults: int) -> None:
+    """Starts a benchmark; defaults: of the flags here, where it has others."""
+    for name, value in defaults.items():
+        FLAGS.set_default(name, value)
+    app.run(main)
 
 
 def _processor():
@@ -187,8 +201,7 @@ def _print_ratios(results: Results, pairs: Sequence[tuple[str, str]], column: st
 
 
 def _print_aligned(lines):
-    first, *others = ([len(text) for text in column] for column in zip(*lines, strict=True))
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     for name, *cells in lines:
-        padded = (cell.rjust(max(w)) for cell, w in zip(cells, others, strict=True))
-        print("  ".join([name.ljust(max(first)), *padded]))
+        print(name.ljust(first), *map(str.rjust, cells, others), sep="  ")
     print()

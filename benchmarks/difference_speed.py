@@ -5,44 +5,31 @@ values or 64 differences. Coupled rollouts step two environments together, so th
 with a Q critic on two environments; a cycle is 100 transitions then 50 updates for all.
 """
 
-from functools import partial
+from itertools import product
 
-from _timing import compare, experiment_rate
+from _timing import compare, loop
 from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Transitions per update, for all.", lower_bound=2)
-flags.DEFINE_enum("preset", "default", ["default", "original"], "Settings to start from.")
-flags.DEFINE_list("heads", ["concat", "antisymmetric", "additive"], "Forms of the difference.")
-flags.DEFINE_list("pairings", ["independent", "same_member", "coupled"], "What pairs share.")
 
-ROBOTS = "env.ensemble_size=16"
-TWO_ENVS = ["train.num_envs=2"]
+HEADS, PAIRINGS = ("concat", "antisymmetric", "additive"), ("independent", "same_member", "coupled")
 
 
 def main(_) -> None:
     one, two = "Q critic", "Q critic, 2 environments"
-    runs = {one: ("ddpg_ensemble_cheetah", [ROBOTS])}
-    runs[two] = ("ddpg_ensemble_cheetah", [ROBOTS, *TWO_ENVS])
+    shared = [f"agent.batch_size={FLAGS.batch_size}", "env.ensemble_size=16"]
+    twins = [*shared, "train.num_envs=2"]
+    peer = "ddpg_ensemble_cheetah"
+    workers = {one: loop(peer, shared), two: loop(peer, twins)}
     pairs = []
-    for pairing in FLAGS.pairings:
-        coupled = pairing == "coupled"
-        for head in FLAGS.heads:
-            critic = [f"agent.critic={head}", f"agent.pairing={pairing}", ROBOTS]
-            name = f"{head}, {pairing}"
-            runs[name] = ("diffcritic_cheetah", critic + TWO_ENVS * coupled)
-            pairs.append((name, two if coupled else one))
-    batch = [f"agent.batch_size={FLAGS.batch_size}"]
-    workers = {
-        name: partial(experiment_rate, experiment, FLAGS.preset, batch + overrides)
-        for name, (experiment, overrides) in runs.items()
-    }
-    compare(
-        f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
-        workers,
-        pairs,
-    )
+    for pairing, head in product(PAIRINGS, HEADS):
+        name, coupled = f"{head}, {pairing}", pairing == "coupled"
+        critic = [f"agent.critic={head}", f"agent.pairing={pairing}"]
+        workers[name] = loop("diffcritic_cheetah", critic + (twins if coupled else shared))
+        pairs.append((name, two if coupled else one))
+    work = f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions"
+    compare(work, workers, pairs)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import time
 from contextlib import closing
 from functools import partial
 
-from _timing import RATE, Row, compare, load_experiment, start_tensorflow
-from absl import app, flags
+from _timing import RATE, Row, compare, load_experiment, run, start_tensorflow
+from absl import flags
 
 FLAGS = flags.FLAGS
 EPISODE = 1000  # [steps]
@@ -43,14 +43,10 @@ def main(_) -> None:
     alone, together = "one process", f"{FLAGS.cores} processes"
     compare(
         f"{FLAGS.steps // EPISODE} robots, one episode each",
-        ["gymnasium", "mujoco", "numpy"],
         {alone: partial(evaluation_rate, 1), together: partial(evaluation_rate, FLAGS.cores)},
         [(together, alone)],
     )
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("cores", 2)
-    flags.FLAGS.set_default("steps", 100_000)
-    flags.FLAGS.set_default("rounds", 3)
-    app.run(main)
+    run(main, cores=2, steps=100_000, rounds=3)

@@ -73,11 +73,10 @@ def _transitions(rng, envs, start):
 def _sampling_rate(rng, agent, seconds=2.0):
     """Batches per second, a cycle's at a time as in training."""
     config, drawn, start = agent.config, 0, time.perf_counter()
+    count, size = config.nb_train_steps, config.batch_size
     while time.perf_counter() - start < seconds:
-        agent.replay.sample_many(
-            rng, config.nb_train_steps, config.batch_size, paired=config.paired
-        )
-        drawn += config.nb_train_steps
+        agent.replay.sample_many(rng, count, size, paired=config.paired)
+        drawn += count
     return drawn / (time.perf_counter() - start)
 
 
@@ -86,7 +85,6 @@ def main(_) -> None:
     low, high = (f"{fill:,} held" for fill in FILLS)
     compare(
         f"{FLAGS.exp}, preset {FLAGS.preset}{changes}, episodes of {FLAGS.episode_steps} steps",
-        ["tensorflow", "gymnasium", "mujoco", "numpy"],
         {f"{fill:,} held": partial(fill_rates, fill) for fill in FILLS},
         [(high, low)],
         (RATE, SAMPLED),

@@ -10,8 +10,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from _timing import compare, load_experiment, start_tensorflow
-from absl import app, flags
+from _timing import Clock, compare, load_experiment, run, start_tensorflow
+from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("exp", ["ddpg_cheetah", "diffcritic_cheetah", "omd_cartpole"], "What to run.")
@@ -19,14 +19,8 @@ flags.DEFINE_integer("rows", 1_000_000, "Transitions of HalfCheetah to save at o
 MORE = 1_000
 
 
-class Stopwatch:
-    """Seconds of each call since `reset`."""
-
-    def __init__(self):
-        self.calls = []
-
-    def reset(self) -> None:
-        self.calls.clear()
+class Calls(list):
+    """(start, seconds) of each call of a function."""
 
     def around(self, function):
         """`function`, clocked."""
@@ -36,24 +30,13 @@ class Stopwatch:
             try:
                 return function(*args, **kwargs)
             finally:
-                self.calls.append(time.perf_counter() - start)
+                self.append((start, time.perf_counter() - start))
 
         return clocked
 
-
-class Span:
-    """The run's progress: when the warm-up ended, where the watches start, and the run."""
-
-    def __init__(self, *watches: Stopwatch):
-        self.start = self.end = None
-        self._watches = watches
-
-    def update(self, step: int, _=None) -> None:
-        self.end = time.perf_counter()
-        if step <= FLAGS.warmup:
-            self.start = self.end
-            for watch in self._watches:
-                watch.reset()
+    def seconds(self, start: float = 0.0) -> list[float]:
+        """Of those that began after the start."""
+        return [seconds for began, seconds in self if began > start]
 
 
 def shares(name: str) -> dict[str, float]:
@@ -62,19 +45,19 @@ def shares(name: str) -> dict[str, float]:
     from baselines_tf2.runs import checkpoint, training
 
     experiment, settings = load_experiment(name, "default", [])
-    rows, saves = Stopwatch(), Stopwatch()
-    span = Span(rows, saves)
+    rows, saves, clock = Calls(), Calls(), Clock()
     training.EpochRows.epoch = rows.around(training.EpochRows.epoch)
     checkpoint.Checkpoints.save = saves.around(checkpoint.Checkpoints.save)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = checkpoint.Checkpoints(Path(folder))
-        experiment.prepare(settings, 0)(Path(folder), span, checkpoints)
-    *logged, last = rows.calls  # the last row's holds the evaluation at the end
-    seconds = span.end - span.start - last
+        experiment.prepare(settings, 0)(Path(folder), clock, checkpoints)
+    (_, start), (_, end) = clock.first, clock.last
+    *logged, last = rows.seconds(start)  # the last row's holds the evaluation at the end
+    saved, seconds = saves.seconds(start), end - start - last
     return {
         "logging per mille": 1000 * sum(logged) / seconds,
-        "checkpoints per mille": 1000 * sum(saves.calls) / seconds,
-        "longest checkpoint ms": 1000 * max(saves.calls, default=0.0),
+        "checkpoints per mille": 1000 * sum(saved) / seconds,
+        "longest checkpoint ms": 1000 * max(saved, default=0.0),
     }
 
 
@@ -87,7 +70,7 @@ def saving() -> dict[str, float]:
     from baselines_tf2.runs.checkpoint import Checkpoints
 
     replay = Replay(17, 6, capacity=FLAGS.rows + MORE, gamma=0.99)
-    watch = Stopwatch()
+    saves = Calls()
 
     def transitions(count):
         rng = np.random.default_rng(0)
@@ -99,17 +82,16 @@ def saving() -> dict[str, float]:
         checkpoints = Checkpoints(Path(folder))
         for step, count in enumerate((FLAGS.rows, MORE)):
             replay.add(transitions(count))
-            watch.around(checkpoints.save)(step, replay.get_state(), replay)
-    return {"all at once ms": 1000 * watch.calls[0], "the next ms": 1000 * watch.calls[1]}
+            saves.around(checkpoints.save)(step, replay.get_state(), replay)
+    first, second = saves.seconds()
+    return {"all at once ms": 1000 * first, "the next ms": 1000 * second}
 
 
 def main(_) -> None:
-    libraries = ["tensorflow", "gymnasium", "mujoco", "numpy"]
     runs = {name: partial(shares, name) for name in FLAGS.exp}
-    compare("logging and checkpoints, default settings", libraries, runs)
-    compare("a large replay saved", libraries, {f"{FLAGS.rows:,} transitions": saving})
+    compare("logging and checkpoints, default settings", runs)
+    compare("a large replay saved", {f"{FLAGS.rows:,} transitions": saving})
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("rounds", 3)
-    app.run(main)
+    run(main, rounds=3)

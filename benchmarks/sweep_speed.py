@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from _timing import RATE, compare
-from absl import app, flags
+from _timing import RATE, compare, run
+from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("exp", "omd_cartpole", "What to run.")
@@ -45,15 +45,10 @@ def main(_) -> None:
     alone, together = "one run", f"{FLAGS.runs} runs"
     compare(
         f"{FLAGS.exp}{changes}",
-        ["ray", "tensorflow", "gymnasium", "numpy"],
         {alone: partial(sweep_rate, 1), together: partial(sweep_rate, FLAGS.runs)},
         [(together, alone)],
     )
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("cores", 2)
-    flags.FLAGS.set_default("warmup", 3_000)
-    flags.FLAGS.set_default("steps", 10_000)
-    flags.FLAGS.set_default("rounds", 3)
-    app.run(main)
+    run(main, cores=2, warmup=3_000, steps=10_000, rounds=3)

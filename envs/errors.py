@@ -1,7 +1,7 @@
 """The one exception type for a user's mistakes."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class ConfigError(ValueError):
@@ -18,3 +18,9 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
     nearest = difflib.get_close_matches(name, choices, n=1)
     hint = f" did you mean '{nearest[0]}'?" if nearest else ""
     return ConfigError(f"unknown {kind} '{name}';{hint} known: {', '.join(choices)}")
+
+
+def check_known(kind: str, name: str, choices: Collection[str]) -> None:
+    """Raises what `unknown` gives for a name that is none of `choices`."""
+    if name not in choices:
+        raise unknown(kind, name, choices)

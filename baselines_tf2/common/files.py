@@ -15,7 +15,7 @@ import numpy as np
 from envs.errors import ConfigError
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) -> None:
     """Calls write(file) on a temporary file beside `path`, which it then becomes.
 
     Once it returns, a power cut loses nothing either. Raises OSError as the system does, the file
@@ -54,8 +54,12 @@ def remove_partial_files(folder: Path) -> None:
         path.unlink()
 
 
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    write_atomically(path, lambda file: file.write(data))
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -111,7 +111,7 @@ class StepEvaluator:
         if episodes:
             self._history += [episode.episode_return for episode in episodes]
             self._history = self._history[-RETURN_HISTORY:]
-            metrics["eval/return"] = summarise(episodes)["return_mean"]
+            metrics["eval/return"] = summarise(episodes, {})["return_mean"]
             metrics["eval/return_history"] = float(np.mean(self._history))
         return metrics
 

@@ -2,51 +2,50 @@
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.typing import LineStyleType
 
 from baselines_tf2.common.returns import PHYSICS
 from baselines_tf2.report import statistics
-from baselines_tf2.report.runs import Group
+from baselines_tf2.report.runs import Group, Line
 from baselines_tf2.report.statistics import SPEED, Curve
 from baselines_tf2.runs.plots import axis_label
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("solid", "dashed", "dotted")
+STYLES: Sequence[LineStyleType] = ("solid", "dashed", "dotted")
 MANY_LINES = 6
-WIDTH, DPI = 11.0, 140  # of a figure [inch], [1/inch]
+WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
 LEGEND_CHARS, TITLE_CHARS = 64, 48
-RC = {
-    "font.size": 11, "axes.titlesize": 11.5, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True,
-    "legend.frameon": False, "legend.fontsize": 10.5, "figure.titlesize": 13,
-    "figure.titleweight": "bold", "axes.formatter.useoffset": False, "text.parse_math": False,
-}  # fmt: skip
+LOOK: list[str | Path | dict] = ["default", Path(__file__).with_suffix(".mplstyle")]
 PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
+SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
     "iterations": "iterations per solve",
-    "relative_residual": "relative residual |Ax - b| / |b|",
+    "relative_residual": "relative residual of Ax = b",
     "negative_curvature": "share of solves that met negative curvature",
     "converged": "share of solves that converged",
-    "optimality_norm": "norm of the inner optimality condition |f|",
-    "cotangent_norm": "norm of the cotangent |b|",
+    "optimality_norm": "norm of the inner optimality condition f",
+    "cotangent_norm": "norm of the cotangent b",
     "hypergradient_norm": "norm of the hypergradient",
     "inner_residual": "largest residual of the inner problem",
     "adjoint_residual": "largest residual of the adjoint",
 }
 
 
-def style_of(group: Group) -> tuple[str, str]:
+def style_of(group: Line) -> tuple[str, LineStyleType]:
     """The group's colour and line style."""
     return COLORS[group.index % len(COLORS)], STYLES[group.index // len(COLORS) % len(STYLES)]
 
@@ -56,33 +55,25 @@ def render(draw: Callable[..., Figure | None], *arguments, note: str | None = No
 
     The same bytes for the same arguments. note: kept in the file as its description.
     """
-    with matplotlib.rc_context(matplotlib.rcParamsDefault | RC):
+    with style.context(LOOK):
         figure = draw(*arguments)
         if figure is None:
             return b""
         png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=DPI,
-                       metadata={"Software": None, "Description": note})  # fmt: skip
+        figure.savefig(png, format="png", metadata={"Software": None, "Description": note})
     return png.getvalue()
 
 
 def learning_curves(groups: Sequence[Group]) -> Figure | None:
     """Return by step: interquartile means with 95% intervals, seeds thin; an axis per setting."""
     groups = [group for group in groups if group.evaluated]
-    if not groups:
-        return None
-    by_environment = _by_environment(groups)
     title = "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
-    figure, axes = grid(len(by_environment), title, groups, _columns(by_environment))
-    for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
-        for group in members:
-            for run in group.evaluated if len(group.evaluated) > 1 else ():
-                returns = statistics.returns_by_step(run)
-                axis.plot(list(returns), list(returns.values()), color=style_of(group)[0],
-                          linewidth=0.7, alpha=0.45)  # fmt: skip
-            plot_curve(axis, group, statistics.learning_curve(group))
-        label_axis(axis, environment, "return per episode")
-        step_axis(axis)
+    figure, axes = _by_step(groups, title, "return per episode", statistics.learning_curve)
+    for group in groups:
+        for run in group.evaluated if len(group.evaluated) > 1 else ():
+            returns = statistics.returns_by_step(run)
+            axes[group.environment].plot(list(returns), list(returns.values()), linewidth=0.7,
+                                         color=style_of(group)[0], alpha=0.45)  # fmt: skip
     return figure
 
 
@@ -106,11 +97,8 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
         axis.set_title(wrap(environment, 90))
         axis.set_xlabel("return per episode")
         axis.xaxis.set_major_formatter(PLAIN)
-    _headline(
-        figure,
-        f"Final return: mean of the last {statistics.LAST} evaluations; interquartile mean over "
-        "seeds, 95% interval, seeds as dots",
-    )
+    title = f"Final return: mean of the last {statistics.LAST} evaluations; "
+    _headline(figure, f"{title}interquartile mean over seeds, 95% interval, seeds as dots")
     return figure
 
 
@@ -128,10 +116,10 @@ def _plot_final(axis: Axes, y: int, group: Group) -> None:
 
 def robot_response(groups: Sequence[Group]) -> Figure | None:
     """Return by each varied parameter at the last evaluation, the training range shaded."""
-    panels: dict[tuple[str, str], list[Group]] = {}
+    panels = defaultdict(list)
     for group in groups:
         for column in statistics.robot_columns(group):
-            panels.setdefault((group.environment, column), []).append(group)
+            panels[group.environment, column].append(group)
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
@@ -156,47 +144,57 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
     columns, chars, size = (2, TITLE_CHARS, 11.5) if len(groups) < 5 else (3, 32, 10)
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
     figure, axes = grid(len(groups), title, (), columns, 3.1)
-    shared: dict[str, list[Axes]] = {}
+    shared = defaultdict(list)
     for axis, group in zip(axes, groups, strict=True):
         steps, (low, middle, high) = statistics.percentile_curves(group)
         color, _ = style_of(group)
         axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        axis.plot(steps, middle, color=color, linewidth=2, marker=_marker(steps))
+        axis.plot(steps, middle, color=color, linewidth=2, marker="o" * (len(steps) == 1))
         label_axis(axis, wrap(group.name, chars), "return per episode")
         axis.title.set_fontsize(size)
         step_axis(axis)
-        shared.setdefault(group.environment, []).append(axis)
+        shared[group.environment].append(axis)
     for same in shared.values():
-        limits = np.array([axis.get_ylim() for axis in same])
-        for axis in same:
-            axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        share_scale(same)
     return figure
 
 
 def speed(groups: Sequence[Group]) -> Figure | None:
     """Environment steps per second by step, on a log axis."""
     groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
-    if not groups:
-        return None
-    by_environment = _by_environment(groups)
     title = "Speed of training: median over seeds, lowest to highest shaded"
-    figure, axes = grid(len(by_environment), title, groups, _columns(by_environment), 3.6)
-    for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
-        for group in members:
-            plot_curve(axis, group, statistics.metric_curve(group, SPEED))
-        label_axis(axis, environment, "environment steps per second")
-        step_axis(axis)
+    curve = partial(statistics.metric_curve, column=SPEED)
+    figure, axes = _by_step(groups, title, "environment steps per second", curve)
+    for axis in axes.values():
         _log_axis(axis)
     return figure
 
 
+def _by_step(
+    groups: Sequence[Group], title: str, y: str, curve: Callable[[Group], Curve]
+) -> tuple[Figure | None, dict[str, Axes]]:
+    """Each group's curve on the axis of its environment; wide ones where there are many lines."""
+    by_environment = _by_environment(groups)
+    if not groups:
+        return None, {}
+    wide = max(map(len, by_environment.values())) > MANY_LINES
+    figure, drawn = grid(len(by_environment), title, groups, 1 if wide else 2)
+    axes = dict(zip(by_environment, drawn, strict=True))
+    for group in groups:
+        plot_curve(axes[group.environment], group, curve(group))
+    for environment, axis in axes.items():
+        label_axis(axis, environment, y)
+        step_axis(axis)
+    return figure, axes
+
+
 def solver_health(groups: Sequence[Group]) -> Figure | None:
     """What the solver of the hypergradient reported by step, an axis per quantity that is not 0."""
-    panels: dict[tuple[str, str], list[Group]] = {}
-    for environment, members in _by_environment(groups).items():
-        for column in _solver_columns(members):
-            with_it = [g for g in members if any(run.series(column) for run in g.runs)]
-            panels[environment, column] = with_it
+    panels = {
+        (environment, column): [g for g in members if any(run.series(column) for run in g.runs)]
+        for environment, members in _by_environment(groups).items()
+        for column in _solver_columns(members)
+    }
     if not panels:
         return None
     shown = [group for group in groups if any(group in members for members in panels.values())]
@@ -223,11 +221,10 @@ def _solver_columns(groups: Sequence[Group]) -> list[str]:
 
 def _solver_axis(axis: Axes, name: str, below: str) -> None:
     label = SOLVER_LABELS.get(name, name.replace("_", " "))
-    label_axis(
-        axis, label + below, "share" if label.startswith("share") else name.replace("_", " ")
-    )
+    is_share = label.startswith("share")
+    label_axis(axis, label + below, "share" if is_share else name.replace("_", " "))
     step_axis(axis)
-    if label.startswith("share"):
+    if is_share:
         axis.set_ylim(-0.05, 1.05)
     elif name.endswith(("residual", "norm")):
         _log_axis(axis)
@@ -240,26 +237,28 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def span(interval: Sequence[float]) -> str:
-    return f"[{number(interval[0])}, {number(interval[1])}]"
+def span(interval: Iterable[float]) -> str:
+    return f"[{', '.join(map(number, interval))}]"
 
 
 def _by_environment(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    by_environment: dict[str, list[Group]] = {}
+    by_environment = defaultdict(list)
     for group in groups:
-        by_environment.setdefault(group.environment, []).append(group)
+        by_environment[group.environment].append(group)
     return by_environment
 
 
-def _columns(by_environment: Mapping[str, Sequence[Group]]) -> int:
-    """Axes beside one another; those with many lines are to be wide."""
-    return 1 if max(map(len, by_environment.values())) > MANY_LINES else 2
+def share_scale(axes: Sequence[Axes]) -> None:
+    """From the lowest to the highest of their ends."""
+    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    for axis in axes:
+        axis.set_ylim(min(lows), max(highs))
 
 
 def grid(
     count: int,
     title: str,
-    groups: Sequence[Group],
+    groups: Sequence[Line],
     columns: int = 2,
     height: float = 4.0,
     more: Sequence[Patch] = (),
@@ -270,7 +269,6 @@ def grid(
     height = height if columns > 1 else max(height, 4.6)
     lines = sum(wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
     figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.remove()
@@ -280,18 +278,14 @@ def grid(
     return figure, list(axes[:count])
 
 
-def plot_curve(axis: Axes, group: Group, curve: Curve, marker: str | None = None) -> None:
-    color, style = style_of(group)
-    if curve.low is not None:
-        axis.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str = "") -> None:
+    """A single point, which would show no line, has a marker."""
+    color, dashes = style_of(group)
+    if curve.ends is not None:
+        axis.fill_between(curve.x, *curve.ends, color=color, alpha=0.2, linewidth=0)
     width = 2 if len(curve.x) < 150 else 1.3
-    axis.plot(curve.x, curve.middle, color=color, linestyle=style, linewidth=width,
-              marker=marker or _marker(curve.x), markersize=5)  # fmt: skip
-
-
-def _marker(x: Sequence[float]) -> str:
-    """A single point would show no line."""
-    return "o" if len(x) == 1 else ""
+    axis.plot(curve.x, curve.middle, color=color, linestyle=dashes, linewidth=width,
+              marker=marker or "o" * (len(curve.x) == 1), markersize=5)  # fmt: skip
 
 
 def label_axis(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
@@ -311,26 +305,16 @@ def _log_axis(axis: Axes) -> None:
         low, high = axis.get_ylim()
         subs = (1, 2, 5) if high < 100 * low else (1,)
         axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
-        axis.yaxis.set_major_formatter(FuncFormatter(_power))
+        axis.yaxis.set_major_formatter(SHORT)
         axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _power(x: float, _) -> str:
-    """0.01, 100 or 1e6."""
-    if 1e-3 <= x < 1e5:
-        return f"{x:,.10g}"
-    mantissa, _, exponent = f"{x:.1e}".partition("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def _legend(figure: Figure, groups: Sequence[Group], more: Sequence[Patch]) -> None:
-    lines = [
-        Line2D([], [], color=style_of(group)[0], linestyle=style_of(group)[1], linewidth=2.5)
-        for group in groups
-    ]
-    labels = [wrap(group.name, LEGEND_CHARS) for group in groups]
-    labels += [patch.get_label() for patch in more]
-    figure.legend([*lines, *more], labels, loc="outside lower left", ncols=2)
+def _legend(figure: Figure, groups: Sequence[Line], more: Sequence[Patch]) -> None:
+    lines = []
+    for group in groups:
+        (color, dashes), label = style_of(group), wrap(group.name, LEGEND_CHARS)
+        lines.append(Line2D([], [], color=color, linestyle=dashes, linewidth=2.5, label=label))
+    figure.legend(handles=[*lines, *more], loc="outside lower left", ncols=2)
 
 
 def _headline(figure: Figure, text: str) -> None:

@@ -3,8 +3,8 @@
 import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,18 +17,10 @@ MAX_ROWS = 200  # of a table of results
 FEW_SEEDS = 5
 
 
-class Section(NamedTuple):
-    """A figure on the page and what is said of it."""
-
-    title: str
-    caption: str
-    png: bytes
-
-
 def page(
-    groups: Sequence[Group], sections: Sequence[Section], left_out: Mapping[str, Sequence[Path]]
+    groups: Sequence[Group], pictures: Mapping[str, bytes], left_out: Mapping[str, Sequence[Path]]
 ) -> str:
-    """The HTML. left_out: why -> the folders that are not in `groups` for that reason.
+    """The HTML. pictures: PNGs by the names that page.html has captions for. left_out: why -> the folders that are not in `groups` for that reason.
 
     Raises ConfigError if Jinja2 is not installed.
     """
@@ -48,16 +40,14 @@ def page(
     seeds = [(group.name, len(group.evaluated)) for group in groups]
     return templates.get_template("page.html").render(
         groups=groups,
-        sections=sections,
+        pictures=pictures,
         left_out=left_out,
         single=[name for name, count in seeds if count == 1],
         few=[name for name, count in seeds if 1 < count < FEW_SEEDS],
         few_seeds=FEW_SEEDS,
         unfinished={
-            "Failed, and counted as far as it came": [*filter(None, map(_failed, groups))],
-            "Still running or cut short, shown as far as it is": [
-                *filter(None, map(_unfinished, groups))
-            ],
+            title: [text for group in groups if (text := of(group))]
+            for title, of in UNFINISHED.items()
         },
         own=[(group, run, run_pictures(run), _results_table(run)) for group, run in runs],
         **_configuration(groups),
@@ -83,6 +73,12 @@ def _unfinished(group: Group) -> str:
     return f"{group.name}: {', '.join(parts)}" * bool(parts)
 
 
+UNFINISHED = {
+    "Failed, and counted as far as it came": _failed,
+    "Still running or cut short, shown as far as it is": _unfinished,
+}
+
+
 def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
     """Its seeds, as in "(0–2," and "7)", and the lines of each other cell of its row."""
     final = mean = percentiles = "–"
@@ -97,13 +93,10 @@ def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
 
 
 def _seeds(seeds: Sequence[int]) -> list[str]:
-    spans: list[list[int]] = []
-    for seed in seeds:
-        if spans and seed == spans[-1][1] + 1:
-            spans[-1][1] = seed
-        else:
-            spans.append([seed, seed])
-    texts = [f"{low}–{high}" if low < high else f"{low}" for low, high in spans]
+    texts = []
+    for _, run in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):  # without a gap
+        first, *others = [seed for _, seed in run]
+        texts.append(f"{first}–{others[-1]}" if others else f"{first}")
     return f"({', '.join(texts)})".split(" ")
 
 
@@ -176,17 +169,15 @@ def _short(text: str) -> str:
 def _configuration(groups: Sequence[Group]) -> dict[str, object]:
     """Which settings differ, what the others and the versions are; groups by experiment."""
     different = differing([group.config for group in groups])
-    common, versions, experiments = {}, {}, defaultdict(list)
-    for path, value in settings_of(groups[0].config).items():
-        if path not in different:
-            of_package = path.startswith("versions.")
-            (versions if of_package else common)[path.removeprefix("versions.")] = value
+    same = {path: x for path, x in settings_of(groups[0].config).items() if path not in different}
+    packages = [path for path in same if path.startswith("versions.")]
+    experiments = defaultdict(list)
     for group in groups:
         experiments[f"{group.config['exp']}, {group.config['backend']}"].append(group)
     return {
         "different": different,
-        "common": common,
-        "versions": versions,
+        "common": {path: x for path, x in same.items() if path not in packages},
+        "versions": {path.removeprefix("versions."): same[path] for path in packages},
         "experiments": experiments,
         "differing": lambda members: differing([group.config for group in members]),
     }

@@ -15,6 +15,7 @@ from baselines_tf2.runs.experiment import flatten
 from baselines_tf2.runs.folder import CONFIG, failure, read_config
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
+from envs.grid import training_ranges
 
 Row = dict[str, float]
 # What a configuration need not share: the seed, and `set`, which the settings already hold.
@@ -58,17 +59,27 @@ class Run:
     def is_finished(self) -> bool:
         return self.planned is None or self.steps >= self.planned
 
+    @property
+    def last_evaluation(self) -> list[Row]:
+        return self.evaluations[max(self.evaluations)]
+
     def series(self, column: str) -> dict[int, float]:
         """Step -> value of a column of metrics.csv, where it was logged."""
         return {int(row["step"]): row[column] for row in self.metrics if column in row}
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs that differ in nothing but the seed, by seed."""
+class Line:
+    """What is drawn as one line, and has a place in the legend."""
 
     index: int  # place on the page, which gives the colour
     name: str
+
+
+@dataclass(frozen=True)
+class Group(Line):
+    """Runs that differ in nothing but the seed, by seed."""
+
     runs: list[Run] = field(repr=False)
 
     @property
@@ -91,7 +102,7 @@ class Group:
     def training_ranges(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of each physical parameter of the robots trained on."""
         ensemble = self.config["settings"].get("env", {}).get("ensemble", "")
-        return {name: (one.low, one.high) for name, one in Ensemble.parse(str(ensemble)).items()}
+        return training_ranges(Ensemble.parse(str(ensemble)))
 
 
 def find_runs(patterns: Sequence[str] | str) -> list[Path]:
@@ -103,20 +114,15 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matches = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
         if not matches:
-            raise ConfigError(
-                f"--runs={pattern} matches nothing: name run folders or their parents"
-            )
-        configs = [path for match in matches for path in _configs(Path(match))]
+            raise ConfigError(f"--runs={pattern} matches nothing: name run folders or parents")
+        configs = [path for match in map(Path, matches) for path in match.rglob(CONFIG)]
+        configs += [path for path in map(Path, matches) if path.name == CONFIG]
         if not configs:
             raise ConfigError(f"--runs={pattern} matches no run: none of it holds a config.json")
         folders |= {path.parent.resolve(): path.parent for path in sorted(configs)}
     if not folders:
         raise ConfigError("name the runs to report on with --runs=GLOB")
     return sorted(folders.values())
-
-
-def _configs(match: Path) -> list[Path]:
-    return [match] if match.name == CONFIG else list(match.rglob(CONFIG))
 
 
 def read_run(folder: Path) -> Run:
@@ -240,7 +246,8 @@ def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     alike = defaultdict(list)
     for config in configs:
         alike[config["exp"], config["backend"]].append(config)
-    seen, names = Counter(), []
+    seen: Counter[str] = Counter()
+    names = []
     for config in configs:
         same = alike[config["exp"], config["backend"]]
         name = f"{config['exp']}, {config['backend']}"
@@ -259,14 +266,9 @@ def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
         usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
         paths = [path for path in paths if show(own.get(path)) != usual[path]]
     more = len(paths) - MAX_IN_NAME
-    shown = [(_inner(path), show(own.get(path))) for path in paths[:MAX_IN_NAME]]
-    texts = [
-        f"{name}={value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + '…'}"
-        for name, value in shown
-    ]
+    texts = []
+    for path in paths[:MAX_IN_NAME]:
+        value = show(own.get(path))
+        value = value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
+        texts.append(f"{path.partition('.')[2] or path}={value}")
     return ", ".join(texts + [f"{more} more"] * (more > 0))
-
-
-def _inner(path: str) -> str:
-    """solver.name of agent.solver.name."""
-    return path.partition(".")[2] or path

@@ -1,8 +1,8 @@
 """The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,15 +13,15 @@ from envs.errors import ConfigError
 LAST = 10  # evaluations that make a final return
 FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
 SPEED = "time/steps_per_second"
+Series = Mapping[Any, float]  # by step, or by a parameter's value
 
 
 class Curve(NamedTuple):
-    """A quantity along an axis, `[points]` each; low and high are None for a single seed."""
+    """A quantity along an axis, `[points]` each, and its ends, `[2, points]`, of several seeds."""
 
     x: np.ndarray
     middle: np.ndarray
-    low: np.ndarray | None
-    high: np.ndarray | None
+    ends: np.ndarray | None
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:
@@ -72,17 +72,15 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def common_steps(series: Sequence[dict[int, object]]) -> list[int]:
+def common_steps(series: Sequence[Mapping[Any, object]]) -> list:
     """The steps that every seed's series has, sorted."""
     return sorted(set.intersection(*map(set, series))) if series else []
 
 
 def returns_by_step(run: Run) -> dict[int, float]:
     """Mean return of each evaluation."""
-    return {
-        step: float(np.mean([row["return"] for row in episodes]))
-        for step, episodes in run.evaluations.items()
-    }
+    items = run.evaluations.items()
+    return {step: float(np.mean([row["return"] for row in episodes])) for step, episodes in items}
 
 
 def final_return(run: Run) -> float:
@@ -99,8 +97,8 @@ def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
 
 def last_percentiles(group: Group) -> np.ndarray:
     """10th, 50th and 90th percentile of the episodes of every seed's last evaluation."""
-    last = [run.evaluations[max(run.evaluations)] for run in group.evaluated]
-    return percentiles([row["return"] for episodes in last for row in episodes])
+    rows = [row for run in group.evaluated for row in run.last_evaluation]
+    return percentiles([row["return"] for row in rows])
 
 
 def learning_curve(group: Group) -> Curve:
@@ -110,51 +108,46 @@ def learning_curve(group: Group) -> Curve:
 
 def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
     """Common steps, and the 10/50/90 percentiles of all seeds' episodes there, `[3, steps]`."""
-    steps = common_steps([run.evaluations for run in group.evaluated])
-    pooled = [
-        [row["return"] for run in group.evaluated for row in run.evaluations[step]]
-        for step in steps
-    ]
+    by_step = [run.evaluations for run in group.evaluated]
+    steps = common_steps(by_step)
+    pooled = [[row["return"] for one in by_step for row in one[step]] for step in steps]
     return steps, np.array([percentiles(x) for x in pooled]).reshape(-1, 3).T
 
 
 def robot_columns(group: Group) -> list[str]:
     """The columns of eval.csv with a physical parameter that is not the same for all robots."""
-    rows = [row for run in group.evaluated for row in _last_evaluation(run)]
+    rows = [row for run in group.evaluated for row in run.last_evaluation]
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(PHYSICS))
     return [name for name in names if len({row[name] for row in rows if name in row}) > 1]
 
 
 def robot_curve(group: Group, column: str) -> Curve:
     """Interquartile mean of the last evaluation's return by a parameter, where all seeds have it."""
-    sweeps = [sweep_of(_last_evaluation(run), column) for run in group.evaluated]
-    return _iqm_curve(
-        [{value: float(np.mean(x)) for value, x in returns.items()} for returns in sweeps]
-    )
+    sweeps = [sweep_of(run.last_evaluation, column).items() for run in group.evaluated]
+    return _iqm_curve([{value: float(np.mean(x)) for value, x in sweep} for sweep in sweeps])
 
 
-def _last_evaluation(run: Run) -> list[dict[str, float]]:
-    return run.evaluations[max(run.evaluations)]
+def _iqm_curve(series: Sequence[Series]) -> Curve:
+    x, scores = _at_common_steps(series)
+    if not x.size:
+        return Curve(x, x, None)
+    return Curve(x, iqm(scores), iqm_interval(scores, CURVE_REPS))
 
 
-def _iqm_curve(series: Sequence[dict[float, float]]) -> Curve:
-    x = common_steps(series)
-    if not x:
-        return Curve(np.zeros(0), np.zeros(0), None, None)
-    scores = np.array([[one[point] for point in x] for one in series])
-    ends = iqm_interval(scores, CURVE_REPS)
-    return Curve(np.array(x), iqm(scores), *((None, None) if ends is None else ends))
+def _at_common_steps(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
+    """The steps `[points]`, and every seed's values there, `[seeds, points]`."""
+    steps = common_steps(series)
+    return np.array(steps), np.array([[one[step] for step in steps] for one in series])
 
 
 def metric_curve(group: Group, column: str) -> Curve:
     """Median over seeds of a column of metrics.csv, and the seeds' lowest and highest value."""
-    series = [values for run in group.runs if (values := run.series(column))]
-    x = common_steps(series)
-    if not x:
-        return Curve(np.zeros(0), np.zeros(0), None, None)
-    values = np.array([[one[step] for step in x] for one in series])
-    ends = (values.min(0), values.max(0)) if len(values) > 1 else (None, None)
-    return Curve(np.array(x), np.median(values, 0), *ends)
+    series = [one for run in group.runs if (one := run.series(column))]
+    x, values = _at_common_steps(series)
+    if not x.size:
+        return Curve(x, x, None)
+    ends = np.array([values.min(0), values.max(0)]) if len(values) > 1 else None
+    return Curve(x, np.median(values, 0), ends)
 
 
 def median_speed(group: Group) -> float | None:

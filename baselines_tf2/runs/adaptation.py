@@ -11,6 +11,7 @@ from baselines_tf2.runs.judging import run_episode
 from envs import (
     Ensemble,
     EnvSpec,
+    TruncatedNormal,
     adapt,
     find_robot,
     make_env,
@@ -49,7 +50,8 @@ class TargetAdaptation:
         self._target = make_env(replace(one, physics=both), training=False)
         self._simulator = make_env(one, training=False)
         self._explains = simulator_log_likelihood(self._simulator, ERROR)
-        self._rounds, self._steps, self._latest = 0, 0, {}
+        self._rounds = self._steps = 0
+        self._latest: dict[str, float] = {}
 
     def after_cycle(self, step: int, policy: Callable[[], Policy]) -> None:
         """Adapts where another interval of steps is over; raises TrainingError as episodes do."""
@@ -77,15 +79,20 @@ class TargetAdaptation:
     def metrics(self) -> dict[str, float]:
         """Where the ensemble is; how many samples carried it there, the target's mean return in
         the latest episodes, without exploration, and its steps so far."""
-        moments = {}
-        for name, one in self._ensemble.items():
+        moments: dict[str, float] = {}
+        for name, one in self._normals().items():
             moments |= {f"ensemble/{name}_mean": one.mean, f"ensemble/{name}_std": one.std}
         return moments | self._latest
 
     def verdict(self) -> str:
         """Where the ensemble is, in words."""
-        parts = (f"{name} {x.mean:.4g} +- {x.std:.2g}" for name, x in self._ensemble.items())
+        parts = (f"{name} {x.mean:.4g} +- {x.std:.2g}" for name, x in self._normals().items())
         return f"{', '.join(parts)} after {self._rounds} adaptations, {self._steps:,} target steps"
+
+    def _normals(self) -> dict[str, TruncatedNormal]:
+        """All of them: `adapt` takes no others."""
+        items = self._ensemble.items()
+        return {name: one for name, one in items if isinstance(one, TruncatedNormal)}
 
     def get_state(self) -> dict:
         """What coming adaptations depend on."""

@@ -68,13 +68,8 @@ class Checkpoints:
 
     def of(self, folder: Path) -> "Checkpoints":
         """The same rules for a folder of its own: a part of the run."""
-        return Checkpoints(
-            folder,
-            every=self._every,
-            keep=self._keep,
-            interrupted=self._interrupted,
-            tell=self.tell,
-        )
+        return Checkpoints(folder, every=self._every, keep=self._keep,
+                           interrupted=self._interrupted, tell=self.tell)  # fmt: skip
 
     def exist(self) -> bool:
         """Whether there is any, sound or not."""
@@ -125,8 +120,9 @@ class Checkpoints:
                     f"warning: checkpoint {path.stem} is damaged, trying the one before: {error}"
                 )
                 continue
-            for saved in rows if replay is not None else ():
-                replay.put_rows(saved)
+            if replay is not None:
+                for saved in rows:
+                    replay.put_rows(saved)
             for damaged in manifests[: manifests.index(path)]:
                 damaged.unlink()
             self._remove_unused()

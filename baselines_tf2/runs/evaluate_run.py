@@ -15,14 +15,7 @@ from baselines_tf2.common.files import read_arrays, write_atomically
 from baselines_tf2.common.returns import Returns, by_robot, percentiles, robot_key
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
-from baselines_tf2.runs.folder import (
-    CONFIG,
-    SWEEP,
-    WEIGHTS,
-    failure,
-    is_finished,
-    read_config,
-)
+from baselines_tf2.runs.folder import CONFIG, SWEEP, WEIGHTS, failure, is_finished, read_config
 from baselines_tf2.runs.judging import summarise, verdict
 from baselines_tf2.runs.logger import CsvTable
 from baselines_tf2.runs.plots import axis_label
@@ -37,7 +30,7 @@ from envs import (
     training_ranges,
     uncertainty_grid,
 )
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 from envs.grid import Grid, Ranges
 from envs.physics import REWARD_OFFSET, read_parameters
 from envs.spec import NAMED_SETS
@@ -129,8 +122,7 @@ def protocol_plan(spec: EnvSpec, protocol: str, variant: str) -> Plan:
     The run's own ensemble and physics are left out. As published a mass changes without inertia.
     Raises ConfigError where the run's robot has no such set.
     """
-    if protocol not in NAMED_SETS:
-        raise unknown("protocol", protocol, NAMED_SETS)
+    check_known("protocol", protocol, NAMED_SETS)
     if spec.backend != "mujoco" or spec.task not in SETS:
         robots = ", ".join(SETS)
         raise ConfigError(
@@ -158,9 +150,9 @@ def evaluate_run(
     experiments: Mapping[str, Experiment],
     folder: Path,
     grid: str = "",
-    *,
     protocol: str | None = None,
     variant: str | None = None,
+    *,
     episodes: int,
     seed: int,
     overwrite: bool = False,
@@ -193,7 +185,7 @@ def evaluate_run(
     returns = by_robot(repeated, [episode.episode_return for episode in done])
     drawn = plot_sweeps(folder / figure, plan.grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
-    made |= {"folder": str(folder), "warning": unfinished(folder)}
+    made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
     told = summarise(done, plan.ranges, repeated)
     summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
     return summary | _worst(returns) | {name: text for name, text in made.items() if text}
@@ -254,11 +246,8 @@ def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
         label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
         axis.plot(grid[first], middle, ".-", label=label or "median")
         axis.fill_between(grid[first], low, high, alpha=0.2)
-    axis.set(
-        xlabel=axis_label(first),
-        ylabel="return per episode",
-        title="Median, 10th to 90th percentile",
-    )
+    axis.set(xlabel=axis_label(first), ylabel="return per episode")
+    axis.set_title("Median, 10th to 90th percentile")
     axis.legend(fontsize="small")
     axis.grid(alpha=0.3)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines_tf2.runs.checkpoint import Checkpoints
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
 PRESETS = ("default", "original")
 FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
@@ -23,6 +23,10 @@ MOVED = {f"agent.{name}": f"train.{name}" for name in (
 
 class Progress:
     """Where a run shows how far it is: this one shows nothing."""
+
+    def start(self, total: int) -> None: ...  # the run will have so many steps
+
+    def tell(self, text: str) -> None: ...  # a line for the user
 
     def update(self, step: int, episode_return: float | None) -> None: ...
 
@@ -54,8 +58,7 @@ class Experiment:
 
 def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:
     """The experiment called `name`; ConfigError with the nearest name if there is none."""
-    if name not in experiments:
-        raise unknown("experiment", name, experiments)
+    check_known("experiment", name, experiments)
     return experiments[name]
 
 
@@ -63,11 +66,9 @@ def make_settings(
     experiment: Experiment, preset: str, backend: str | None, overrides: Sequence[str]
 ) -> Any:
     """The experiment's settings after `overrides`, "path.to.field=value" each."""
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    check_known("preset", preset, PRESETS)
     backend = experiment.backends[0] if backend is None else backend
-    if backend not in experiment.backends:
-        raise unknown(f"backend of {experiment.name}", backend, experiment.backends)
+    check_known(f"backend of {experiment.name}", backend, experiment.backends)
     settings = experiment.settings(preset, backend)
     changes: dict[str, Any] = {}
     for text in overrides:
@@ -90,7 +91,7 @@ def flatten(tree: Any, path: str = "") -> dict[str, Any]:
         tree = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
     if not isinstance(tree, Mapping):
         return {path: tree}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
         leaves |= flatten(value, f"{path}.{name}" if path else name)
     return leaves
@@ -98,7 +99,7 @@ def flatten(tree: Any, path: str = "") -> dict[str, Any]:
 
 def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
     """The leaves of the settings by dotted path, as their classes have them; none where they must be given."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         value, path = getattr(settings, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
@@ -183,23 +184,12 @@ def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = {name: typing.get_type_hints(kind)[name] for name in fields}
-    missing = [name for name in sorted(set(hints) - set(values)) if _must_be_given(fields[name])]
-    if missing:
-        raise ConfigError(f"setting '{missing[0]}' of {kind.__name__} is missing")
-    unknown_names = sorted(set(values) - set(hints))
-    if unknown_names:
-        raise unknown(f"setting of {kind.__name__}", unknown_names[0], hints)
-    return kind(
-        **{
-            name: settings_from(hints[name], value)
-            if dataclasses.is_dataclass(hints[name])
-            else value
-            for name, value in values.items()
-        }
-    )
-
-
-def _must_be_given(field: dataclasses.Field) -> bool:
-    return field.default is field.default_factory is dataclasses.MISSING
+    hints, fields = typing.get_type_hints(kind), {x.name: x for x in dataclasses.fields(kind)}
+    for name, field in sorted(fields.items()):
+        must_be_given = field.default is field.default_factory is dataclasses.MISSING
+        if must_be_given and name not in values:
+            raise ConfigError(f"setting '{name}' of {kind.__name__} is missing")
+    for name in sorted(values):
+        check_known(f"setting of {kind.__name__}", name, fields)
+    groups = [name for name in values if dataclasses.is_dataclass(hints[name])]
+    return kind(**{**values, **{name: settings_from(hints[name], values[name]) for name in groups}})

@@ -5,7 +5,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
@@ -75,11 +75,7 @@ def open_folder(
     if holds_run and not overwrite:
         raise ConfigError(f"{folder} already holds {_what_it_holds(folder)}")
     (folder / FINISHED).unlink(missing_ok=True)  # first: what is left by a kill is not finished
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+    _remove([path for path in folder.iterdir() if path.name != LOCK])
     write_config(folder, run, settings)
     return []
 
@@ -137,9 +133,8 @@ def failed_before(folder: Path) -> str | None:
     return None if error is None else f"failed before: {error} (alone, add {_again(folder)})"
 
 
-def remove_evaluation(folder: Path) -> None:
-    """Removes what `--mode=evaluate` left."""
-    for path in folder.glob(f"{SWEEP}[._]*"):
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -155,11 +150,10 @@ def carry_out(
         checkpoints.remove()  # those of a run that was killed when it had just finished
         return summary
     remove_partial_files(folder)
-    for left in folder.glob(f"{VIDEOS}/.video-*"):
-        shutil.rmtree(left)
+    _remove(folder.glob(f"{VIDEOS}/.video-*"))
     if not checkpoints.exist():
         _remove_what_was_logged(folder, checkpoints)
-    remove_evaluation(folder)
+    _remove(folder.glob(f"{SWEEP}[._]*"))  # what `--mode=evaluate` left
     (folder / FAILURE).unlink(missing_ok=True)
     try:
         summary = run(folder, progress, checkpoints)
@@ -185,8 +179,7 @@ def _remove_what_was_logged(folder, checkpoints):
     logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
     if logged and not any(folder.glob(f"*/**/{CONFIG}")):
         checkpoints.tell(f"{folder} has no checkpoint yet: it starts from the beginning")
-    for path in logged:
-        path.unlink()
+    _remove(logged)
 
 
 def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:

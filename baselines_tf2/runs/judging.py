@@ -43,12 +43,12 @@ def run_episode(
         except Exception as error:
             _blame(env, "step", error)
             raise
-        total += reward
+        total += float(reward)
         length += 1
         over = terminal or truncation
     if not np.isfinite(total):
         raise TrainingError(f"an evaluation episode of {length} steps returned {total}")
-    return Episode(float(total), length, info.get("physics", {}))
+    return Episode(total, length, info.get("physics", {}))
 
 
 def _blame(env, call, error):
@@ -64,17 +64,12 @@ def evaluate(
     robots: Sequence[dict[str, float] | None],
 ) -> list[Episode]:
     """Runs one episode on each of the robots (None: the environment's own), from fresh seeds."""
-    seeds = rng.integers(2**31, size=len(robots))
-    return [
-        run_episode(policy, env, seed=int(seed), physics=robot)
-        for seed, robot in zip(seeds, robots, strict=True)
-    ]
+    pairs = zip(rng.integers(2**31, size=len(robots)).tolist(), robots, strict=True)
+    return [run_episode(policy, env, seed=seed, physics=robot) for seed, robot in pairs]
 
 
 def summarise(
-    episodes: Sequence[Episode],
-    ranges: Ranges | None = None,
-    robots: Sequence[dict[str, float]] | None = None,
+    episodes: Sequence[Episode], ranges: Ranges, robots: Sequence[dict[str, float]] | None = None
 ) -> dict[str, float]:
     """What `describe` says of the returns, and length_mean [steps].
 
@@ -117,12 +112,11 @@ class Judge:
         self._total = config.num_timesteps
         self.at_start = config.eval_at_start
         self._last, self._rng = 0, np.random.default_rng(seed)
-        self._video = video
         self._env = video_env(spec) if video else make_env(spec, training=False)
-        self._summary = {}
+        self._summary: dict[str, float] = {}
         ensemble = Ensemble.parse(spec.ensemble)
         self.training_ranges = training_ranges(ensemble)
-        robots = robots_of(sweeps(ensemble)) or [None]
+        robots: list[dict[str, float] | None] = [*robots_of(sweeps(ensemble))] or [None]
         self._middle = min(len(robots), POINTS) // 2
         self._robots = robots * config.eval_episodes
 
@@ -145,7 +139,7 @@ class Judge:
 
     def episodes(self, policy: Policy, video: Path | None = None) -> list[Episode]:
         """One episode on each robot, as often as asked for; video: where one is recorded, if any."""
-        if self._video:
+        if isinstance(self._env, EpisodeRecorder):
             self._env.record([None] * self._middle + [video])
         return evaluate(policy, self._env, self._rng, self._robots)
 

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -36,12 +36,15 @@ class CsvTable:
     """A CSV that grows by whole lines; a new column rewrites it, old rows leaving it empty."""
 
     def __init__(self, path: Path):
-        self.path, self._columns, self._count = path, [], 0
+        self.path, self._count = path, 0
+        self._columns: list[str] = []
 
     def append(self, rows: Sequence[Mapping[str, float | int | str]]) -> None:
         new = [name for row in rows for name in row if name not in self._columns]
         if new:
-            self._widen(list(dict.fromkeys(new)))
+            old = read_table(self.path) if self._columns else []
+            self._columns += dict.fromkeys(new)
+            self._write(old)
         with open(self.path, "ab", buffering=0) as file:
             write_whole(file, table_text(self._columns, rows, header=False).encode())
         self._count += len(rows)
@@ -79,11 +82,6 @@ class CsvTable:
         self._columns, self._count = columns, count
         self._write(kept)  # in one go: a kill or a full disk loses no row
 
-    def _widen(self, new):
-        old = read_table(self.path) if self._columns else []
-        self._columns += new
-        self._write(old)
-
     def _write(self, rows):
         write_text(self.path, table_text(self._columns, rows))
 
@@ -99,60 +97,63 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
-        self._folder, self._file, self._records = folder, None, None
+        self._folder = folder
+        self._file: IO[bytes] | None = None
 
-    def _open(self):
+    @cached_property
+    def _records(self) -> RecordWriter:
+        """Of a file that the first event opens."""
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = (self._folder / name).open("wb", buffering=0)
-        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
-        self.add(file_version="brain.Event:2")
+        records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
+        records.write(_event(file_version="brain.Event:2"))
+        return records
 
     def add(self, **fields) -> None:
-        """Writes one event, of now, into a file that the first one opens."""
-        if self._file is None:
-            self._open()
-        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        """Writes one event, of now."""
+        self._records.write(_event(**fields))
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
 
+def _event(**fields) -> bytes:
+    return Event(wall_time=time.time(), **fields).SerializeToString()
+
+
 class Logger:
     """Writes `metrics.csv` (first column `step`), `eval.csv` and TensorBoard events to a folder."""
 
     def __init__(self, folder: Path):
-        self._metrics = CsvTable(folder / "metrics.csv")
-        self._evaluations = CsvTable(folder / "eval.csv")
+        self._tables = {name: CsvTable(folder / f"{name}.csv") for name in ("metrics", "eval")}
         self._events = Events(folder)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a row: metrics by `group/name`; wall-clock ones belong under `time/`."""
-        self._metrics.append([{"step": step, **metrics}])
+        self._tables["metrics"].append([{"step": step, **metrics}])
         # One event for all scalars: a tf.summary call for each costs 50 times more.
         values = [Summary.Value(tag=name, simple_value=x) for name, x in metrics.items()]
-        summary = Summary(value=values)
-        self._events.add(step=step, summary=summary)
+        self._events.add(step=step, summary=Summary(value=values))
 
     def log_episodes(self, step: int, rows: Sequence[Mapping[str, float]]) -> None:
         """Adds the episodes of an evaluation to `eval.csv`."""
-        self._evaluations.append([{"step": step, **row} for row in rows])
+        self._tables["eval"].append([{"step": step, **row} for row in rows])
 
     def get_state(self) -> dict:
         """How far the tables are."""
-        return {"metrics": self._metrics.get_state(), "eval": self._evaluations.get_state()}
+        return {name: table.get_state() for name, table in self._tables.items()}
 
     def set_state(self, state: dict) -> None:
         """Takes the tables back to where `get_state` saw them; TensorBoard drops what came after."""
-        self._metrics.set_state(state["metrics"])
-        self._evaluations.set_state(state["eval"])
-        rows = read_table(self._metrics.path)
+        for name, table in self._tables.items():
+            table.set_state(state[name])
+        rows = read_table(self._tables["metrics"].path)
         step = int(rows[-1]["step"]) + 1 if rows else 0
-        restart = SessionLog(status=SessionLog.START)
-        self._events.add(step=step, session_log=restart)
+        self._events.add(step=step, session_log=SessionLog(status=SessionLog.START))
 
     def close(self) -> None:
         """Puts every row on the disk."""
-        self._metrics.sync()
-        self._evaluations.sync()
+        for table in self._tables.values():
+            table.sync()
         self._events.close()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from baselines_tf2.common.errors import Interrupted
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import Experiment, find_experiment, make_settings
+from baselines_tf2.runs.experiment import Experiment, Progress, find_experiment, make_settings
 from baselines_tf2.runs.folder import (
     carry_out,
     finished_summary,
@@ -24,7 +24,7 @@ class Chosen(NamedTuple):
 
     experiment: Experiment
     folder: Path
-    flags: dict[str, Any]  # for its config.json
+    flags: Mapping[str, Any]  # for its config.json
     settings: Any
 
 
@@ -50,7 +50,7 @@ def choose(
 
 def do_run(
     chosen: Chosen,
-    progress: Any,
+    progress: Progress,
     checkpoints: Checkpoints,
     *,
     overwrite: bool = False,
@@ -60,8 +60,8 @@ def do_run(
 ) -> dict[str, str]:
     """Does a run, or what is left of it; returns its summary, {name: text}.
 
-    progress: a `Progress` with start(total) and tell(text) too. patience: seconds to wait for
-    another process to leave the folder. Raises ConfigError, TrainingError, Interrupted and OSError.
+    patience: seconds to wait for another process to leave the folder. Raises ConfigError,
+    TrainingError, Interrupted and OSError.
     """
     check_video(chosen.experiment, video)
     options = {"video": True} if video else {}

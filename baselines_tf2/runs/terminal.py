@@ -115,6 +115,5 @@ class Bar:
             self._bar.close()
         seconds = time.perf_counter() - self._began
         if self._done and error is None:
-            print(
-                f"\n{self._done:,} steps in {seconds:.0f} s, {self._done / seconds:,.0f} per second"
-            )
+            speed = f"{self._done / seconds:,.0f} per second"
+            print(f"\n{self._done:,} steps in {seconds:.0f} s, {speed}")

@@ -14,7 +14,7 @@ from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
 from baselines_tf2.runs.checkpoint import Checkpoints, state_of
 from baselines_tf2.runs.experiment import Progress
 from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
-from baselines_tf2.runs.judging import Judge, summarise
+from baselines_tf2.runs.judging import Judge
 from baselines_tf2.runs.logger import Logger
 from baselines_tf2.runs.plots import plot_run
 from envs import ConfigError
@@ -45,7 +45,8 @@ class EpochRows:
 
     def __init__(self, agent: Agent, on_epoch: Callable):
         self._agent, self._on_epoch = agent, on_epoch
-        self._returns, self._episodes, self._step = [], 0, 0
+        self._returns: list[float] = []
+        self._episodes = self._step = 0
         self._start = self._last = time.perf_counter()
 
     def get_state(self) -> dict:
@@ -68,15 +69,14 @@ class EpochRows:
     def epoch(self, epoch: Epoch) -> None:
         now = time.perf_counter()
         self._episodes += len(epoch.episodes)
-        metrics = {"rollout/episodes": self._episodes}
+        metrics: dict[str, float] = {"rollout/episodes": self._episodes}
         if epoch.episodes:
             self._returns += [episode.episode_return for episode in epoch.episodes]
             self._returns = self._returns[-RETURN_HISTORY:]
-            summary = summarise(epoch.episodes)
-            metrics["rollout/return"] = summary["return_mean"]
+            metrics["rollout/return"] = float(np.mean([e.episode_return for e in epoch.episodes]))
             metrics["rollout/return_history"] = float(np.mean(self._returns))
             metrics["rollout/return_std"] = float(np.std(self._returns))
-            metrics["rollout/episode_steps"] = summary["length_mean"]
+            metrics["rollout/episode_steps"] = float(np.mean([e.length for e in epoch.episodes]))
         metrics |= epoch.metrics
         if self._agent.can_train():
             with np.errstate(invalid="ignore", over="ignore"):  # diverged: the next update says so
@@ -128,12 +128,11 @@ def run_training(
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_ranges)
-    adapted = {} if loop.adaptation is None else {"ensemble": loop.adaptation.verdict()}
-    summary = judge.verdict() | adapted
-    summary |= {
-        "curves": "curves.png, and TensorBoard's events",
-        "numbers": "metrics.csv, eval.csv, config.json, weights.npz",
-    }
+    summary = judge.verdict()
+    if loop.adaptation is not None:
+        summary["ensemble"] = loop.adaptation.verdict()
+    summary["curves"] = "curves.png, and TensorBoard's events"
+    summary["numbers"] = "metrics.csv, eval.csv, config.json, weights.npz"
     return summary | ({"videos": VIDEOS} if (folder / VIDEOS).exists() else {})
 
 

@@ -63,13 +63,13 @@ class EpisodeRecorder(gym.Wrapper):
         answer = super().reset(seed=seed, options=options)
         path = self._paths.popleft() if self._paths else None
         if path:
-            self._video = _Video(path, self.metadata["render_fps"], self.render())
+            self._video = _Video(path, self.metadata["render_fps"], np.asarray(self.render()))
         return answer
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         answer = super().step(action)
         if self._video:
-            self._video.add(self.render())
+            self._video.add(np.asarray(self.render()))
             _, _, terminated, truncated, _ = answer
             if terminated or truncated:
                 self._video.finish()

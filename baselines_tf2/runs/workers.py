@@ -23,7 +23,7 @@ import numpy as np
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Episode, Policy
 from baselines_tf2.runs.judging import run_episode
-from baselines_tf2.runs.video import video_env
+from baselines_tf2.runs.video import EpisodeRecorder, video_env
 from envs import ConfigError, EnvSpec, make_env
 
 # What an episode may raise; anything else is a bug, and ends the worker with a traceback.
@@ -36,14 +36,6 @@ class Job(NamedTuple):
     seed: int
     robot: dict[str, float] | None
     video: Path | None
-
-
-class Start(NamedTuple):
-    """What all of a worker's episodes have in common."""
-
-    policy: Policy
-    spec: EnvSpec
-    video: bool
 
 
 def usable_cores() -> int:
@@ -76,7 +68,7 @@ class Workers:
         recorded, if it is. Raises ConfigError and TrainingError as `video_env` and `run_episode`
         do, and TrainingError if another process dies.
         """
-        start = Start(policy, spec, videos is not None)
+        start = policy, spec, videos is not None
         seeds = rng.integers(2**31, size=len(robots)).tolist()
         jobs = map(Job, seeds, robots, videos or [None] * len(robots))
         todo, done = iter(list(enumerate(jobs))), {}
@@ -88,7 +80,7 @@ class Workers:
             finally:
                 deque(todo, maxlen=0)  # after an error nobody begins another one
 
-        with closing(_Stage(start)) as own, ThreadPoolExecutor(len(self._workers) + 1) as pool:
+        with closing(_Stage(*start)) as own, ThreadPoolExecutor(len(self._workers) + 1) as pool:
             try:
                 others = [pool.submit(work, partial(x.run, start)) for x in self._workers]
                 work(own.run)
@@ -107,14 +99,14 @@ class Workers:
 
 
 class _Stage:
-    """An environment and who acts in it."""
+    """An environment and who acts in it: what all of a worker's episodes have in common."""
 
-    def __init__(self, start: Start):
-        self._policy, spec, self._records = start
-        self._env = video_env(spec) if self._records else make_env(spec, training=False)
+    def __init__(self, policy: Policy, spec: EnvSpec, video: bool):
+        self._policy = policy
+        self._env = video_env(spec) if video else make_env(spec, training=False)
 
     def run(self, job: Job) -> Episode:
-        if self._records:
+        if isinstance(self._env, EpisodeRecorder):
             self._env.record([job.video])
         return run_episode(self._policy, self._env, seed=job.seed, physics=job.robot)
 
@@ -137,7 +129,7 @@ class _Worker:
         )
         theirs.close()
 
-    def run(self, start: Start, job: Job) -> Episode:
+    def run(self, start: tuple[Policy, EnvSpec, bool], job: Job) -> Episode:
         try:
             self._connection.send((None if self._started else start, job))
             self._started = True
@@ -164,8 +156,8 @@ def serve(handle: int) -> None:
             start, job = connection.recv()
             try:
                 if start:
-                    stage = stack.enter_context(closing(_Stage(start)))
-                answer = stage.run(job)
+                    stage = stack.enter_context(closing(_Stage(*start)))
+                answer: Episode | Exception = stage.run(job)
             except ANSWERED as error:
                 answer = error
             connection.send(answer)

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from baselines_tf2.common.errors import TrainingError
@@ -43,7 +43,8 @@ class Progress:
 
     def __init__(self, send: Callable[[Report], None], attempt: int):
         self._send, self._sent = send, time.monotonic()
-        self._first = None  # step and time of the first update; a resumed run's is not step 0
+        # Step and time of the first update; a resumed run's is not step 0.
+        self._first: tuple[int, float] | None = None
         self.report = Report(attempt)
         send(self.report)
 
@@ -56,18 +57,13 @@ class Progress:
         now = time.monotonic()
         self._first = self._first or (step, now)
         speed = (step - self._first[0]) / max(now - self._first[1], 1e-9)
-        if episode_return is None:
-            episode_return = self.report.episode_return
-        self.report = self.report._replace(
-            step=step, episode_return=episode_return, speed=speed or None
-        )
+        latest = self.report.episode_return if episode_return is None else episode_return
+        self.report = self.report._replace(step=step, episode_return=latest, speed=speed or None)
         if now - self._sent >= REPORT_SECONDS:
             self._sent = now
             self._send(self.report)
 
-    def resume(self, step: int) -> None:
-        """Says from which step the run goes on."""
-        self.update(step)
+    resume = update
 
     def tell(self, text: str) -> None:
         """Shows the user a line."""
@@ -87,7 +83,7 @@ class Board:
     """Takes the runs' reports and hands them to the driver: an actor beside it, without a CPU."""
 
     def __init__(self):
-        self._reports = {}
+        self._reports: dict[int, Report] = {}
 
     def put(self, key: int, report: Report) -> None:
         self._reports[key] = report
@@ -113,34 +109,32 @@ def launch(
 
     entry: "module:function"; called in a process that does `calls` tasks, one after the other, as
     function(arguments, progress), with a `Progress`, in the main thread, so that it may install
-    signal handlers. cpus, gpus: of each
-    task; fractions of a GPU share it. address: "host:port" of a Ray cluster (`ray start --head`),
-    of which this machine must be a node; None starts Ray on this machine, and ends it again.
-    before() is called when Ray is there and has room, before the first task; after() whenever a
-    task has come to its end.
+    signal handlers. cpus, gpus: of each task; fractions of a GPU share it. address: "host:port" of
+    a Ray cluster (`ray start --head`), of which this machine must be a node; None starts Ray here,
+    and ends it again. before() is called once Ray is there and has room; after() whenever a task
+    has come to its end.
 
-    A task whose process or node dies, or is told to end (SIGTERM), is run again with the same
-    arguments, `MAX_LOSSES` times: resuming is the entry's part. An exception in the entry fails
-    that task only, and is not tried again. Nodes of a cluster must have the project installed and
-    the folders that the arguments name in common, by absolute paths: a worker's working directory
-    is that of its node's `ray start`. A cluster that wants a token wants RAY_AUTH_MODE=token in
-    this process' environment too.
+    A task whose process or node dies, or is told to end (SIGTERM), is run again, `MAX_LOSSES`
+    times: resuming is the entry's part. An exception in the entry fails that task only. Nodes of a
+    cluster must have the project installed, and in common the folders that the arguments name, by
+    absolute paths. A cluster that wants a token wants RAY_AUTH_MODE=token here too.
 
     A terminal shows a live table of the tasks, a file a line for each change of state. Returns
-    {name: error in one line} of the tasks that failed. KeyboardInterrupt (Ctrl-C) raises it in
-    the running entries too, waits `SAVE_SECONDS` for them to end, and is raised again. Raises
-    ConfigError if Ray is missing, the cluster cannot be joined, or no node has room for a task.
+    {name: error in one line} of the tasks that failed. KeyboardInterrupt (Ctrl-C) is raised in the
+    running entries too, and again here, at most `SAVE_SECONDS` later. Raises ConfigError if Ray is
+    missing, the cluster cannot be joined, or no node has room for a task.
     """
     if not cpus > 0:
         raise ConfigError(f"cpus_per_run must be above 0, not {cpus:g}")
     if not gpus >= 0 or (gpus > 1 and gpus % 1):
-        raise ConfigError(
-            f"gpus_per_run must be 0, a part of one GPU, or a whole number, not {gpus:g}"
-        )
+        allowed = "0, a part of one GPU, or a whole number"
+        raise ConfigError(f"gpus_per_run must be {allowed}, not {gpus:g}")
     with _session(address) as ray:
         _check_room(ray, cpus, gpus)
         before()
-        return _Sweep(ray, tasks, entry, cpus, gpus, calls).run(after)
+        # max_calls: TensorFlow keeps memory and global state.
+        each = {"num_cpus": cpus, "num_gpus": gpus, "max_calls": calls}
+        return _Sweep(ray, tasks, entry, each).run(after)
 
 
 @contextmanager
@@ -165,27 +159,17 @@ def _session(address: str | None) -> Iterator[Any]:
 
 
 def _connect(ray, address: str | None) -> None:
-    if address is None:
-        where = {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": STORE_BYTES,
-        }
-    else:
+    where = {"address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    if address is not None:
         _check_reachable(address)
         where = {"address": address}
+    env = {"env_vars": ENVIRONMENT | threads()}
     try:
         with silent_streams():
-            ray.init(
-                **where,
-                runtime_env={"env_vars": ENVIRONMENT | threads()},
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+            ray.init(**where, runtime_env=env, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
-        hint = ""
-        if "AuthenticationError" in str(error.__cause__):
-            hint = "; it wants a token: export RAY_AUTH_MODE=token"
+        wants_token = "AuthenticationError" in str(error.__cause__)
+        hint = "; it wants a token: export RAY_AUTH_MODE=token" * wants_token
         raise ConfigError(f"Ray cannot start: {_in_one_line(error)}{hint}") from None
 
 
@@ -218,35 +202,24 @@ class _Sweep:
     Ray could do the last by itself, but would not tell: then the table could not either.
     """
 
-    def __init__(
-        self, ray, tasks: Sequence[Task], entry: str, cpus: float, gpus: float, calls: int
-    ):
+    def __init__(self, ray, tasks: Sequence[Task], entry: str, each: dict[str, Any]):
         self._ray, self._tasks, self._entry = ray, tasks, entry
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
-        )
+        node = ray.get_runtime_context().get_node_id()
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         # Few pending calls: were the board out of reach, the runs' memory would fill with them.
-        board = ray.remote(Board).options(
-            num_cpus=0, max_restarts=-1, max_pending_calls=10, scheduling_strategy=here
-        )
-        self._board = board.remote()
-        # max_calls: TensorFlow keeps memory and global state.
-        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=calls, max_retries=0)(
-            _run
-        )
+        options = {"num_cpus": 0, "max_restarts": -1, "max_pending_calls": 10}
+        self._board = ray.remote(Board).options(**options, scheduling_strategy=here).remote()
+        self._remote = ray.remote(max_retries=0, **each)(_run)
         self._rows = [Row(task.name) for task in tasks]
         self._table = Table(self._rows)
-        self._pending = {}  # reference -> index of its task
+        self._pending: dict[Any, int] = {}  # reference -> index of its task
 
     def run(self, after: Callable[[], None]) -> dict[str, str]:
         try:
             for key in range(len(self._tasks)):
                 self._submit(key)
             while self._pending:
-                references = list(self._pending)
-                done, _ = self._ray.wait(
-                    references, num_returns=len(references), timeout=LOOK_SECONDS
-                )
+                done = self._wait(LOOK_SECONDS)
                 self._read_board()
                 for reference in done:
                     self._settle(self._pending.pop(reference), reference)
@@ -257,6 +230,11 @@ class _Sweep:
             self._interrupt()
             raise
         return {row.name: row.error for row in self._rows if row.state == "failed"}
+
+    def _wait(self, seconds: float) -> list:
+        """The tasks that are done, once all are or the time is over."""
+        references = list(self._pending)
+        return self._ray.wait(references, num_returns=len(references), timeout=seconds)[0]
 
     def _submit(self, key: int) -> None:
         arguments = (self._entry, self._tasks[key].arguments, self._board, key)
@@ -304,27 +282,21 @@ class _Sweep:
 
     def _lose(self, key: int, reason: str) -> None:
         row = self._rows[key]
-        row.losses += 1
-        row.notes_shown = 0
-        step = row.report.step or 0
+        row.losses, row.notes_shown, step = row.losses + 1, 0, row.report.step or 0
         row.idle_losses = 1 if step > row.furthest else row.idle_losses + 1
         row.furthest = max(row.furthest, step)
         if row.idle_losses > MAX_LOSSES:
-            self._fail(
-                row,
-                f"{reason}, after {MAX_LOSSES} other losses: once the machine is well the same "
-                "command goes on",
-            )
+            cure = "once the machine is well the same command goes on"
+            self._fail(row, f"{reason}, after {MAX_LOSSES} other losses: {cure}")
         else:
             self._table.change(row, "retried", reason)
             self._submit(key)
 
     def _interrupt(self) -> None:
-        references = list(self._pending)
-        for reference in reversed(references):  # the waiting ones first, lest they start
+        for reference in reversed(self._pending):  # the waiting ones first, lest they start
             self._ray.cancel(reference)
         print("interrupted: waiting for the running runs to save", flush=True)
-        self._ray.wait(references, num_returns=len(references), timeout=SAVE_SECONDS)
+        self._wait(SAVE_SECONDS)
 
 
 def _run(entry: str, arguments: tuple, board, key: int, attempt: int) -> Outcome:
@@ -338,8 +310,7 @@ def _run(entry: str, arguments: tuple, board, key: int, attempt: int) -> Outcome
     for number in (signal.SIGINT, signal.SIGTERM):  # not the last task's; Ray's looks like an error
         signal.signal(number, signal.default_int_handler)
     try:
-        module, _, function = entry.partition(":")
-        getattr(import_module(module), function)(arguments, progress)
+        resolve_name(entry)(arguments, progress)
     except KeyboardInterrupt:
         return Outcome(progress.report, interrupted=True)
     except (Exception, SystemExit) as error:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,17 +53,15 @@ def variants(overrides: Sequence[str]) -> list[Variant]:
 
     overrides: "path.to.field=value" each. Raises ConfigError where a value is given twice.
     """
-    values: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = defaultdict(list)
     for text in overrides:
-        given = values.setdefault(text.partition("=")[0], [])
+        given = values[text.partition("=")[0]]
         if text in given:
             raise ConfigError(f"override '{text}' is given twice: leave one out")
         given.append(text)
     fixed = {given[0] for given in values.values() if len(given) == 1}
-    return [
-        Variant(folder_name([text for text in chosen if text not in fixed]), chosen)
-        for chosen in itertools.product(*values.values())
-    ]
+    every = itertools.product(*values.values())
+    return [Variant(folder_name([x for x in texts if x not in fixed]), texts) for texts in every]
 
 
 def folder_name(overrides: Sequence[str]) -> str:
@@ -94,11 +93,9 @@ def plan_run(name: str, chosen: Chosen, logdir: str, more: Sequence[str] = ()) -
 
 def check_apart(runs: Sequence[PlannedRun]) -> None:
     """ConfigError if two runs would have the same folder."""
-    folders = set()
-    for run in runs:
-        if run.folder in folders:
-            raise ConfigError(f"two runs would share {run.folder}: sweep them one by one")
-        folders.add(run.folder)
+    for folder, count in Counter(run.folder for run in runs).items():
+        if count > 1:
+            raise ConfigError(f"two runs would share {folder}: sweep them one by one")
 
 
 def start_anew(run: PlannedRun) -> None:

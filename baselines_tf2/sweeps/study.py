@@ -13,7 +13,7 @@ from baselines_tf2.runs.experiment import Experiment, defaults, flatten
 from baselines_tf2.runs.one_run import choose
 from baselines_tf2.sweeps.plan import PlannedRun, folder_name, parse_seeds, plan_run
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
 WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
 WORDS |= {list: "a list of texts"}
@@ -57,10 +57,8 @@ class Part:
     @property
     def levels(self) -> list[dict[str, str]]:
         """Every combination of levels, {factor: level}; one without entries if there is no factor."""
-        return [
-            dict(zip(self.factors, x, strict=True))
-            for x in itertools.product(*self.factors.values())
-        ]
+        every = itertools.product(*self.factors.values())
+        return [dict(zip(self.factors, levels, strict=True)) for levels in every]
 
     def level_of(self, arm: str, level: Mapping[str, str]) -> str:
         """The level in words, without what means nothing to the arm: the column of the table."""
@@ -70,10 +68,8 @@ class Part:
         """(arm, level in words) -> all overrides; of two for one setting the more special counts."""
         cells = {}
         for level, (name, arm) in itertools.product(self.levels, self.arms.items()):
-            given = [
-                t for f, x in level.items() if f not in arm.without for t in self.factors[f][x]
-            ]
-            texts = (*self.overrides, *given, *arm.overrides)
+            given = (self.factors[f][x] for f, x in level.items() if f not in arm.without)
+            texts = (*self.overrides, *itertools.chain(*given), *arm.overrides)
             by_path = {text.partition("=")[0]: text for text in texts}
             cells[name, self.level_of(name, level)] = tuple(by_path.values())
         return cells
@@ -117,8 +113,7 @@ def _check(
     if not isinstance(table, dict):
         raise ConfigError(f"{where} must be a table, not {table!r}")
     for name, value in table.items():
-        if name not in kinds:
-            raise unknown(f"key of {where}", name, kinds)
+        check_known(f"key of {where}", name, kinds)
         is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)
         if type(value) is not kinds[name] or (kinds[name] is list and not is_list):
             raise ConfigError(f"'{name}' of {where} must be {WORDS[kinds[name]]}, not {value!r}")
@@ -133,17 +128,15 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
     part = {**shared, **own}
     _check(where, part, PART)
     for arm in part.get("arms", ()):
-        if arm not in known:
-            raise unknown(f"arm of {where}", arm, known)
+        check_known(f"arm of {where}", arm, known)
     tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
     arms = {arm: _arm(f"{where}.arm.{arm}", table, part) for arm, table in tables.items()}
-    if (baseline := part.get("baseline", "")) and baseline not in arms:
-        raise unknown(f"baseline of {where}", baseline, arms)
+    if baseline := part.get("baseline", ""):
+        check_known(f"baseline of {where}", baseline, arms)
     for factor, levels in part.get("factor", {}).items():
         _check(f"{where}.factor.{factor}", levels, dict.fromkeys(levels, list))
     for outcome in (part["primary"], *part["outcomes"]):
-        if outcome not in OUTCOMES:
-            raise unknown(f"outcome of {where}", outcome, OUTCOMES)
+        check_known(f"outcome of {where}", outcome, OUTCOMES)
     return Part(
         name=name,
         title=part["title"],
@@ -163,8 +156,7 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
 def _arm(where: str, table: Any, part: Mapping[str, Any]) -> Arm:
     _check(where, table, ARM)
     for factor in table.get("without", ()):
-        if factor not in part.get("factor", {}):
-            raise unknown(f"factor in 'without' of {where}", factor, part.get("factor", {}))
+        check_known(f"factor in 'without' of {where}", factor, part.get("factor", {}))
     return Arm(table["exp"], tuple(table.get("set", ())), tuple(table.get("without", ())))
 
 
@@ -185,10 +177,7 @@ class StudyRun(NamedTuple):
 
 
 def plan(
-    study: Study,
-    experiments: Mapping[str, Experiment],
-    logdir: str,
-    parts: Sequence[str] = (),
+    study: Study, experiments: Mapping[str, Experiment], logdir: str, parts: Sequence[str] = ()
 ) -> list[StudyRun]:
     """The runs of these parts (none: all), one part after the other, seeds varying slowest.
 
@@ -196,8 +185,7 @@ def plan(
     the arm, for settings that cannot be.
     """
     for name in parts:
-        if name not in study.parts:
-            raise unknown(f"part of {study.path}", name, study.parts)
+        check_known(f"part of {study.path}", name, study.parts)
     runs = []
     for part in (study.parts[name] for name in parts or study.parts):
         for seed, cell in itertools.product(part.seeds, part.cells().items()):

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from baselines_tf2.common.returns import PERCENTILES
 from baselines_tf2.report.figures import grid, label_axis, plot_curve, step_axis, style_of, wrap
+from baselines_tf2.report.runs import Line
 from baselines_tf2.report.statistics import Curve, iqm
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
@@ -17,13 +17,6 @@ from baselines_tf2.sweeps.study_store import Store
 from baselines_tf2.sweeps.study_tables import FEWEST, estimates, results, scores
 
 STEPS, MASS = "environment steps", "torso mass [kg]"
-
-
-class Line(NamedTuple):
-    """An arm as a legend has it."""
-
-    index: int
-    name: str
 
 
 def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
@@ -44,9 +37,8 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
         for arm, line in lines.items():
             places = [i + 0.6 * ((line.index + 0.5) / len(lines) - 0.5) for i in range(len(levels))]
             at = dict(zip(levels, places if factor else [line.index], strict=True))
-            _errorbars(
-                axis, line, [(at[x], found[x, arm], seeds[x, arm]) for x in at if (x, arm) in found]
-            )
+            done = [x for x in at if (x, arm) in found]
+            _errorbars(axis, line, [(at[x], found[x, arm], seeds[x, arm]) for x in done])
         axis.set_xticks(range(len(ticks)), list(ticks))
         axis.set_xlim(-0.5, len(ticks) - 0.5)
         label_axis(axis, panel, OUTCOMES[outcome].words, factor)
@@ -122,7 +114,7 @@ def _curves(part, store, name, x_label, title, marker=None) -> Figure | None:
     for (panel, arm), (x, seeds) in found.items():
         axis, few = by_panel[panel], len(seeds) < FEWEST
         middle, *ends = np.array([next(middles) for _ in x]).T
-        plot_curve(axis, lines[arm], Curve(x, middle, *([None, None] if few else ends)), marker)
+        plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
         for y in seeds if few else ():
             axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)
     for panel, axis in by_panel.items():
@@ -139,14 +131,10 @@ def _by_cell(part: Part, store: Store, name: str) -> dict[tuple[str, str], tuple
     for level, arm in itertools.product(part.levels, part.arms):
         keys = store.cell(part, arm, part.level_of(arm, level))
         if series := [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]:
-            found[words(level), arm] = _extended(series)
+            steps = max((x for x, _ in series), key=len)  # one that failed stays where it was
+            values = np.array([np.interp(steps, x, y) for x, y in series])
+            found[words(level), arm] = steps, values
     return found
-
-
-def _extended(series) -> tuple[np.ndarray, np.ndarray]:
-    """The steps of the longest curve, and all at them, `[seeds, steps]`: one that failed stays."""
-    steps = max((x for x, _ in series), key=len)
-    return steps, np.array([np.interp(steps, x, y) for x, y in series])
 
 
 def _lines(part: Part) -> dict[str, Line]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,18 +18,19 @@ import numpy as np
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_table
 from baselines_tf2.common.returns import PERCENTILES, PHYSICS, describe, percentiles, sweep_of
+from baselines_tf2.report.figures import SOLVER_LABELS
 from baselines_tf2.report.runs import Row, Run
-from baselines_tf2.report.statistics import returns_by_step
+from baselines_tf2.report.statistics import Series, returns_by_step
 from baselines_tf2.runs.evaluate_run import evaluate_run
 from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.folder import SWEEP, is_finished
+from baselines_tf2.runs.judging import SIDES
 from envs import VARIANTS
 from envs.spec import NAMED_SETS
 
 LAST = 3  # evaluations that make a final value
 JUDGED = 3  # episodes on each robot of an uncertainty set
 FEW = 10  # episodes on each robot, below which percentiles say nothing
-ByStep = Mapping[int, float]
 
 
 class Outcome(NamedTuple):
@@ -46,7 +48,7 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def every_evaluation(run: Run, values: ByStep) -> list[float]:
+def every_evaluation(run: Run, values: Series) -> list[float]:
     """A value for each evaluation; of a run that failed, for those too that it did not reach."""
     series = list(values.values())
     if run.failure is not None:
@@ -56,16 +58,12 @@ def every_evaluation(run: Run, values: ByStep) -> list[float]:
     return series
 
 
-def _final(values: Callable[[Run], ByStep]) -> Callable[[Run], float]:
+def _final(values: Callable[[Run], Series]) -> Callable[[Run], float]:
     return lambda run: mean(every_evaluation(run, values(run))[-LAST:])
 
 
-def _area(values: Callable[[Run], ByStep]) -> Callable[[Run], float]:
+def _area(values: Callable[[Run], Series]) -> Callable[[Run], float]:
     return lambda run: mean(every_evaluation(run, values(run)))
-
-
-def _column(name: str) -> Callable[[Run], ByStep]:
-    return lambda run: run.series(name)
 
 
 def _second_half(column: str) -> Callable[[Run], float]:
@@ -85,7 +83,7 @@ def _described(rows: Sequence[Mapping], name: str) -> float:
     return told.get(f"return_{name}", told["return"])
 
 
-def _of_robots(name: str) -> Callable[[Run], ByStep]:
+def _of_robots(name: str) -> Callable[[Run], Series]:
     """The same at each evaluation, whose robots are its grid's."""
     return lambda run: {step: _described(rows, name) for step, rows in run.evaluations.items()}
 
@@ -106,24 +104,19 @@ def _judged(folder: Path, judged_on: tuple[str, str]) -> Path:
 
 def judge(experiments: Mapping[str, Experiment], folder: Path, outcomes: Iterable[str]) -> None:
     """Steps a finished run on the uncertainty sets that the outcomes are of, where it was not yet."""
-    for place in {OUTCOMES[name].judged_on for name in outcomes} - {None}:
+    for place in {place for name in outcomes if (place := OUTCOMES[name].judged_on)}:
         if is_finished(folder) and not _judged(folder, place).exists():
-            where = dict(zip(("protocol", "variant"), place, strict=True))
             with suppress(TrainingError):  # of an episode that cannot be: no value
-                evaluate_run(experiments, folder, **where, episodes=JUDGED, seed=0, cores=1)
+                evaluate_run(experiments, folder, "", *place, episodes=JUDGED, seed=0, cores=1)
 
 
-def steps_to(threshold: float) -> Callable[[Run], float]:
-    """The first step whose evaluation reaches the threshold; all planned ones if none does."""
-
-    def of(run: Run) -> float:
-        reached = [step for step, x in returns_by_step(run).items() if x >= threshold]
-        return float(min(reached, default=run.config["settings"]["train"]["num_timesteps"]))
-
-    return of
+def steps_to_475(run: Run) -> float:
+    """The first step whose evaluation reaches 475; all planned ones if none does."""
+    reached = [step for step, x in returns_by_step(run).items() if x >= 475]
+    return float(min(reached, default=run.config["settings"]["train"]["num_timesteps"]))
 
 
-INSIDE, OUTSIDE = _column("eval/return_inside"), _column("eval/return_outside")
+INSIDE, OUTSIDE = (methodcaller("series", f"eval/return_{side}") for side in SIDES)
 OUTCOMES = {
     "mean": Outcome("final return", _final(returns_by_step)),
     "inside": Outcome("return inside the training range", _final(INSIDE)),
@@ -132,7 +125,7 @@ OUTCOMES = {
     "cvar10": Outcome("return in the worst tenth of episodes", _final(_of_robots("cvar10"))),
     "area": Outcome("return, mean of all evaluations", _area(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
-    "steps_to_475": Outcome("steps to a return of 475", steps_to(475), -1),
+    "steps_to_475": Outcome("steps to a return of 475", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
     "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
 } | {
@@ -144,14 +137,7 @@ OUTCOMES = {
             "residual_ratio": "TD residual over the target variance",
             "actor_gradient_snr": "signal-to-noise ratio of the actor's gradient",
         },
-        "solver": {
-            "iterations": "solver's iterations",
-            "relative_residual": "solver's relative residual",
-            "negative_curvature": "share of solves with negative curvature",
-            "converged": "share of solves that converged",
-            "optimality_norm": "norm of the inner condition",
-            "hypergradient_norm": "norm of the hypergradient",
-        },
+        "solver": SOLVER_LABELS,
     }.items()
     for name, words in names.items()
 } | {
@@ -164,13 +150,13 @@ OUTCOMES = {
 }  # fmt: skip
 
 
-def by_mass(episodes: list[Row]) -> dict[str, dict[float, float]]:
+def by_mass(episodes: list[Row]) -> dict[str, Series]:
     """Mean return at each torso mass [kg], and percentiles of episodes that are not few.
 
     Where other parameters are swept too, with those as usual.
     """
     sweep = sweep_of(episodes, PHYSICS + "torso_mass")
-    found = {"torso_mass": {mass: mean(values) for mass, values in sweep.items()}}
+    found: dict[str, Series] = {"torso_mass": {mass: mean(x) for mass, x in sweep.items()}}
     if sweep and min(map(len, sweep.values())) >= FEW:
         for i, percent in enumerate(PERCENTILES):
             curve = {mass: float(percentiles(values)[i]) for mass, values in sweep.items()}
@@ -178,8 +164,8 @@ def by_mass(episodes: list[Row]) -> dict[str, dict[float, float]]:
     return found
 
 
-def curves(run: Run) -> dict[str, ByStep]:
+def curves(run: Run) -> dict[str, Series]:
     """Return by step, outside the training range too, and by mass [kg] in the last evaluations."""
     last = [row for step in [*run.evaluations][-LAST:] for row in run.evaluations[step]]
-    found = {"return": returns_by_step(run), "outside": OUTSIDE(run)} | by_mass(last)
+    found = {"return": returns_by_step(run), "outside": OUTSIDE(run), **by_mass(last)}
     return {name: curve for name, curve in found.items() if curve}

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from baselines_tf2.common.files import write_atomically, write_text
+from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_figures import FIGURES
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
 from baselines_tf2.sweeps.study_store import Store
 from baselines_tf2.sweeps.study_tables import NOT_RUN, TABLES, facts, missing, results
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 KEYS = ("part", "outcome", "table", "figure", "arm", "level")
@@ -39,10 +39,9 @@ class Picture(NamedTuple):
         """A short hash of all numbers of the part, which the file keeps as its description."""
         numbers = []
         for key in (k for cell in self.part.cells() for k in self.store.cell(self.part, *cell)):
-            curves = self.store.curves.get(key, {})
-            numbers.append(
-                [self.store.rows[key], {n: [list(x), list(y)] for n, (x, y) in curves.items()}]
-            )
+            curves = self.store.curves.get(key, {}).items()
+            points = {name: [list(x), list(y)] for name, (x, y) in curves}
+            numbers.append([self.store.rows[key], points])
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:10]
 
     def draw(self, folder: Path) -> bool:
@@ -50,7 +49,7 @@ class Picture(NamedTuple):
         draw = FIGURES[self.kind]
         png = render(draw, self.part, self.store, self.outcome, note=self.digest)
         if png:
-            write_atomically(folder / self.name, lambda file: file.write(png))
+            write_bytes(folder / self.name, png)
         return bool(png)
 
 
@@ -102,12 +101,12 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
 
 def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
     for name in given:
-        _choose("key", name, dict.fromkeys(KEYS))
+        check_known("key", name, KEYS)
     if given == {"table": "facts"}:
         return f"\n{facts(store)}\n"
     part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
-    _choose("outcome", outcome, OUTCOMES)
+    check_known("outcome", outcome, OUTCOMES)
     if "arm" in given:
         return _number(store, part, outcome, given["arm"], given.get("level", ""))
     kind = "figure" if "figure" in given else "table"
@@ -132,6 +131,5 @@ def _number(store: Store, part: Part, outcome: str, arm: str, level: str) -> str
 
 
 def _choose(kind: str, name: str, choices: Mapping):
-    if name not in choices:
-        raise unknown(kind, name, choices)
+    check_known(kind, name, choices)
     return choices[name]

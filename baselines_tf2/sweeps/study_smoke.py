@@ -12,7 +12,7 @@ import gymnasium as gym
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Experiment, Progress, defaults, flatten, make_settings
-from baselines_tf2.runs.folder import carry_out, locked, open_folder
+from baselines_tf2.runs.one_run import Chosen, do_run
 from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
 from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
@@ -54,7 +54,8 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
 
 def _few(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
     """As few runs as have every part, and every arm and every level somewhere."""
-    few, seen = [], set()
+    few: list[StudyRun] = []
+    seen: set[object] = set()
     for least in (3, 2, 1):  # first those that are new in more ways
         for run in runs:
             part, arm, level, _ = run.key
@@ -80,11 +81,9 @@ def _tiny(run: StudyRun, experiments: Mapping[str, Experiment]) -> StudyRun:
 
 def _do(run: StudyRun, experiments: Mapping[str, Experiment]) -> None:
     folder, flags, settings = run.planned.folder, run.planned.flags, run.planned.settings
-    prepared = experiments[flags["exp"]].prepare(settings, flags["seed"])
-    with locked(folder):
-        open_folder(folder, flags, settings, overwrite=False, resume=False)
-        with suppress(TrainingError):  # it counts, as in the study
-            carry_out(prepared, folder, Progress(), Checkpoints(folder, every=10**9))
+    chosen = Chosen(experiments[flags["exp"]], folder, flags, settings)
+    with suppress(TrainingError):  # it counts, as in the study
+        do_run(chosen, Progress(), Checkpoints(folder, every=10**9))
 
 
 @contextmanager

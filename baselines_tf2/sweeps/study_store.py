@@ -4,7 +4,7 @@ A run whose row is there is done, on whatever machine, though its folder is gone
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,7 @@ import numpy as np
 from baselines_tf2.common.files import read_table, table_text, write_text
 from baselines_tf2.report.runs import read_run
 from baselines_tf2.runs.experiment import defaults, flatten
-from baselines_tf2.runs.folder import (
-    CONFIG,
-    failure,
-    is_finished,
-    read_config,
-)
+from baselines_tf2.runs.folder import CONFIG, failure, is_finished, read_config
 from baselines_tf2.sweeps.plan import start_anew
 from baselines_tf2.sweeps.study import Part, Study, StudyRun, fingerprint
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES, curves
@@ -46,8 +41,8 @@ class Store:
         self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
         self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for row in read_table(self._curves_path):
-            points = tuple(np.array(row[name].split(), dtype=float) for name in ("x", "y"))
-            self.curves.setdefault(_key(row), {})[row["curve"]] = points
+            x, y = (np.array(row[name].split(), dtype=float) for name in ("x", "y"))
+            self.curves.setdefault(_key(row), {})[row["curve"]] = x, y
 
     def collect(self, runs: Sequence[StudyRun], *, overwrite: bool = False) -> list[StudyRun]:
         """Adds the rows of runs that came to their end since; returns the runs that are left to do.
@@ -63,7 +58,10 @@ class Store:
                 f"({names}): --overwrite does them anew, or name another study"
             )
         for run in other:
-            self._start_anew(run)
+            self.rows.pop(run.key, None)
+            self.curves.pop(run.key, None)
+            if run.planned.folder.exists():
+                start_anew(run.planned)
         known = dict(self.rows)
         for run in runs:
             folder, part = run.planned.folder, self.study.parts[run.key[0]]
@@ -72,12 +70,6 @@ class Store:
         if other or known != self.rows:
             self.write()
         return [run for run in runs if run.key not in self.rows]
-
-    def _start_anew(self, run: StudyRun) -> None:
-        self.rows.pop(run.key, None)
-        self.curves.pop(run.key, None)
-        if run.planned.folder.exists():
-            start_anew(run.planned)
 
     def _is_news(self, key: Key, folder: Path, outcomes: Sequence[str]) -> bool:
         """Whether the folder holds a run that ended, and the row lacks it, or one of its outcomes."""
@@ -107,19 +99,13 @@ class Store:
         for name in ("seconds", *part.outcomes):
             row[name] = _short(OUTCOMES[name].of(done))
         self.rows[run.key] = row
-        self.curves[run.key] = {
-            name: tuple(
-                np.array([float(_short(x)) for x in axis])
-                for axis in zip(*curve.items(), strict=True)
-            )
-            for name, curve in curves(done).items()
-        }
+        found = curves(done).items()
+        self.curves[run.key] = {name: (_rounded(x), _rounded(x.values())) for name, x in found}
 
     def write(self) -> None:
         """Both files, rows sorted by their key."""
         columns = dict.fromkeys((*FACTS, *(name for row in self.rows.values() for name in row)))
-        rows = [self.rows[key] for key in sorted(self.rows)]
-        write_text(self._path, table_text(columns, rows))
+        write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
         rows = [
             dict(zip(KEY, key, strict=True)) | {"curve": name, "x": _join(x), "y": _join(y)}
             for key in sorted(self.curves)
@@ -144,6 +130,10 @@ def _key(row: Row) -> Key:
 def _short(x: float) -> str:
     """Five digits, or all whole ones: more than any other seed repeats."""
     return f"{x:.0f}" if 1e5 <= abs(x) < 1e15 else f"{x:.5g}"
+
+
+def _rounded(values: Iterable[float]) -> np.ndarray:
+    return np.array([float(_short(x)) for x in values])
 
 
 def _join(values: np.ndarray) -> str:

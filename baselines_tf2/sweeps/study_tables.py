@@ -56,14 +56,15 @@ def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.n
     places = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
     found = {}
     for (level, arm), own in places.items():
-        found[level, arm] = [store.number(key, outcome) for key in store.cell(part, arm, own)]
-    known = np.array([x for values in found.values() for x in values if not np.isnan(x)])
-    if not known.size:
+        cell = store.cell(part, arm, own)
+        found[level, arm] = np.array([store.number(key, outcome) for key in cell], float)
+    every = np.concatenate([*found.values()])
+    if np.isnan(every).all():
         return {}
     if sign := OUTCOMES[outcome].sign:
-        worst = sign * (sign * known).min()
+        worst = sign * np.nanmin(sign * every)
         found = {place: np.nan_to_num(values, nan=worst) for place, values in found.items()}
-    found = {place: np.array([x for x in v if not np.isnan(x)]) for place, v in found.items()}
+    found = {place: values[~np.isnan(values)] for place, values in found.items()}
     return {place: values for place, values in found.items() if values.size}
 
 
@@ -105,14 +106,14 @@ def estimates(
     statistic: Callable[..., np.ndarray], samples: Sequence[tuple[np.ndarray, ...]]
 ) -> list[Estimate]:
     """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
-    by_size, found = defaultdict(list), {}
+    by_size = defaultdict(list)
+    found: dict[int, Sequence[float]] = {}
     for i, arrays in enumerate(samples):
         by_size[tuple(map(len, arrays))].append(i)
     for sizes, places in by_size.items():
         stacked = [np.stack(x, axis=1) for x in zip(*(samples[i] for i in places), strict=True)]
-        ends = np.full((2, len(places)), np.nan)
-        if min(sizes) >= FEWEST:
-            ends = interval(statistic, *stacked, reps=FINAL_REPS)
+        ends = None if min(sizes) < FEWEST else interval(statistic, *stacked, reps=FINAL_REPS)
+        ends = np.full((2, len(places)), np.nan) if ends is None else ends
         found |= dict(zip(places, zip(statistic(*stacked), *ends, strict=True), strict=True))
     return [Estimate(*map(float, found[i])) for i in range(len(samples))]
 
@@ -133,11 +134,11 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
     few = any(isinstance(one.value, Range) for one in found)
     value = f"IQM {'(lowest to highest)' if few else '[95% interval]'}"
     beside = f"minus {part.baseline}", "P(better)", "difference"
-    rows = [("level", "arm", "runs", value, *beside)[:width]]
+    rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
     cells = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
     for one in found:
         runs = _runs(store, store.cell(part, one.arm, cells[one.level, one.arm]))
-        end = ("", "", "baseline" if one.arm == part.baseline else "–")
+        end: Sequence = ("", "", "baseline" if one.arm == part.baseline else "–")
         if one.difference is not None:
             end = (one.difference, one.improvement, verdict(one.difference, OUTCOMES[outcome].sign))
         rows.append((one.level or "–", one.arm, runs, one.value, *end)[:width])
@@ -148,7 +149,7 @@ def summary(part: Part, store: Store, outcome: str) -> str:
     """Arms by levels: interquartile means with their intervals."""
     found = results(part, store, outcome)
     levels = list(dict.fromkeys(one.level for one in found))
-    rows = [("arm", *(level or OUTCOMES[outcome].words for level in levels))]
+    rows: list[Sequence] = [("arm", *(level or OUTCOMES[outcome].words for level in levels))]
     for arm in dict.fromkeys(one.arm for one in found):
         values = {one.level: one.value for one in found if one.arm == arm}
         rows.append((arm, *(values.get(level, "–") for level in levels)))
@@ -161,14 +162,13 @@ def outcomes(part: Part, store: Store, outcome: str) -> str:
     columns = {name: scores(part, store, name) for name in names}
     rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
     for place in columns[outcome]:
-        samples = [columns[name].get(place) for name in names]
-        rows.append(
-            (place[0] or "–", place[1], *("–" if x is None else number(iqm(x)) for x in samples))
-        )
+        samples = (columns[name].get(place) for name in names)
+        means = ("–" if x is None else number(float(iqm(x))) for x in samples)
+        rows.append((place[0] or "–", place[1], *means))
     return _table(rows)
 
 
-def _table(rows: Sequence[Sequence[object]]) -> str:
+def _table(rows: Sequence[Sequence]) -> str:
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join((lines[0], "|---" * len(rows[0]) + "|", *lines[1:]))
 
@@ -194,9 +194,8 @@ def facts(store: Store) -> str:
     planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
     commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
-    text = (
-        f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; commits: {commits}"
-    )
+    text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; "
+    text += f"commits: {commits}"
     if others := len(store.rows) - len(keys):
         text += f"; and {others} rows of runs that the study no longer has"
     return text

@@ -99,18 +99,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     _, step, total, episode_return, speed, _ = row.report
     steps = "" if step is None else f"{step:,}"
     left = ""
-    if row.state == "running" and None not in (step, total, speed):
+    if row.state == "running" and step is not None and total and speed:
         left = _clock(max(total - step, 0) / speed)
     # What a process does before its first step: load libraries, compile.
-    starting = row.state == "running" and step is None
-    return (
-        row.name,
-        "starting" if starting else row.state,
-        f"{steps}/{total:,}" if total else steps,
-        "" if episode_return is None else f"{episode_return:.1f}",
-        f"{speed:,.0f}" if speed else "",
-        left,
-    )
+    state = "starting" if row.state == "running" and step is None else row.state
+    steps = f"{steps}/{total:,}" if total else steps
+    latest = "" if episode_return is None else f"{episode_return:.1f}"
+    return row.name, state, steps, latest, f"{speed:,.0f}" if speed else "", left
 
 
 def _facts(report: Report) -> str:

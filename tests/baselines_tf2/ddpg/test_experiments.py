@@ -73,7 +73,7 @@ def test_an_evaluation_that_is_not_finite_stops():
 
 
 def test_summary_by_hand():
-    out = summarise([Episode(float(x), x, {}) for x in range(11)])
+    out = summarise([Episode(float(x), x, {}) for x in range(11)], {})
     assert (out["return_mean"], out["length_mean"]) == (5.0, 5.0)
     assert (out["return_p10"], out["return_p50"], out["return_p90"]) == (1.0, 5.0, 9.0)
 

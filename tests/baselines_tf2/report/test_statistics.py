@@ -101,12 +101,12 @@ def test_curves_are_drawn_where_all_seeds_were_evaluated():
     curve = statistics.learning_curve(group(whole, short, unevaluated))
     assert curve.x.tolist() == [10, 20]
     assert curve.middle.tolist() == [2.0, 3.0]
-    assert (curve.low.tolist(), curve.high.tolist()) == ([0.0, 1.0], [4.0, 5.0])
+    assert curve.ends.tolist() == [[0.0, 1.0], [4.0, 5.0]]
 
 
 def test_seeds_without_a_common_step_have_no_curve():
     curve = statistics.learning_curve(group(run({10: [0.0]}), run({11: [4.0]})))
-    assert curve.x.size == curve.middle.size == 0 and curve.low is None
+    assert curve.x.size == curve.middle.size == 0 and curve.ends is None
     steps, percentiles = statistics.percentile_curves(group(run({10: [0.0]}), run({11: [4.0]})))
     assert steps == [] and percentiles.shape == (3, 0)
 
@@ -137,7 +137,7 @@ def test_a_mass_that_does_not_vary_is_no_column():
 def test_metrics_have_the_median_and_the_ends_of_the_seeds():
     seeds = [run(metrics=[{"step": 1, "a": x}, {"step": 2}]) for x in (1.0, 2.0, 9.0)]
     curve = statistics.metric_curve(group(*seeds), "a")
-    assert [part.tolist() for part in curve] == [[1], [2.0], [1.0], [9.0]]
+    assert [part.tolist() for part in curve] == [[1], [2.0], [[1.0], [9.0]]]
     assert statistics.metric_curve(group(*seeds), "b").x.size == 0
 
 

@@ -28,7 +28,7 @@ SETTINGS = {
 def quick():
     """Coarse pictures of few resamples."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_figures, "DPI", 30)
+        patch.setattr(report_figures, "LOOK", [*report_figures.LOOK, {"savefig.dpi": 30}])
         patch.setattr(report_statistics, "CURVE_REPS", 50)
         patch.setattr(report_statistics, "FINAL_REPS", 200)
         yield

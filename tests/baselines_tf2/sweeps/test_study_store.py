@@ -84,7 +84,7 @@ def test_an_uncertainty_set_judges_finished_runs_once(tmp_path, monkeypatch):
     text = TEXT.replace('["area"]', '["area", "rrls2_corrected_worst", "rrls2_corrected_mean"]')
     one, called = study(tmp_path, text), []
 
-    def evaluate_run(experiments, folder, *, protocol, variant, **_):
+    def evaluate_run(experiments, folder, grid, protocol, variant, **_):
         called.append((folder, protocol, variant))
         rows = [("physics/friction", "return"), (1, 10), (1, 30), (2, 7), (2, 9)]
         with open(folder / f"sweep_{protocol}_{variant}.csv", "w", newline="") as file:

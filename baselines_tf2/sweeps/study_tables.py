@@ -37,6 +37,9 @@ class Range(Estimate):
         return number(self.middle) + (f" ({low} to {high})" if low != high else "")
 
 
+TOO_FEW = "too few runs"
+
+
 class Result(NamedTuple):
     """An arm at a level, beside the baseline at that level."""
 
@@ -121,7 +124,7 @@ def estimates(
 def verdict(gain: Estimate, sign: int) -> str:
     """'none' if the interval of the difference holds 0."""
     if np.isnan(gain.low):
-        return "too few runs"
+        return TOO_FEW
     if not (gain.low > 0 or gain.high < 0):
         return "none"
     falls_rises = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
@@ -140,7 +143,8 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
         runs = _runs(store, store.cell(part, one.arm, cells[one.level, one.arm]))
         end: Sequence = ("", "", "baseline" if one.arm == part.baseline else "–")
         if one.difference is not None:
-            end = (one.difference, one.improvement, verdict(one.difference, OUTCOMES[outcome].sign))
+            said = verdict(one.difference, OUTCOMES[outcome].sign)
+            end = (one.difference, "–" if said == TOO_FEW else one.improvement, said)
         rows.append((one.level or "–", one.arm, runs, one.value, *end)[:width])
     return _table(rows)
 

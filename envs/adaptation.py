@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from scipy.special import logsumexp
 
-from envs.ensemble import Ensemble, TruncatedNormal, Uniform
+from envs.ensemble import Ensemble, TruncatedNormal
 from envs.errors import ConfigError
 from envs.physics import limits
 from envs.wrappers import RobotEnsemble, find_robot
@@ -71,12 +71,12 @@ def adapt(
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
-    for name, one in ensemble.items():
-        if isinstance(one, Uniform):
-            raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
-    prior = Ensemble({name: _untruncated(name, one, 1.0) for name, one in ensemble.items()})
-    proposal = Ensemble(
-        {name: _untruncated(name, one, PROPOSAL_WIDTH) for name, one in ensemble.items()}
+    normals = {name: one for name, one in ensemble.items() if isinstance(one, TruncatedNormal)}
+    for name in [name for name in ensemble if name not in normals]:
+        raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
+    prior, proposal = (
+        Ensemble({name: _untruncated(name, one, width) for name, one in normals.items()})
+        for width in (1.0, PROPOSAL_WIDTH)
     )
     samples = _latin_hypercube(proposal, num_samples, rng)
     log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
@@ -91,7 +91,7 @@ def adapt(
         weights = _normalised(log_prior + power * log_likelihoods)
     moved = {
         name: _moved(name, one, np.array([values[name] for values in samples]), before, weights)
-        for name, one in ensemble.items()
+        for name, one in normals.items()
     }
     return Adaptation(Ensemble(moved), _effective(weights))
 
@@ -155,10 +155,11 @@ class _Recorder(gym.Wrapper):
 
     def __init__(self, robot: RobotEnsemble) -> None:
         super().__init__(robot)
+        self._physics = robot.physics
         self.transitions: list[TargetStep] = []
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        state0, action = self.env.physics.get_state(), np.array(action)
+        state0, action = self._physics.get_state(), np.array(action)
         answer = self.env.step(action)
         self.transitions.append(TargetStep(state0, action, np.array(answer[0])))
         return answer
@@ -170,7 +171,8 @@ def recorded(env: gym.Env) -> Iterator[list[TargetStep]]:
 
     They are recorded at the robot, below noise and distractors: its action is the noisy one.
     """
-    robot, above = find_robot(env), env
+    above: Any = env
+    robot = find_robot(env)
     while above.env is not robot:
         above = above.env
     above.env = _Recorder(robot)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +33,7 @@ def classic_physics(env: gym.Env) -> Physics:
 class PendulumPhysics(Physics):
     """Physics of PendulumEnv: `mass` [kg] and `length` [m]."""
 
-    def __init__(self, env: gym.Env) -> None:
+    def __init__(self, env: Any) -> None:
         self._env = env
         self._nominal = {name: getattr(env, attribute) for name, attribute in ATTRIBUTES.items()}
 
@@ -61,7 +62,7 @@ class CartPolePhysics(Physics):
     `pole_length` is the whole pole's, 1 m nominally. CartPoleEnv keeps half of it, as `length`.
     """
 
-    def __init__(self, env: CartPoleEnv) -> None:
+    def __init__(self, env: Any) -> None:
         self._env = env
         self._nominal = self.read_all()
 

@@ -1,7 +1,7 @@
 """Ensembles of robots: where each episode's physical parameters come from (EPOpt, 1610.01283)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 
@@ -136,7 +136,7 @@ def _shortest(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-def worst_episodes(returns: np.ndarray, epsilon: float) -> np.ndarray:
+def worst_episodes(returns: Sequence[float] | np.ndarray, epsilon: float) -> np.ndarray:
     """Indices of the worst epsilon-quantile of the episodes, worst first (EPOpt, 1610.01283).
 
     `returns` [N] are one batch's undiscounted returns. floor(epsilon * N) episodes, at least one,

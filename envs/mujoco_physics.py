@@ -4,10 +4,12 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import gymnasium as gym
 import mujoco
 import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
 
 from envs.display import prepare_drawing_without_screen
 from envs.physics import (
@@ -31,9 +33,11 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     if render_mode:
         prepare_drawing_without_screen()
     camera = "track" if render_mode == "rgb_array" else None  # the default one does not follow
-    options = {"render_mode": render_mode, "camera_name": camera, "disable_env_checker": True}
+    env: Any
     with _without_deprecation_notice():
-        env = gym.make(env_id, **options).unwrapped
+        env = gym.make(
+            env_id, render_mode=render_mode, camera_name=camera, disable_env_checker=True
+        ).unwrapped
     if render_mode == "rgb_array":
         _draw_quickly(env.model)
     return env
@@ -69,7 +73,7 @@ class MujocoPhysics(Physics):
     figures: no such robot can be built.
     """
 
-    def __init__(self, env: gym.Env, bare_mass: bool = False) -> None:
+    def __init__(self, env: MujocoEnv, bare_mass: bool = False) -> None:
         self.model, self.data = env.model, env.data
         self._bare_mass = bare_mass
         # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.

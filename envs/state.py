@@ -37,7 +37,7 @@ def set_env_state(env: gym.Env, state: State) -> bool:
     return find_robot(env).physics.exact_state
 
 
-def _layers(env: gym.Env) -> Iterator[gym.Env]:
+def _layers(env: gym.Env) -> Iterator[Any]:
     """The wrappers that have a state."""
     while isinstance(env, gym.Wrapper):
         if isinstance(env, TimeLimit) or hasattr(type(env), "get_state"):

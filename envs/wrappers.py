@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -50,7 +50,7 @@ class RobotEnsemble(gym.Wrapper):
         self.ensemble_size = ensemble_size
         self._fixed = fixed or {}
         self._training = training
-        self._rng: np.random.Generator | None = None
+        self._rng = _stream(None, ROBOT)
         self._robots: list[dict[str, float]] = []
         self._reward_offset = 0.0
         self._placed: dict[str, float] = {}
@@ -62,8 +62,9 @@ class RobotEnsemble(gym.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         chosen, others = _split(options, self.physics.names())
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, ROBOT)
+        if seed is not None:
+            self._rng, self._robots = _stream(seed, ROBOT), []
+        if not self._robots:
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
         values = self._fixed | self._draw() | chosen
         self._check(values)  # before anything has changed
@@ -80,7 +81,7 @@ class RobotEnsemble(gym.Wrapper):
         if not self._reward_offset:
             return self.env.step(action)
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward + self._reward_offset, terminated, truncated, info
+        return observation, float(reward) + self._reward_offset, terminated, truncated, info
 
     def place(self, values: Mapping[str, float]) -> None:
         """Makes the robot the nominal one but for `values`, until the next reset."""
@@ -174,13 +175,16 @@ class _Random(gym.Wrapper):
     """
 
     purpose: ClassVar[int]
-    _rng: np.random.Generator | None = None
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._rng = _stream(None, self.purpose)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         own = (options or {}).get(NOISE_SEED, seed)
-        if own is not None or self._rng is None:
+        if own is not None:
             self._rng = _stream(own, self.purpose)
         return super().reset(seed=seed, options=options)
 
@@ -200,8 +204,8 @@ class NoisyObservation(_Random, gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env, noise: float) -> None:
         super().__init__(env)
-        space = env.observation_space
-        self.observation_space = Box(-np.inf, np.inf, space.shape, space.dtype)
+        high = np.full_like(cast(Box, env.observation_space).high, np.inf)
+        self.observation_space = Box(-high, high, dtype=high.dtype)
         self._noise = noise
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
@@ -219,7 +223,7 @@ class NoisyAction(_Random, gym.ActionWrapper):
         self._noise = noise
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        space = self.action_space
+        space = cast(Box, self.action_space)
         noisy = action * (1 + self._noise * self._rng.standard_normal(space.shape))
         return np.clip(noisy, space.low, space.high).astype(space.dtype)
 
@@ -231,11 +235,12 @@ class Distractors(_Random, gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env, count: int) -> None:
         super().__init__(env)
-        space = env.observation_space
-        unbounded = np.full(count, np.inf, space.dtype)
-        low = np.concatenate([space.low, -unbounded])
-        high = np.concatenate([space.high, unbounded])
-        self.observation_space = Box(low, high, dtype=space.dtype)
+        space = cast(Box, env.observation_space)
+        low, high = (
+            np.pad(x, (0, count), constant_values=y)
+            for x, y in ((space.low, -np.inf), (space.high, np.inf))
+        )
+        self.observation_space = Box(low, high, dtype=low.dtype)
         self._count = count
 
     def observation(self, observation: np.ndarray) -> np.ndarray:

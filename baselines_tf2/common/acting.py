@@ -17,7 +17,7 @@ def elu(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-ACTIVATIONS = {"linear": linear, "tanh": np.tanh, "relu": relu, "elu": elu}
+ACTIVATIONS: dict[str, Callable] = {"linear": linear, "tanh": np.tanh, "relu": relu, "elu": elu}
 
 
 def dense(activation: Callable, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

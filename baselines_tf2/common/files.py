@@ -15,7 +15,7 @@ import numpy as np
 from envs.errors import ConfigError
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) -> None:
     """Calls write(file) on a temporary file beside `path`, which it then becomes.
 
     Once it returns, a power cut loses nothing either. Raises OSError as the system does, the file
@@ -92,7 +92,7 @@ def table_text(columns: Iterable[str], rows: Iterable[Mapping], *, header: bool 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz; no array may hold objects."""
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

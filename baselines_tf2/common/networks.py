@@ -121,7 +121,7 @@ def perturbable(network: keras.Sequential) -> list[bool]:
     ]
 
 
-def numpy_forward(network: keras.Sequential) -> Callable[[Sequence[np.ndarray], np.ndarray], None]:
+def numpy_forward(network: keras.Sequential) -> Callable[..., np.ndarray]:
     """Returns `forward(weights, x)`, the network in NumPy: some 100 times cheaper for one row.
 
     weights: as `network.get_weights()` gives them, so that perturbed copies can be put in.

@@ -343,15 +343,16 @@ class _Episodes:
         # Rows of start row, stop row, column and member, in the members' order.
         self._finished = np.zeros((0, 4), np.int64)
         self._starts = [0] * num_columns  # where each column's running episode began
-        self._table = None  # starts, columns, members, and the numbers of rows before each
+        # Starts, columns, members, and the numbers of rows before each; () before any.
+        self._table: tuple[np.ndarray, ...] = ()
 
     def get_state(self) -> dict:
-        table = None if self._table is None else list(self._table)
+        table = list(self._table) or None
         return {"finished": self._finished, "starts": self._starts, "table": table}
 
     def set_state(self, state: dict) -> None:
         self._finished, self._starts = state["finished"], state["starts"]
-        self._table = None if state["table"] is None else tuple(state["table"])
+        self._table = tuple(state["table"] or ())
 
     def cut(self, next_row: int, ends: np.ndarray, members: np.ndarray) -> None:
         """Ends the running episodes before `next_row`; ends, members: [N], of the row before it."""

@@ -4,7 +4,7 @@ import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -16,8 +16,7 @@ from envs.errors import ConfigError
 from envs.state import get_env_state, set_env_state
 from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot
 
-# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot. One that lasts longer than a cycle
-# also has `get_state` and `set_state`.
+# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot.
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
@@ -70,7 +69,7 @@ class Envs(Protocol):
 
     name: str
     num_envs: int
-    twins: bool  # the environments 2i and 2i + 1 share robot, time and noise, not where they begin
+    twins: bool = False  # 2i and 2i + 1 share robot, time and noise, not where they begin
     observation_space: gym.Space
     action_space: gym.Space
 
@@ -81,8 +80,16 @@ class Envs(Protocol):
 
     def render(self) -> None: ...
 
+    def get_state(self) -> dict:
+        """Where the simulations and their random streams are, of environments that can tell."""
+        return {}
 
-class SerialEnvs:
+    def set_state(self, state: dict) -> bool:
+        """Puts back what `get_state` gave; False if new episodes are to begin instead."""
+        return False
+
+
+class SerialEnvs(Envs):
     """Environments of this process, stepped in turn.
 
     With `twins` the environments 2i and 2i + 1 have the same robot, draw the same noise and start
@@ -104,7 +111,7 @@ class SerialEnvs:
         self._obs = np.zeros((self.num_envs, observation_dim(self.observation_space)))
         self._rewards = np.zeros(self.num_envs)
         self._terminals, self._truncations = np.zeros((2, self.num_envs), bool)
-        self._physics = [{} for _ in envs]
+        self._physics: list[dict[str, float]] = [{} for _ in envs]
 
     @property
     def robot(self) -> RobotEnsemble:
@@ -137,13 +144,11 @@ class SerialEnvs:
         for env in self._envs:
             env.render()
 
-    def get_state(self) -> dict:
-        """Where the simulations and their random streams are; the envs are those of `make_env`."""
+    def get_state(self):
         envs = [get_env_state(env) for env in self._envs]
         return {"envs": envs, "physics": self._physics}
 
-    def set_state(self, state: dict) -> bool:
-        """Puts back what `get_state` gave; False if a simulator needs a new episode for it."""
+    def set_state(self, state):
         self._physics = state["physics"]
         exact = [
             set_env_state(env, own) for env, own in zip(self._envs, state["envs"], strict=True)
@@ -151,10 +156,11 @@ class SerialEnvs:
         return all(exact)
 
 
-class VectorEnvs:
-    """A Gymnasium vector environment made with `autoreset_mode=AutoresetMode.DISABLED`."""
+class VectorEnvs(Envs):
+    """A Gymnasium vector environment made with `autoreset_mode=AutoresetMode.DISABLED`.
 
-    twins = False  # its reset takes one robot for all
+    Never of twins: its reset takes one robot for all.
+    """
 
     def __init__(self, env: gym.vector.VectorEnv):
         if env.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.DISABLED:
@@ -165,7 +171,7 @@ class VectorEnvs:
         self._env, self.num_envs, self.name = env, env.num_envs, env_name(env)
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
-        self._physics = [{} for _ in range(env.num_envs)]
+        self._physics: list[dict[str, float]] = [{} for _ in range(env.num_envs)]
 
     def reset(self, ended, seed=None):
         options = None if ended.all() else {"reset_mask": ended}
@@ -196,7 +202,7 @@ def as_envs(
                 "a vector environment cannot hold twins: give a list of environments of make_env"
             )
         return VectorEnvs(env)
-    envs = env if isinstance(env, list | tuple) and env else [env]
+    envs: Any = env if isinstance(env, Sequence) and env else [env]
     for one in envs:
         if not isinstance(one, gym.Env):
             raise ConfigError(
@@ -228,9 +234,11 @@ class Collector:
         self._envs, self._noises, self._rng = envs, action_noises, rng
         self._twins, self._render, self._dtype = envs.twins, render, dtype
         self._actions = actions_of(envs.action_space)
-        self._num, self._ids = envs.num_envs, {}
-        self._policy, self._steps, self._counted = None, 0, 0
+        self._num, self._steps, self._counted = envs.num_envs, 0, 0
+        self._ids: dict[tuple[float, ...], int] = {}
+        self._policy: Any = None  # a Policy; one that lasts has a state of its own
         self._policy_lasts = False  # from one call to the next
+        self._obs: np.ndarray  # [N, O], set by each reset and step
         self._returns = np.zeros(self._num)
         self._lengths = np.zeros(self._num, int)
         self._members = np.zeros(self._num, int)

@@ -62,8 +62,11 @@ def check_adaptation(env: EnvSpec, config: TrainConfig) -> None:
 class Agent(Protocol):
     """What the loop asks of an agent."""
 
-    refresh_each_cycle: bool  # else a policy lasts to its episode's end
-    replay: Replay
+    @property
+    def refresh_each_cycle(self) -> bool: ...  # else a policy lasts to its episode's end
+
+    @property
+    def replay(self) -> Replay: ...
 
     def exploring_policy(self) -> Callable[[], Policy]: ...
 
@@ -157,7 +160,8 @@ class TrainLoop:
         self._rollout_steps, self._epoch_cycles = nb_rollout_steps // num_envs, nb_epoch_cycles
         self._random_steps, self._overlap = random_steps, overlap
         self.step, self._cycle = 0, 0
-        self._episodes, self._metrics = [], []  # since the last epoch
+        self._episodes: list[Episode] = []  # since the last epoch
+        self._metrics: list[dict[str, float]] = []
 
     def run(
         self,

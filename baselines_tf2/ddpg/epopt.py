@@ -54,12 +54,13 @@ class WorstEpisodes:
         self._running: list[Rollout] = []
         self._trajectories: list[Rollout] = []
         self._returns: list[float] = []
-        self._metrics = {}
+        self._metrics: dict[str, float] = {}
 
     def __call__(self, new: Rollout, finished: list[Episode]) -> Rollout | None:
         """Takes one environment's next steps; returns what is to be stored now, or None."""
         kept, start = [], 0
-        for end, episode in zip(np.flatnonzero(new.ends[:, 0]) + 1, finished, strict=True):
+        ends = (np.flatnonzero(new.ends[:, 0]) + 1).tolist()
+        for end, episode in zip(ends, finished, strict=True):
             kept += self._take(_slice(new, start, end))
             kept += self._end(episode)
             start = end

@@ -100,7 +100,8 @@ class StepEvaluator:
     """Baselines' evaluation: a number of steps at a time, episodes running on between calls."""
 
     def __init__(self, agent: DDPGAgent, env: gym.Env, *, seed: int, render: bool):
-        self._agent, self._history = agent, []
+        self._agent = agent
+        self._history: list[float] = []
         rng = np.random.default_rng(seed)
         self._collector = Collector(as_envs(env), [], rng, seed=seed, render=render)
 
@@ -149,7 +150,7 @@ def train(
     check_random_steps(total_timesteps, random_steps)
     steps, settings = int(total_timesteps), LoopConfig() if loop is None else loop
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
-    one = env[0] if isinstance(env, list | tuple) else env
+    one = env[0] if isinstance(env, Sequence) else env
     limit = getattr(one.spec, "max_episode_steps", None)
     check_selection(config, settings, steps, limit or 1)
     agent = make_agent(envs, config, seeds.agent, **bodies)
@@ -169,8 +170,15 @@ def train(
         if callback is not None:
             callback(step, metrics)
 
-    length = {"num_timesteps": steps, "random_steps": random_steps}
-    training = make_loop(agent, envs, settings, **length, seeds=seeds, render=render)
+    training = make_loop(
+        agent,
+        envs,
+        settings,
+        num_timesteps=steps,
+        random_steps=random_steps,
+        seeds=seeds,
+        render=render,
+    )
     training.run(EpochRows(agent, on_epoch).epoch)
     return agent
 

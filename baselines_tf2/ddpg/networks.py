@@ -47,7 +47,8 @@ class Nets(tf.Module):
         self.actor_optimizer = _optimizer("adam", config.actor_lr, self.actor)
         self.critic_optimizer = _optimizer(config.critic_optimizer, config.critic_lr, self.critic)
         self._clip = config.observation_range
-        self.obs_stats = self.return_stats = None
+        self.obs_stats: RunningStats | None = None
+        self.return_stats: RunningStats | None = None
         if config.normalize_observations:
             self.obs_stats = RunningStats((obs_dim,), dtype=dtype)
         if config.normalize_returns:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 
@@ -24,8 +25,8 @@ DESCRIPTIONS = {
 }
 
 # What learned best here; docs/decisions.md has the measurements.
-LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10, "greedy": True}
-ITS_OWN = {
+LEARNS: dict[str, Any] = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10, "greedy": True}
+ITS_OWN: dict[str, dict[str, Any]] = {
     "omd": {
         "lr": 3e-4,
         "no_learn_reward": True,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
@@ -142,7 +142,7 @@ class LeastSquares(NamedTuple):
     outer_residuals: tf.Tensor  # [B, H]
     kernel: tf.Tensor  # [H, B, B]
 
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """What `solve_gauss_newton` is told of it: its residuals' derivatives are the values'."""
         told = {name: getattr(self, name) for name in ("solution", "batch", "kernel")}
         outer = {"outer_residuals": self.outer_residuals, "independent_heads": True}

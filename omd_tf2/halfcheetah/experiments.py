@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 
@@ -26,7 +27,7 @@ DESCRIPTIONS = {
 # What learned best here: docs/decisions.md has the measurements.
 PREDICTS = {"model_hidden_dim": 256, "residual_model": True}
 CORRECTED = SolverConfig("gauss_newton", ridge_relative=0.1, correct_inner=True)
-LEARNS = {
+LEARNS: dict[str, dict[str, Any]] = {
     "omd": {"model_hidden_dim": 256, "solver": CORRECTED},
     "mle": PREDICTS,
     "vaml": PREDICTS,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager.forwardprop_util import pack_tangents  # nothing public tells it
 
 from omd_tf2.implicit.gauss_newton import solve_gauss_newton
-from omd_tf2.implicit.linear_solve import SolveInfo, Solver
+from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.solvers import guarded, innermost
 from omd_tf2.implicit.structures import (
     LinearMap,
@@ -33,7 +34,7 @@ def root_vjp(
     *,
     x0: Structure | None = None,
     return_adjoint: bool = False,
-) -> tuple[tuple[Structure, ...], SolveInfo] | tuple[tuple[Structure, ...], SolveInfo, Structure]:
+) -> tuple[Any, ...]:
     """Returns -(df/dargs)^T (df/dsolution)^{-T} cotangent, f = optimality_fn, and a SolveInfo.
 
     Invariant: this is the derivative of the solution only where f(solution, *args) = 0 and

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,7 @@ import tensorflow as tf
 from omd_tf2.implicit.gauss_newton import solve_gauss_newton
 from omd_tf2.implicit.linear_solve import (
     Result,
+    Solution,
     SolveInfo,
     Solver,
     check_options,
@@ -24,7 +25,7 @@ from omd_tf2.implicit.linear_solve import (
     solve_neumann,
 )
 
-SOLVERS = {
+SOLVERS: dict[str, Callable[..., Solution]] = {
     "cg": solve_cg,
     "dense": solve_dense,
     "gauss_newton": solve_gauss_newton,

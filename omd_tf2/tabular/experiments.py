@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
 from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.runs.checkpoint import Checkpoints, state_of
+from baselines_tf2.runs.checkpoint import Checkpoints, Part, state_of
 from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.runs.logger import Logger
 from envs.errors import ConfigError, unknown
@@ -165,7 +166,7 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         logger, training = Logger(folder), Training(problem, settings.train, draws)
-        parts = {"training": training, "logger": logger}
+        parts: dict[str, Part] = {"training": training, "logger": logger}
         try:
             if checkpoints.resume(parts):
                 progress.resume(checkpoints.step)
@@ -174,10 +175,9 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
                 logger.log(step, _metrics(analysis, evaluation, residuals))
                 progress.update(step, None)
                 checkpoints.after_cycle(step, lambda: state_of(parts))
-            evaluation = training.evaluation
         finally:
             logger.close()
-        rows = result_rows(analysis, settings, seeds, evaluation)
+        rows = result_rows(analysis, settings, seeds, training.evaluation)
         write_results(folder / "results.csv", rows)
         plot_analysis(folder / f"{analysis.name}.png", analysis.name, rows)
         return {
@@ -197,7 +197,8 @@ class Training:
     """
 
     def __init__(self, problem: Problem, config: OuterConfig, draws: Draws):
-        self.step, self.evaluation = 0, None  # of the latest chunk
+        self.step = 0
+        self.evaluation: Evaluation  # of the latest chunk
         self._config, self._draws, self._state = config, draws, draws.state()
         self._train, self._evaluate = (
             compiled(partial(f, problem)) for f in (train_steps, evaluate)
@@ -211,8 +212,9 @@ class Training:
             self._state, residuals = self._train(self._state, noise, tf.constant(steps))
             evaluation = self._evaluate(self._state.model, tf.constant(draws.noise(1)[0]))
             self.step += steps
-            self.evaluation, residuals = _numpy((evaluation, residuals))
-            yield self.step, self.evaluation, residuals
+            evaluation, residuals = _numpy((evaluation, residuals))
+            self.evaluation = evaluation
+            yield self.step, evaluation, residuals
 
     def get_state(self) -> dict:
         """All that the coming chunks depend on."""
@@ -268,7 +270,7 @@ def result_rows(
     keys = [(v, x, seed) for v in analysis.variants for x in analysis.levels for seed in seeds]
     rows = []
     for i, (variant, level, seed) in enumerate(keys):
-        row = {analysis.level: float(level), "seed": seed}
+        row: dict[str, Any] = {analysis.level: float(level), "seed": seed}
         if analysis.of_methods:
             row |= {"method": variant, "projection": settings.projection}
         else:

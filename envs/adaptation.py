@@ -182,22 +182,6 @@ def recorded(env: gym.Env) -> Iterator[list[TargetStep]]:
         above.env = robot
 
 
-def record_transitions(
-    env: gym.Env, policy: Callable[[np.ndarray], np.ndarray], steps: int, seed: int
-) -> list[TargetStep]:
-    """`steps` transitions of the target robot in `env`, from make_env, under `policy`.
-
-    policy: observation of `env` [O] -> action [A].
-    """
-    with recorded(env) as transitions:
-        observation, _ = env.reset(seed=seed)
-        for _ in range(steps):
-            observation, _, terminated, truncated, _ = env.step(policy(observation))
-            if terminated or truncated:
-                observation, _ = env.reset()
-    return transitions
-
-
 def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
     """The likelihood of transitions under `env`'s simulator with other parameters.
 

@@ -15,33 +15,22 @@ from envs.physics import (
 )
 from envs.uncertainty import uncertainty_set
 
-# Gymnasium's id of the environment under each of ours.
-ORIGINALS = {
-    ("cheetah", "mujoco"): "HalfCheetah-v5",
-    ("hopper", "mujoco"): "Hopper-v5",
-    ("walker", "mujoco"): "Walker2d-v5",
-    ("ant", "mujoco"): "Ant-v5",
-    ("cheetah", "pybullet"): "HalfCheetahBulletEnv-v0",
-    ("hopper", "pybullet"): "HopperBulletEnv-v0",
-    ("walker", "pybullet"): "Walker2DBulletEnv-v0",
-    ("ant", "pybullet"): "AntBulletEnv-v0",
-    ("pendulum", "classic"): "Pendulum-v1",
-    ("cartpole", "classic"): "CartPole-v1",
+# Gymnasium's id of the environment under each of ours, and the nominal mass [kg] of what the
+# default ensembles and grids vary: the torso, the pendulum, or cartpole's pole.
+ROBOTS = {
+    ("cheetah", "mujoco"): ("HalfCheetah-v5", 6.2502),
+    ("hopper", "mujoco"): ("Hopper-v5", 3.6652),
+    ("walker", "mujoco"): ("Walker2d-v5", 3.6652),
+    ("ant", "mujoco"): ("Ant-v5", 0.32725),
+    ("cheetah", "pybullet"): ("HalfCheetahBulletEnv-v0", 9.4573),
+    ("hopper", "pybullet"): ("HopperBulletEnv-v0", 3.6652),
+    ("walker", "pybullet"): ("Walker2DBulletEnv-v0", 3.6652),
+    ("ant", "pybullet"): ("AntBulletEnv-v0", 65.45),
+    ("pendulum", "classic"): ("Pendulum-v1", 1.0),
+    ("cartpole", "classic"): ("CartPole-v1", 0.1),
 }
-
-# [kg] What the default ensembles and grids vary: the torso, the pendulum, or cartpole's pole.
-NOMINAL_MASS = {
-    ("cheetah", "mujoco"): 6.2502,
-    ("hopper", "mujoco"): 3.6652,
-    ("walker", "mujoco"): 3.6652,
-    ("ant", "mujoco"): 0.32725,
-    ("cheetah", "pybullet"): 9.4573,
-    ("hopper", "pybullet"): 3.6652,
-    ("walker", "pybullet"): 3.6652,
-    ("ant", "pybullet"): 65.45,
-    ("pendulum", "classic"): 1.0,
-    ("cartpole", "classic"): 0.1,
-}
+ORIGINALS = {which: original for which, (original, _) in ROBOTS.items()}
+NOMINAL_MASS = {which: mass for which, (_, mass) in ROBOTS.items()}
 
 EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # [kg] 1610.01283, the same for both robots
 EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))

@@ -1,12 +1,13 @@
 """What our environments add to the originals: robots that change, noise and distractors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.wrappers import TimeLimit
 
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
@@ -15,6 +16,7 @@ from envs.physics import REWARD_OFFSET, Physics, check_values
 # One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
 # leaves the others' numbers, and the simulator's own, as they were.
 ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
+State = list[dict[str, Any]]  # of the wrappers that have one, the outermost first
 NOISE_SEED = "noise_seed"  # reset option: seeds the last three, apart from the rest
 
 
@@ -165,6 +167,40 @@ def find_robot(env: gym.Env) -> RobotEnsemble:
             return layer
         layer = layer.env
     raise ConfigError(f"{env} has no RobotEnsemble: make it with envs.make_env")
+
+
+def get_env_state(env: gym.Env) -> State:
+    """All that the episode's rest and the coming episodes depend on, as nested tables.
+
+    env: from make_env, reset at least once. Raises ConfigError if it is not one of ours.
+    """
+    find_robot(env)
+    return [
+        {"steps": layer._elapsed_steps} if isinstance(layer, TimeLimit) else layer.get_state()
+        for layer in _layers(env)
+    ]
+
+
+def set_env_state(env: gym.Env, state: State) -> bool:
+    """Puts back what get_env_state gave; env: reset at least once.
+
+    False if the simulator does not go on from there to the bit (`Physics.exact_state`): its random
+    streams are then put back, and the caller resets it to begin the next episode.
+    """
+    for layer, own in zip(_layers(env), state, strict=True):
+        if isinstance(layer, TimeLimit):
+            layer._elapsed_steps = own["steps"]
+        else:
+            layer.set_state(own)
+    return find_robot(env).physics.exact_state
+
+
+def _layers(env: gym.Env) -> Iterator[Any]:
+    """The wrappers that have a state."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit) or hasattr(type(env), "get_state"):
+            yield env
+        env = env.env
 
 
 class _Random(gym.Wrapper):

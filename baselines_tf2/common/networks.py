@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Annotated
 
 import keras
 import numpy as np
 
 from baselines_tf2.common.acting import ACTIVATIONS, dense, forward, layer_norm
-from baselines_tf2.common.errors import check_types
+from baselines_tf2.common.errors import Count, Natural, check_fields
 from envs.errors import ConfigError, unknown
 
 LAYER_NORM_EPSILON = 1e-5
@@ -19,20 +20,13 @@ OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e
 class MLPConfig:
     """Baselines' `mlp` network."""
 
-    num_layers: int = 2  # hidden layers
-    num_hidden: int = 64  # units of each
-    activation: str = "tanh"  # tanh | relu | elu
+    num_layers: Natural = 2  # hidden layers
+    num_hidden: Count = 64  # units of each
+    activation: Annotated[str, ACTIVATIONS] = "tanh"
     layer_norm: bool = False  # normalise each hidden layer before its activation
 
     def __post_init__(self):
-        check_types(self)
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
-        if self.num_layers < 0 or self.num_hidden < 1:
-            raise ConfigError(
-                f"a network of {self.num_layers} hidden layers of {self.num_hidden} units cannot "
-                "be built: num_layers must be at least 0 and num_hidden at least 1"
-            )
+        check_fields(self)
 
 
 NetworkBuilder = Callable[..., Sequence[keras.Layer]]

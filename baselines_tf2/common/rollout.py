@@ -13,8 +13,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.spaces import actions_of, observation_dim
 from envs.errors import ConfigError
-from envs.state import get_env_state, set_env_state
-from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot
+from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot, get_env_state, set_env_state
 
 # Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot.
 Policy = Callable[[np.ndarray], np.ndarray]

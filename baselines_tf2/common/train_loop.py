@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from baselines_tf2.common.errors import TrainingError, check_types
+from baselines_tf2.common.errors import Count, Natural, TrainingError, check_fields
 from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
 from envs import ConfigError, EnvSpec
@@ -19,23 +19,17 @@ from envs import ConfigError, EnvSpec
 class TrainConfig:
     """How long to train and how to judge."""
 
-    num_timesteps: int = 1_000_000  # transitions
-    eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
-    eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
+    num_timesteps: Count = 1_000_000  # transitions
+    eval_interval: Count = 50_000  # transitions between evaluations, in whole rows of the log
+    eval_episodes: Count = 10  # per evaluation, or per robot of the grid on ensembles
     eval_at_start: bool = False  # judge the untrained agent as well
-    adapt_every: int = 0  # transitions between moves of the ensemble towards env.target; 0: none
-    random_steps: int = 0  # uniform actions and no training before, in whole cycles
+    adapt_every: Natural = (
+        0  # transitions between moves of the ensemble towards env.target; 0: none
+    )
+    random_steps: Natural = 0  # uniform actions and no training before, in whole cycles
 
     def __post_init__(self):
-        check_types(self)
-        for least, names in (
-            (1, ("num_timesteps", "eval_interval", "eval_episodes")),
-            (0, ("adapt_every", "random_steps")),
-        ):
-            for name in names:
-                if getattr(self, name) < least:
-                    value = getattr(self, name)
-                    raise ConfigError(f"{name} must be at least {least}, not {value}")
+        check_fields(self)
         check_random_steps(self.num_timesteps, self.random_steps)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from baselines_tf2.common.errors import TrainingError, check_types
+from baselines_tf2.common.errors import TrainingError, check_fields
 from envs.errors import ConfigError
 from omd_tf2.implicit import (
     Result,
@@ -50,7 +50,7 @@ class SolverConfig:
     optimality_norm: bool = False  # report |f|: a tenth of a step on CartPole
 
     def __post_init__(self):
-        check_types(self)
+        check_fields(self)
         try:
             known = solver_options(self.name)
             wrong = [option for option in self.options() if option not in known]

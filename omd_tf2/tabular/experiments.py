@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
-from baselines_tf2.common.errors import TrainingError, check_types
+from baselines_tf2.common.errors import Count, Positive, TrainingError, check_fields
 from baselines_tf2.runs.checkpoint import Checkpoints, Part, state_of
 from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.runs.logger import Logger
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError
 from omd_tf2.tabular.evaluate import Evaluation, evaluate
 from omd_tf2.tabular.mdp import Model, paper_mdp, soft_values
 from omd_tf2.tabular.report import mean_table, plot_analysis, write_results
@@ -41,35 +41,27 @@ NUM_CHUNKS = 20  # rows of the learning curve
 class OuterConfig:
     """The outer optimisation."""
 
-    num_timesteps: int = 10_000  # Adam steps
-    lr: float = 0.01  # of Adam
+    num_timesteps: Count = 10_000  # Adam steps
+    lr: Positive = 0.01  # of Adam
 
     def __post_init__(self):
-        check_types(self)
-        if self.num_timesteps < 1:
-            raise ConfigError(f"num_timesteps must be at least 1, not {self.num_timesteps}")
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr must be a finite number above 0, not {self.lr}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class Settings:
     """All that defines a run, but for its first seed."""
 
-    projection: str = "joint"  # onto the norm ball: joint or leaf; none where there is no ball
+    # Onto the norm ball; none where there is no ball.
+    projection: Annotated[str, (*PROJECTIONS, NONE)] = "joint"
     # Derivatives taken at the noised solution: all, as of an inexact solver, or the objective's
     # alone; none where there is no noise.
-    noise_reaches: str = NONE
-    num_seeds: int = 10  # seed, seed + 1, ...
+    noise_reaches: Annotated[str, (*NOISE_REACHES, NONE)] = NONE
+    num_seeds: Count = 10  # seed, seed + 1, ...
     train: OuterConfig = field(default_factory=OuterConfig)
 
     def __post_init__(self):
-        check_types(self)
-        for name, known in (("projection", PROJECTIONS), ("noise_reaches", NOISE_REACHES)):
-            if getattr(self, name) not in (*known, NONE):
-                raise unknown(name, getattr(self, name), (*known, NONE))
-        if self.num_seeds < 1:
-            raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def adapt(
         Ensemble({name: _untruncated(name, one, width) for name, one in normals.items()})
         for width in (1.0, PROPOSAL_WIDTH)
     )
-    samples = _latin_hypercube(proposal, num_samples, rng)
+    drawn = _latin_hypercube(proposal, num_samples, rng)
+    samples = [dict(zip(drawn, robot, strict=True)) for robot in zip(*drawn.values(), strict=True)]
     log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
     log_likelihoods = np.array([log_likelihood(values, transitions) for values in samples])
     if not np.isfinite(log_likelihoods).any():
@@ -90,7 +91,7 @@ def adapt(
         power *= TEMPERING
         weights = _normalised(log_prior + power * log_likelihoods)
     moved = {
-        name: _moved(name, one, np.array([values[name] for values in samples]), before, weights)
+        name: _moved(name, one, np.array(drawn[name]), before, weights)
         for name, one in normals.items()
     }
     return Adaptation(Ensemble(moved), _effective(weights))
@@ -111,16 +112,12 @@ def _within_limits(name: str, mean: float, reach: float) -> tuple[float, float]:
 
 def _latin_hypercube(
     proposal: Ensemble, count: int, rng: np.random.Generator
-) -> list[dict[str, float]]:
-    """`count` robots, of each parameter one from each of `count` equally likely intervals."""
-    shares = [(rng.permutation(count) + rng.random(count)) / count for _ in proposal]
-    return [
-        {
-            name: one.quantile(share)
-            for (name, one), share in zip(proposal.items(), row, strict=True)
-        }
-        for row in zip(*shares, strict=True)
-    ]
+) -> dict[str, list[float]]:
+    """Of each parameter `count` values, one from each of `count` equally likely intervals."""
+    return {
+        name: [one.quantile(x) for x in (rng.permutation(count) + rng.random(count)) / count]
+        for name, one in proposal.items()
+    }
 
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:

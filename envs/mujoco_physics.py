@@ -78,7 +78,19 @@ class MujocoPhysics(Physics):
         self._bare_mass = bare_mass
         # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.
         self._scratch = mujoco.MjData(self.model)
-        self._nominal = {name: array.copy() for name, array in self._arrays().items()}
+        model, option = self.model, self.model.opt
+        self._arrays = {  # the model's own: writing to them changes the robot
+            "mass": model.body_mass,
+            "inertia": model.body_inertia,
+            # A contact takes the larger friction of its two geoms, so all are scaled.
+            "friction": model.geom_friction,
+            "damping": model.dof_damping,
+            "armature": model.dof_armature,
+            "actuator_strength": model.actuator_gear,
+            "gravity": option.gravity,
+            "wind": option.wind,
+        }
+        self._nominal = {name: array.copy() for name, array in self._arrays.items()}
         self._state_size = mujoco.mj_stateSize(self.model, STATE)
         self._nominal_air = (self.model.opt.density, self.model.opt.viscosity)
         self._floor_friction = self.model.geom(FLOOR).friction  # a view into the model
@@ -98,8 +110,8 @@ class MujocoPhysics(Physics):
             return float(0.0 - option.wind[0])  # not -0.0
         if name == FLOOR_FRICTION:
             return float(self._floor_friction[SLIDING])
-        if name in (scaled := self._scaled()):
-            array, nominal = scaled[name]
+        if name in SCALES:
+            array, nominal = self._arrays[name], self._nominal[name]
             # Any entry that is not zero tells the scale; the last one, as the first is the floor's.
             at = nominal.size - 1 - np.argmax(np.abs(nominal).ravel()[::-1])
             return float(array.flat[at] / nominal.flat[at])
@@ -109,13 +121,11 @@ class MujocoPhysics(Physics):
         check_values(values, self._names, "this robot")
         if values == self._values:
             return
-        for name, array in self._arrays().items():
+        for name, array in self._arrays.items():
             array[:] = self._nominal[name]
-        scaled = self._scaled()
         for name, value in values.items():
-            if name in scaled:
-                array, nominal = scaled[name]
-                array[:] = nominal * value
+            if name in SCALES:
+                self._arrays[name][:] = self._nominal[name] * value
             elif name == FLOOR_FRICTION:
                 self._floor_friction[SLIDING] = value
             elif name not in ("slope", "head_wind"):
@@ -139,28 +149,6 @@ class MujocoPhysics(Physics):
         # step would not be the same to the bit.
         mujoco.mj_kinematics(self.model, self.data)
         self.data.xpos.flat[:] = state[self._state_size :]
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        """The model's own arrays, by name: writing to them changes the robot."""
-        model = self.model
-        return {
-            "mass": model.body_mass,
-            "inertia": model.body_inertia,
-            "friction": model.geom_friction,
-            "damping": model.dof_damping,
-            "armature": model.dof_armature,
-            "actuator_strength": model.actuator_gear,
-            "gravity": model.opt.gravity,
-            "wind": model.opt.wind,
-        }
-
-    def _scaled(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Scale parameters: the model's array and its nominal values.
-
-        A contact takes the larger friction of its two geoms, so all are scaled, the floor's too.
-        """
-        arrays = self._arrays()
-        return {name: (arrays[name], self._nominal[name]) for name in SCALES}
 
     def _body(self, name: str) -> int:
         return self._bodies["torso" if name == "torso_mass" else name.removeprefix(MASS_PREFIX)]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from envs.ensemble import Ensemble, Uniform
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, Natural, NonNegative, check_fields, unknown
 from envs.physics import (
     CLASSIC_PARAMETERS,
     MASS_PREFIX,
@@ -50,27 +50,24 @@ class EnvSpec:
     # Drawn at each episode's start: "name:mean,std,low,high" or "name:low,high", joined by ";", or
     # rrls1, rrls2, rrls3 (uncertainty.py), which is written out at once. "" draws none.
     ensemble: str = ""
-    ensemble_size: int = 0  # robots, drawn once per environment; 0: a new one each episode
+    ensemble_size: Natural = 0  # robots, drawn once per environment; 0: a new one each episode
     physics: str = ""  # "name:value;..." fixed parameters, in physics.py's units
     target: str = ""  # "name:value;..." of the robot that training moves the ensemble towards
     bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only
-    distractors: int = 0  # N(0, 1) numbers appended to the observation
-    observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
-    action_noise: float = 0.0  # the same for a continuous action, clipped to its bounds afterwards
+    distractors: Natural = 0  # N(0, 1) numbers appended to the observation
+    observation_noise: NonNegative = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
+    action_noise: NonNegative = (
+        0.0  # the same for a continuous action, clipped to its bounds afterwards
+    )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.backend not in backends_of(self.task):
             raise unknown(f"backend of {self.task}", self.backend, backends_of(self.task))
-        for field in ("ensemble_size", "distractors"):
-            _check_field(field, getattr(self, field), int)
-        for field in ("observation_noise", "action_noise"):
-            _check_field(field, getattr(self, field), float)
         if self.action_noise and self.task not in CONTINUOUS_TASKS:
             raise ConfigError(f"action_noise must be 0: {self.task}'s actions are discrete")
-        if not isinstance(self.bare_mass, bool) or (self.bare_mass and self.backend != "mujoco"):
-            raise ConfigError(
-                f"bare_mass is true or false, and mujoco's alone; got {self.bare_mass} on {self.backend}"
-            )
+        if self.bare_mass and self.backend != "mujoco":
+            raise ConfigError(f"bare_mass is mujoco's alone: {self.backend} has none")
         object.__setattr__(self, "ensemble", self._written_out())
         self._check_parameters()
 
@@ -117,14 +114,6 @@ class EnvSpec:
             )
         if target and self.ensemble_size:
             raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
-
-
-def _check_field(field: str, value: object, kind: type) -> None:
-    accepted = int if kind is int else int | float
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        raise ConfigError(f"{field} must be {kind.__name__}; got {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"{field} must be finite and >= 0; got {value}")
 
 
 def parse_physics(text: str, field: str = "physics") -> dict[str, float]:

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 
 from baselines_tf2.common.acting import ACTIVATIONS, dense, forward, layer_norm
-from baselines_tf2.common.errors import Count, Natural, check_fields
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, Count, Natural, check_fields, unknown
 
 LAYER_NORM_EPSILON = 1e-5
 OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e-3, 3e-3)
@@ -30,33 +29,21 @@ class MLPConfig:
 
 
 NetworkBuilder = Callable[..., Sequence[keras.Layer]]
-_BUILDERS: dict[str, NetworkBuilder] = {}
 
 
-def register(name: str) -> Callable[[NetworkBuilder], NetworkBuilder]:
-    """Returns a decorator that makes a builder known to `get_network_builder` under `name`."""
-
-    def decorate(builder):
-        _BUILDERS[name] = builder
-        return builder
-
-    return decorate
-
-
-def get_network_builder(name: str | NetworkBuilder) -> NetworkBuilder:
-    """Returns the builder called `name`; a builder itself is returned as it is.
+def get_network_builder(network: str | NetworkBuilder) -> NetworkBuilder:
+    """Returns `mlp` for its name; a builder itself is returned as it is.
 
     A builder takes `seed` (an int), `dtype` and its own options, all by keyword, and returns the
-    hidden layers. Raises ConfigError for an unknown name.
+    hidden layers. Raises ConfigError for another name.
     """
-    if callable(name):
-        return name
-    if name not in _BUILDERS:
-        raise unknown("network", name, _BUILDERS)
-    return _BUILDERS[name]
+    if callable(network):
+        return network
+    if network != "mlp":
+        raise unknown("network", network, ["mlp"])
+    return mlp
 
 
-@register("mlp")
 def mlp(*, seed: int, dtype: str = "float32", **options) -> list[keras.Layer]:
     """Builds Baselines' mlp: dense layers, orthogonal with gain sqrt(2); options: MLPConfig's."""
     known = [field.name for field in fields(MLPConfig)]

@@ -53,10 +53,8 @@ def describe(name: str, robots: Sequence[Robot], returns: Sequence[float]) -> di
 def in_words(name: str, described: Mapping[str, float]) -> str:
     """What `describe` gives under this name, as text."""
     low, middle, high = (described[f"{name}_p{percent}"] for percent in PERCENTILES)
-    text = (
-        f"{described[name]:.1f} mean, percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f}"
-    )
-    text += f", worst tenth {described[f'{name}_cvar10']:.1f}"
+    text = f"{described[name]:.1f} mean, percentiles 10, 50, 90: "
+    text += f"{low:.1f}, {middle:.1f}, {high:.1f}, worst tenth {described[f'{name}_cvar10']:.1f}"
     worst = described.get(f"{name}_worst_robot")
     return text if worst is None else f"{text}, worst robot {worst:.1f}"
 

@@ -47,8 +47,7 @@ class DDPGAgent:
         seed: int | None = None,
         dtype: str = "float32",
         num_envs: int = 1,
-        actor_body: Body | None = None,
-        critic_body: Body | None = None,
+        body: Body | None = None,
         sight: Sight = NOTHING,
     ):
         """num_envs: that are stepped together. sight: what `critic_sees` names, of `make_sight`."""
@@ -66,8 +65,7 @@ class DDPGAgent:
             critic_input_dim(config, obs_dim, action_dim, robot_dim),
             seed=int(seeds[4].generate_state(1)[0]),
             dtype=dtype,
-            actor_body=actor_body,
-            critic_body=critic_body,
+            body=body,
         )
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
         self._forward = numpy_forward(self.nets.actor)

@@ -3,7 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from baselines_tf2.common.errors import (
+from baselines_tf2.common.networks import MLPConfig
+from baselines_tf2.common.noise import parse_noise
+from baselines_tf2.common.replay import PAIRINGS
+from baselines_tf2.common.train_loop import TrainConfig
+from envs.errors import (
+    ConfigError,
     Count,
     Natural,
     NonNegative,
@@ -13,11 +18,6 @@ from baselines_tf2.common.errors import (
     Share,
     check_fields,
 )
-from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.noise import parse_noise
-from baselines_tf2.common.replay import PAIRINGS
-from baselines_tf2.common.train_loop import TrainConfig
-from envs.errors import ConfigError
 
 CRITICS: dict[str, bool] = {}  # name -> whether it reads rows as pairs; `heads.register` fills it
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from baselines_tf2.common.errors import TrainingError, check_fields
-from envs.errors import ConfigError
+from baselines_tf2.common.errors import TrainingError
+from envs.errors import ConfigError, check_fields
 from omd_tf2.implicit import (
     Result,
     get_solver,

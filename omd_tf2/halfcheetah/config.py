@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from baselines_tf2.common.errors import (
+from envs.errors import (
+    ConfigError,
     Count,
     NonNegative,
     Positive,
@@ -11,7 +12,6 @@ from baselines_tf2.common.errors import (
     Share,
     check_fields,
 )
-from envs.errors import ConfigError
 from omd_tf2.common.solver import SolverConfig
 
 AGENTS = ("omd", "mle", "vaml", "sac")

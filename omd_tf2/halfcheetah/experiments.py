@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
-
+from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
+from baselines_tf2.runs import preparing
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.common import experiment
@@ -46,14 +46,14 @@ class Settings:
         experiment.check_steps(self)
 
 
-def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> HalfCheetahAgent:
-    """An agent for this environment; ConfigError unless its actions are a symmetric Box."""
-    action_dim = len(action_scale(env.action_space))
-    return HalfCheetahAgent(config, observation_dim(env.observation_space), action_dim, seed=seed)
+def make_agent(envs: Envs, config: HalfCheetahConfig, seed: int) -> HalfCheetahAgent:
+    """An agent for these environments; ConfigError unless its actions are a symmetric Box."""
+    action_dim = len(action_scale(envs.action_space))
+    return HalfCheetahAgent(config, observation_dim(envs.observation_space), action_dim, seed=seed)
 
 
-prepare = partial(experiment.prepare, make_agent=make_agent)
-load = partial(experiment.load, make_agent=make_agent)
+prepare = partial(preparing.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
+load = partial(preparing.load, make_agent=make_agent)
 
 
 def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:

@@ -49,9 +49,8 @@ def solver_options(name: str) -> tuple[str, ...]:
 def get_solver(name: str, **options) -> Solver:
     """Returns `solve(matvec, b) -> (x, SolveInfo)`: the solver of this name with these options.
 
-    Raises:
-      ValueError: for an unknown name or option (the nearest is suggested), an option out of range,
-        or one that is missing: `gauss_newton` needs the residuals of a least-squares problem.
+    Raises ValueError for an unknown name or option (the nearest is suggested), an option out of
+    range, or one that is missing: `gauss_newton` needs the residuals of a least-squares problem.
     """
     parameters = _option_parameters(name)
     for option in options:
@@ -70,10 +69,8 @@ def guarded(solve: Solver, on_failure: str) -> Solver:
 
     `use` keeps its answer; `identity` takes b in its place; `stop` raises SolveError where tensors
     have values, and fills the answer with NaN in compiled code, where nothing can be raised: call
-    `check_converged` on what it returned. The SolveInfo stays that of the failed solve.
-
-    Raises:
-      ValueError: for another choice.
+    `check_converged` on what it returned. The SolveInfo stays that of the failed solve. Raises
+    ValueError for another choice.
     """
     _check_known("on_failure", on_failure, ON_FAILURE)
     if on_failure == "use":

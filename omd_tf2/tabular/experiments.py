@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
-from baselines_tf2.common.errors import Count, Positive, TrainingError, check_fields
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints, Part, state_of
 from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.runs.logger import Logger
-from envs.errors import ConfigError
+from envs.errors import ConfigError, Count, Positive, check_fields
+from omd_tf2.common.functional import adam_init
 from omd_tf2.tabular.evaluate import Evaluation, evaluate
 from omd_tf2.tabular.mdp import Model, paper_mdp, soft_values
 from omd_tf2.tabular.report import mean_table, plot_analysis, write_results
@@ -27,7 +28,6 @@ from omd_tf2.tabular.update import (
     Residuals,
     State,
     bellman_loss,
-    initial_state,
     return_loss,
     train_steps,
 )
@@ -111,10 +111,8 @@ class Draws:
 
     def __init__(self, seeds: range, problem: Problem):
         pairs = [np.random.SeedSequence(seed).spawn(2) for seed in seeds]
-        self._start, self._noise = (
-            [np.random.default_rng(sequence) for sequence in kind]
-            for kind in zip(*pairs, strict=True)
-        )
+        self.rngs = [np.random.default_rng(s) for kind in zip(*pairs, strict=True) for s in kind]
+        self._start, self._noise = self.rngs[: len(seeds)], self.rngs[len(seeds) :]
         self._problem = problem
         self._shape = problem.truth.rewards.shape[:2]
 
@@ -128,10 +126,7 @@ class Draws:
         repeats = problem.noise_std.shape[0] // len(self._start)
         model = Model(*(tf.constant(np.tile(x, repeats)) for x in (logits, rewards)))
         values = np.tile(soft_values(tf.constant(q), problem.truth.temperature), repeats)
-        return initial_state(model, tf.constant(values[:, problem.num_mle :]))
-
-    def rngs(self) -> list[np.random.Generator]:
-        return [*self._start, *self._noise]
+        return State(model, adam_init(model), tf.constant(values[:, problem.num_mle :]))
 
     def noise(self, steps: int) -> np.ndarray:
         """Standard normal, fresh for every step, `[steps, S, A, seeds]`."""
@@ -214,7 +209,7 @@ class Training:
             "step": self.step,
             "state": tf.nest.flatten(_numpy(self._state)),
             "evaluation": tf.nest.flatten(self.evaluation),
-            "rngs": [rng.bit_generator.state for rng in self._draws.rngs()],
+            "rngs": [rng.bit_generator.state for rng in self._draws.rngs],
         }
 
     def set_state(self, state: dict) -> None:
@@ -224,7 +219,7 @@ class Training:
         tensors = [tf.constant(x, y.dtype) for x, y in zip(state["state"], like, strict=True)]
         self._state = tf.nest.pack_sequence_as(self._state, tensors)
         self.evaluation = Evaluation(*state["evaluation"])
-        for rng, own in zip(self._draws.rngs(), state["rngs"], strict=True):
+        for rng, own in zip(self._draws.rngs, state["rngs"], strict=True):
             rng.bit_generator.state = own
 
 

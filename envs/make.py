@@ -101,9 +101,10 @@ def robot_id(task: str, backend: str) -> str:
     return f"robots/{task}-{backend}-v0"
 
 
-def time_limit(task: str) -> int:
+def time_limit(task: str, backend: str) -> int:
     """The steps after which an episode is cut."""
-    return TIME_LIMITS.get(task, 1000)
+    steps = gym.spec(robot_id(task, backend)).max_episode_steps
+    return steps  # type: ignore[return-value]  # an environment may have none; all of ours do
 
 
 def register_all() -> None:
@@ -112,6 +113,6 @@ def register_all() -> None:
         gym.register(
             robot_id(task, backend),
             entry_point="envs.make:build",
-            max_episode_steps=time_limit(task),
+            max_episode_steps=TIME_LIMITS.get(task, 1000),
             kwargs={"task": task, "backend": backend},
         )

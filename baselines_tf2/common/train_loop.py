@@ -147,7 +147,7 @@ class TrainLoop:
     select: Selection | None = None
     adaptation: Adaptation | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.step, self._cycle = 0, 0
         self._episodes: list[Episode] = []  # since the last epoch
         self._metrics: list[dict[str, float]] = []

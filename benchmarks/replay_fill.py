@@ -41,8 +41,8 @@ def fill_rates(fill: int) -> Row:
     rng = np.random.default_rng(0)
     for chunk in range(fill // (ROWS * train.num_envs)):
         agent.store(_transitions(rng, envs, chunk * ROWS))
-    length = {"num_timesteps": train.num_timesteps, "random_steps": train.random_steps}
-    loop = make_loop(agent, envs, train, **length, seeds=seeds)
+    length = train.num_timesteps, train.random_steps
+    loop = make_loop(agent, envs, train, *length, seeds=seeds)
     loop.run(lambda epoch: None, clock.update)
     agent.diagnostics()
     sampled = _sampling_rate(rng, agent)

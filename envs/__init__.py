@@ -11,7 +11,6 @@ from envs.adaptation import (
     Adaptation,
     TargetStep,
     adapt,
-    record_transitions,
     recorded,
     simulator_log_likelihood,
 )
@@ -28,43 +27,7 @@ from envs.spec import (
     default_ensemble,
     mass_parameter,
 )
-from envs.state import get_env_state, set_env_state
 from envs.uncertainty import VARIANTS, uncertainty_grid, uncertainty_set
-from envs.wrappers import RobotEnsemble, find_robot
-
-__all__ = [
-    "CONTINUOUS_TASKS",
-    "TASKS",
-    "VARIANTS",
-    "Adaptation",
-    "ConfigError",
-    "Ensemble",
-    "EnvSpec",
-    "Physics",
-    "RobotEnsemble",
-    "TargetStep",
-    "TruncatedNormal",
-    "Uniform",
-    "adapt",
-    "backends_of",
-    "default_ensemble",
-    "find_robot",
-    "get_env_state",
-    "is_inside",
-    "make_env",
-    "mass_parameter",
-    "record_transitions",
-    "recorded",
-    "robots_of",
-    "set_env_state",
-    "simulator_log_likelihood",
-    "sweeps",
-    "time_limit",
-    "training_ranges",
-    "uncertainty_grid",
-    "uncertainty_set",
-    "unknown",
-    "worst_episodes",
-]
+from envs.wrappers import RobotEnsemble, find_robot, get_env_state, set_env_state
 
 register_all()

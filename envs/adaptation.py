@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from scipy.special import logsumexp
 
-from envs.ensemble import Ensemble, TruncatedNormal, Uniform
+from envs.ensemble import Ensemble, TruncatedNormal
 from envs.errors import ConfigError
 from envs.physics import limits
 from envs.wrappers import RobotEnsemble, find_robot
@@ -71,14 +71,15 @@ def adapt(
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
-    for name, one in ensemble.items():
-        if isinstance(one, Uniform):
-            raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
-    prior = Ensemble({name: _untruncated(name, one, 1.0) for name, one in ensemble.items()})
-    proposal = Ensemble(
-        {name: _untruncated(name, one, PROPOSAL_WIDTH) for name, one in ensemble.items()}
+    normals = {name: one for name, one in ensemble.items() if isinstance(one, TruncatedNormal)}
+    for name in [name for name in ensemble if name not in normals]:
+        raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
+    prior, proposal = (
+        Ensemble({name: _untruncated(name, one, width) for name, one in normals.items()})
+        for width in (1.0, PROPOSAL_WIDTH)
     )
-    samples = _latin_hypercube(proposal, num_samples, rng)
+    drawn = _latin_hypercube(proposal, num_samples, rng)
+    samples = [dict(zip(drawn, robot, strict=True)) for robot in zip(*drawn.values(), strict=True)]
     log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
     log_likelihoods = np.array([log_likelihood(values, transitions) for values in samples])
     if not np.isfinite(log_likelihoods).any():
@@ -90,8 +91,8 @@ def adapt(
         power *= TEMPERING
         weights = _normalised(log_prior + power * log_likelihoods)
     moved = {
-        name: _moved(name, one, np.array([values[name] for values in samples]), before, weights)
-        for name, one in ensemble.items()
+        name: _moved(name, one, np.array(drawn[name]), before, weights)
+        for name, one in normals.items()
     }
     return Adaptation(Ensemble(moved), _effective(weights))
 
@@ -111,16 +112,12 @@ def _within_limits(name: str, mean: float, reach: float) -> tuple[float, float]:
 
 def _latin_hypercube(
     proposal: Ensemble, count: int, rng: np.random.Generator
-) -> list[dict[str, float]]:
-    """`count` robots, of each parameter one from each of `count` equally likely intervals."""
-    shares = [(rng.permutation(count) + rng.random(count)) / count for _ in proposal]
-    return [
-        {
-            name: one.quantile(share)
-            for (name, one), share in zip(proposal.items(), row, strict=True)
-        }
-        for row in zip(*shares, strict=True)
-    ]
+) -> dict[str, list[float]]:
+    """Of each parameter `count` values, one from each of `count` equally likely intervals."""
+    return {
+        name: [one.quantile(x) for x in (rng.permutation(count) + rng.random(count)) / count]
+        for name, one in proposal.items()
+    }
 
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:
@@ -155,10 +152,11 @@ class _Recorder(gym.Wrapper):
 
     def __init__(self, robot: RobotEnsemble) -> None:
         super().__init__(robot)
+        self._physics = robot.physics
         self.transitions: list[TargetStep] = []
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        state0, action = self.env.physics.get_state(), np.array(action)
+        state0, action = self._physics.get_state(), np.array(action)
         answer = self.env.step(action)
         self.transitions.append(TargetStep(state0, action, np.array(answer[0])))
         return answer
@@ -170,7 +168,8 @@ def recorded(env: gym.Env) -> Iterator[list[TargetStep]]:
 
     They are recorded at the robot, below noise and distractors: its action is the noisy one.
     """
-    robot, above = find_robot(env), env
+    above: Any = env
+    robot = find_robot(env)
     while above.env is not robot:
         above = above.env
     above.env = _Recorder(robot)
@@ -178,22 +177,6 @@ def recorded(env: gym.Env) -> Iterator[list[TargetStep]]:
         yield above.env.transitions
     finally:
         above.env = robot
-
-
-def record_transitions(
-    env: gym.Env, policy: Callable[[np.ndarray], np.ndarray], steps: int, seed: int
-) -> list[TargetStep]:
-    """`steps` transitions of the target robot in `env`, from make_env, under `policy`.
-
-    policy: observation of `env` [O] -> action [A].
-    """
-    with recorded(env) as transitions:
-        observation, _ = env.reset(seed=seed)
-        for _ in range(steps):
-            observation, _, terminated, truncated, _ = env.step(policy(observation))
-            if terminated or truncated:
-                observation, _ = env.reset()
-    return transitions
 
 
 def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:

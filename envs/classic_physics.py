@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +13,14 @@ from envs.display import has_screen
 from envs.errors import ConfigError
 from envs.physics import CLASSIC_PARAMETERS, Physics, check_name, check_values
 
-ATTRIBUTES = {"mass": "m", "length": "l"}
+# By our name Gymnasium's, and ours over it.
+ATTRIBUTES = {
+    "mass": ("m", 1),
+    "length": ("l", 1),
+    "cart_mass": ("masscart", 1),
+    "pole_mass": ("masspole", 1),
+    "pole_length": ("length", 2),
+}
 
 
 def make_original(env_id: str, render_mode: str | None) -> gym.Env:
@@ -32,21 +40,25 @@ def classic_physics(env: gym.Env) -> Physics:
 class PendulumPhysics(Physics):
     """Physics of PendulumEnv: `mass` [kg] and `length` [m]."""
 
-    def __init__(self, env: gym.Env) -> None:
+    task, owner = "pendulum", "the pendulum"
+
+    def __init__(self, env: Any) -> None:
         self._env = env
-        self._nominal = {name: getattr(env, attribute) for name, attribute in ATTRIBUTES.items()}
+        self._nominal = self.read_all()
 
     def names(self) -> tuple[str, ...]:
-        return CLASSIC_PARAMETERS["pendulum"]
+        return CLASSIC_PARAMETERS[self.task]
 
     def read(self, name: str) -> float:
-        check_name(name, self.names(), "the pendulum")
-        return float(getattr(self._env, ATTRIBUTES[name]))
+        check_name(name, self.names(), self.owner)
+        attribute, scale = ATTRIBUTES[name]
+        return float(scale * getattr(self._env, attribute))
 
     def set(self, values: Mapping[str, float]) -> None:
-        check_values(values, self.names(), "the pendulum")
+        check_values(values, self.names(), self.owner)
         for name, value in (self._nominal | dict(values)).items():
-            setattr(self._env, ATTRIBUTES[name], float(value))
+            attribute, scale = ATTRIBUTES[name]
+            setattr(self._env, attribute, float(value) / scale)
 
     def get_state(self) -> np.ndarray:
         return np.array(self._env.state)
@@ -55,32 +67,17 @@ class PendulumPhysics(Physics):
         self._env.state = np.array(state)
 
 
-class CartPolePhysics(Physics):
+class CartPolePhysics(PendulumPhysics):
     """Physics of CartPoleEnv: `cart_mass` [kg], `pole_mass` [kg] and `pole_length` [m].
 
     `pole_length` is the whole pole's, 1 m nominally. CartPoleEnv keeps half of it, as `length`.
     """
 
-    def __init__(self, env: CartPoleEnv) -> None:
-        self._env = env
-        self._nominal = self.read_all()
-
-    def names(self) -> tuple[str, ...]:
-        return CLASSIC_PARAMETERS["cartpole"]
-
-    def read(self, name: str) -> float:
-        check_name(name, self.names(), "cartpole")
-        if name == "pole_length":
-            return float(2 * self._env.length)
-        return float(self._env.masscart if name == "cart_mass" else self._env.masspole)
+    task = owner = "cartpole"
 
     def set(self, values: Mapping[str, float]) -> None:
-        check_values(values, self.names(), "cartpole")
-        values, env = self._nominal | dict(values), self._env
-        env.masscart = float(values["cart_mass"])
-        env.masspole = float(values["pole_mass"])
-        env.length = float(values["pole_length"]) / 2
-        # What CartPoleEnv derives, once, when it is made.
+        super().set(values)
+        env = self._env  # What CartPoleEnv derives, once, when it is made:
         env.total_mass = env.masspole + env.masscart
         env.polemass_length = env.masspole * env.length
 

@@ -1,7 +1,7 @@
 """Ensembles of robots: where each episode's physical parameters come from (EPOpt, 1610.01283)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 
@@ -85,11 +85,8 @@ class Uniform:
 Distribution = TruncatedNormal | Uniform
 
 
-class Ensemble(Mapping[str, Distribution]):
+class Ensemble(dict[str, Distribution]):
     """Independent distributions by parameter name; empty for the nominal robot."""
-
-    def __init__(self, distributions: Mapping[str, Distribution]) -> None:
-        self._distributions = dict(distributions)
 
     @classmethod
     def parse(cls, text: str) -> "Ensemble":
@@ -103,7 +100,7 @@ class Ensemble(Mapping[str, Distribution]):
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """One robot: for each parameter, in the order of the names, the quantile of one number."""
-        return {name: one.quantile(rng.random()) for name, one in self._distributions.items()}
+        return {name: one.quantile(rng.random()) for name, one in self.items()}
 
     def ends(self) -> tuple[dict[str, float], dict[str, float]]:
         """The robots with every parameter at its low and at its high: the limits of any draw."""
@@ -114,15 +111,6 @@ class Ensemble(Mapping[str, Distribution]):
     def log_density(self, values: Mapping[str, float]) -> float:
         """Log density of one robot; the parameters are independent."""
         return sum(one.log_density(values[name]) for name, one in self.items())
-
-    def __getitem__(self, name: str) -> Distribution:
-        return self._distributions[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._distributions)
-
-    def __len__(self) -> int:
-        return len(self._distributions)
 
     def __str__(self) -> str:
         return ";".join(f"{name}:{one}" for name, one in self.items())
@@ -136,7 +124,7 @@ def _shortest(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-def worst_episodes(returns: np.ndarray, epsilon: float) -> np.ndarray:
+def worst_episodes(returns: Sequence[float] | np.ndarray, epsilon: float) -> np.ndarray:
     """Indices of the worst epsilon-quantile of the episodes, worst first (EPOpt, 1610.01283).
 
     `returns` [N] are one batch's undiscounted returns. floor(epsilon * N) episodes, at least one,

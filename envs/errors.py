@@ -1,7 +1,29 @@
-"""The one exception type for a user's mistakes."""
+"""The one exception type for a user's mistakes, and what a setting may be."""
 
 import difflib
+import math
 from collections.abc import Collection, Iterable
+from dataclasses import fields
+from numbers import Integral, Real
+from types import NoneType
+from typing import Annotated, Any, get_args
+
+RANGES = {  # what a setting must do -> whether it does
+    "be at least 0": lambda x: 0 <= x < math.inf,
+    "be at least 1": lambda x: 1 <= x < math.inf,
+    "be positive and finite": lambda x: 0 < x < math.inf,
+    "be positive or none": lambda x: x is None or x > 0,
+    "lie in [0, 1]": lambda x: 0 <= x <= 1,
+    "lie in [0, 1)": lambda x: 0 <= x < 1,
+    "lie in (0, 1]": lambda x: 0 < x <= 1,
+}
+Natural = Annotated[int, "be at least 0"]
+Count = Annotated[int, "be at least 1"]
+NonNegative = Annotated[float, "be at least 0"]
+Positive = Annotated[float, "be positive and finite"]
+PositiveOrNone = Annotated[float | None, "be positive or none"]
+Share = Annotated[float, "lie in [0, 1]"]
+PositiveShare = Annotated[float, "lie in (0, 1]"]
 
 
 class ConfigError(ValueError):
@@ -24,3 +46,30 @@ def check_known(kind: str, name: str, choices: Collection[str]) -> None:
     """Raises what `unknown` gives for a name that is none of `choices`."""
     if name not in choices:
         raise unknown(kind, name, choices)
+
+
+def check_fields(config: Any) -> None:
+    """Raises ConfigError unless every field of the dataclass holds what its annotation says.
+
+    Annotated[type, range] holds one of `RANGES`, Annotated[str, choices] one of these. Where a
+    real number is asked for, a whole one does; a truth value is no number.
+    """
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
+        kind = getattr(field.type, "__origin__", field.type)
+        kinds = get_args(kind) or (kind,)
+        if not any(_is_a(value, kind) for kind in kinds):
+            text = " or ".join("none" if k is NoneType else k.__name__ for k in kinds)
+            raise ConfigError(f"{name} must be of type {text}, not {value!r}")
+        for allowed in getattr(field.type, "__metadata__", ()):
+            if not isinstance(allowed, str):
+                if value not in allowed:
+                    raise unknown(name, value, allowed)
+            elif not RANGES[allowed](value):
+                raise ConfigError(f"{name} must {allowed}, not {value}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, Real if kind is float else Integral if kind is int else kind)

@@ -4,10 +4,12 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import gymnasium as gym
 import mujoco
 import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
 
 from envs.display import prepare_drawing_without_screen
 from envs.physics import (
@@ -31,9 +33,11 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     if render_mode:
         prepare_drawing_without_screen()
     camera = "track" if render_mode == "rgb_array" else None  # the default one does not follow
-    options = {"render_mode": render_mode, "camera_name": camera, "disable_env_checker": True}
+    env: Any
     with _without_deprecation_notice():
-        env = gym.make(env_id, **options).unwrapped
+        env = gym.make(
+            env_id, render_mode=render_mode, camera_name=camera, disable_env_checker=True
+        ).unwrapped
     if render_mode == "rgb_array":
         _draw_quickly(env.model)
     return env
@@ -69,12 +73,24 @@ class MujocoPhysics(Physics):
     figures: no such robot can be built.
     """
 
-    def __init__(self, env: gym.Env, bare_mass: bool = False) -> None:
+    def __init__(self, env: MujocoEnv, bare_mass: bool = False) -> None:
         self.model, self.data = env.model, env.data
         self._bare_mass = bare_mass
         # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.
         self._scratch = mujoco.MjData(self.model)
-        self._nominal = {name: array.copy() for name, array in self._arrays().items()}
+        model, option = self.model, self.model.opt
+        self._arrays = {  # the model's own: writing to them changes the robot
+            "mass": model.body_mass,
+            "inertia": model.body_inertia,
+            # A contact takes the larger friction of its two geoms, so all are scaled.
+            "friction": model.geom_friction,
+            "damping": model.dof_damping,
+            "armature": model.dof_armature,
+            "actuator_strength": model.actuator_gear,
+            "gravity": option.gravity,
+            "wind": option.wind,
+        }
+        self._nominal = {name: array.copy() for name, array in self._arrays.items()}
         self._state_size = mujoco.mj_stateSize(self.model, STATE)
         self._nominal_air = (self.model.opt.density, self.model.opt.viscosity)
         self._floor_friction = self.model.geom(FLOOR).friction  # a view into the model
@@ -94,8 +110,8 @@ class MujocoPhysics(Physics):
             return float(0.0 - option.wind[0])  # not -0.0
         if name == FLOOR_FRICTION:
             return float(self._floor_friction[SLIDING])
-        if name in (scaled := self._scaled()):
-            array, nominal = scaled[name]
+        if name in SCALES:
+            array, nominal = self._arrays[name], self._nominal[name]
             # Any entry that is not zero tells the scale; the last one, as the first is the floor's.
             at = nominal.size - 1 - np.argmax(np.abs(nominal).ravel()[::-1])
             return float(array.flat[at] / nominal.flat[at])
@@ -105,13 +121,11 @@ class MujocoPhysics(Physics):
         check_values(values, self._names, "this robot")
         if values == self._values:
             return
-        for name, array in self._arrays().items():
+        for name, array in self._arrays.items():
             array[:] = self._nominal[name]
-        scaled = self._scaled()
         for name, value in values.items():
-            if name in scaled:
-                array, nominal = scaled[name]
-                array[:] = nominal * value
+            if name in SCALES:
+                self._arrays[name][:] = self._nominal[name] * value
             elif name == FLOOR_FRICTION:
                 self._floor_friction[SLIDING] = value
             elif name not in ("slope", "head_wind"):
@@ -135,28 +149,6 @@ class MujocoPhysics(Physics):
         # step would not be the same to the bit.
         mujoco.mj_kinematics(self.model, self.data)
         self.data.xpos.flat[:] = state[self._state_size :]
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        """The model's own arrays, by name: writing to them changes the robot."""
-        model = self.model
-        return {
-            "mass": model.body_mass,
-            "inertia": model.body_inertia,
-            "friction": model.geom_friction,
-            "damping": model.dof_damping,
-            "armature": model.dof_armature,
-            "actuator_strength": model.actuator_gear,
-            "gravity": model.opt.gravity,
-            "wind": model.opt.wind,
-        }
-
-    def _scaled(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Scale parameters: the model's array and its nominal values.
-
-        A contact takes the larger friction of its two geoms, so all are scaled, the floor's too.
-        """
-        arrays = self._arrays()
-        return {name: (arrays[name], self._nominal[name]) for name in SCALES}
 
     def _body(self, name: str) -> int:
         return self._bodies["torso" if name == "torso_mass" else name.removeprefix(MASS_PREFIX)]

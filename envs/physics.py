@@ -55,7 +55,7 @@ CLASSIC_PARAMETERS = {
 class Physics(Protocol):
     """One simulated robot's parameters and state; the simulators' classes inherit from it."""
 
-    exact_state = True  # whether another simulator goes on from `get_state` with the same bits
+    exact_state: bool = True  # whether another one goes on from `get_state` with the same bits
 
     def names(self) -> tuple[str, ...]:
         """The parameters that this robot has, `mass/<body>` for each of its bodies included."""
@@ -81,6 +81,7 @@ class Physics(Protocol):
 
     def before_step(self) -> None:
         """To be called before each step, for forces that a simulator forgets after one."""
+        return  # most have none
 
 
 def check_name(name: str, known: tuple[str, ...], owner: str) -> None:

@@ -11,7 +11,8 @@ from envs.display import silent_streams
 from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, Physics, check_name, check_values
 
 with silent_streams():  # it prints its build time
-    import pybullet_envs_gymnasium  # noqa: F401  registers its environments with Gymnasium
+    # Importing it registers its environments with Gymnasium.
+    from pybullet_envs_gymnasium.gym_locomotion_envs import WalkerBaseBulletEnv
     from pybullet_utils.bullet_client import BulletClient
 
 BASE = -1  # Bullet's index of a robot's first body; the others have their joint's
@@ -39,7 +40,7 @@ class BulletPhysics(Physics):
 
     exact_state = False  # contacts keep caches that Bullet does not give out
 
-    def __init__(self, env: gym.Env) -> None:
+    def __init__(self, env: WalkerBaseBulletEnv) -> None:
         self._env = env
         self._client: BulletClient = env._p
         self._robot, self._torso = _place_of(env.robot.robot_body)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from envs.ensemble import Ensemble, Uniform
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, Natural, NonNegative, check_fields, unknown
 from envs.physics import (
     CLASSIC_PARAMETERS,
     MASS_PREFIX,
@@ -15,33 +15,22 @@ from envs.physics import (
 )
 from envs.uncertainty import uncertainty_set
 
-# Gymnasium's id of the environment under each of ours.
-ORIGINALS = {
-    ("cheetah", "mujoco"): "HalfCheetah-v5",
-    ("hopper", "mujoco"): "Hopper-v5",
-    ("walker", "mujoco"): "Walker2d-v5",
-    ("ant", "mujoco"): "Ant-v5",
-    ("cheetah", "pybullet"): "HalfCheetahBulletEnv-v0",
-    ("hopper", "pybullet"): "HopperBulletEnv-v0",
-    ("walker", "pybullet"): "Walker2DBulletEnv-v0",
-    ("ant", "pybullet"): "AntBulletEnv-v0",
-    ("pendulum", "classic"): "Pendulum-v1",
-    ("cartpole", "classic"): "CartPole-v1",
+# Gymnasium's id of the environment under each of ours, and the nominal mass [kg] of what the
+# default ensembles and grids vary: the torso, the pendulum, or cartpole's pole.
+ROBOTS = {
+    ("cheetah", "mujoco"): ("HalfCheetah-v5", 6.2502),
+    ("hopper", "mujoco"): ("Hopper-v5", 3.6652),
+    ("walker", "mujoco"): ("Walker2d-v5", 3.6652),
+    ("ant", "mujoco"): ("Ant-v5", 0.32725),
+    ("cheetah", "pybullet"): ("HalfCheetahBulletEnv-v0", 9.4573),
+    ("hopper", "pybullet"): ("HopperBulletEnv-v0", 3.6652),
+    ("walker", "pybullet"): ("Walker2DBulletEnv-v0", 3.6652),
+    ("ant", "pybullet"): ("AntBulletEnv-v0", 65.45),
+    ("pendulum", "classic"): ("Pendulum-v1", 1.0),
+    ("cartpole", "classic"): ("CartPole-v1", 0.1),
 }
-
-# [kg] What the default ensembles and grids vary: the torso, the pendulum, or cartpole's pole.
-NOMINAL_MASS = {
-    ("cheetah", "mujoco"): 6.2502,
-    ("hopper", "mujoco"): 3.6652,
-    ("walker", "mujoco"): 3.6652,
-    ("ant", "mujoco"): 0.32725,
-    ("cheetah", "pybullet"): 9.4573,
-    ("hopper", "pybullet"): 3.6652,
-    ("walker", "pybullet"): 3.6652,
-    ("ant", "pybullet"): 65.45,
-    ("pendulum", "classic"): 1.0,
-    ("cartpole", "classic"): 0.1,
-}
+ORIGINALS = {which: original for which, (original, _) in ROBOTS.items()}
+NOMINAL_MASS = {which: mass for which, (_, mass) in ROBOTS.items()}
 
 EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # [kg] 1610.01283, the same for both robots
 EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))
@@ -61,27 +50,24 @@ class EnvSpec:
     # Drawn at each episode's start: "name:mean,std,low,high" or "name:low,high", joined by ";", or
     # rrls1, rrls2, rrls3 (uncertainty.py), which is written out at once. "" draws none.
     ensemble: str = ""
-    ensemble_size: int = 0  # robots, drawn once per environment; 0: a new one each episode
+    ensemble_size: Natural = 0  # robots, drawn once per environment; 0: a new one each episode
     physics: str = ""  # "name:value;..." fixed parameters, in physics.py's units
     target: str = ""  # "name:value;..." of the robot that training moves the ensemble towards
     bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only
-    distractors: int = 0  # N(0, 1) numbers appended to the observation
-    observation_noise: float = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
-    action_noise: float = 0.0  # the same for a continuous action, clipped to its bounds afterwards
+    distractors: Natural = 0  # N(0, 1) numbers appended to the observation
+    observation_noise: NonNegative = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
+    action_noise: NonNegative = (
+        0.0  # the same for a continuous action, clipped to its bounds afterwards
+    )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.backend not in backends_of(self.task):
             raise unknown(f"backend of {self.task}", self.backend, backends_of(self.task))
-        for field in ("ensemble_size", "distractors"):
-            _check_field(field, getattr(self, field), int)
-        for field in ("observation_noise", "action_noise"):
-            _check_field(field, getattr(self, field), float)
         if self.action_noise and self.task not in CONTINUOUS_TASKS:
             raise ConfigError(f"action_noise must be 0: {self.task}'s actions are discrete")
-        if not isinstance(self.bare_mass, bool) or (self.bare_mass and self.backend != "mujoco"):
-            raise ConfigError(
-                f"bare_mass is true or false, and mujoco's alone; got {self.bare_mass} on {self.backend}"
-            )
+        if self.bare_mass and self.backend != "mujoco":
+            raise ConfigError(f"bare_mass is mujoco's alone: {self.backend} has none")
         object.__setattr__(self, "ensemble", self._written_out())
         self._check_parameters()
 
@@ -128,14 +114,6 @@ class EnvSpec:
             )
         if target and self.ensemble_size:
             raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
-
-
-def _check_field(field: str, value: object, kind: type) -> None:
-    accepted = int if kind is int else int | float
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        raise ConfigError(f"{field} must be {kind.__name__}; got {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"{field} must be finite and >= 0; got {value}")
 
 
 def parse_physics(text: str, field: str = "physics") -> dict[str, float]:

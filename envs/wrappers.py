@@ -1,12 +1,13 @@
 """What our environments add to the originals: robots that change, noise and distractors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.wrappers import TimeLimit
 
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
@@ -15,6 +16,7 @@ from envs.physics import REWARD_OFFSET, Physics, check_values
 # One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
 # leaves the others' numbers, and the simulator's own, as they were.
 ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
+State = list[dict[str, Any]]  # of the wrappers that have one, the outermost first
 NOISE_SEED = "noise_seed"  # reset option: seeds the last three, apart from the rest
 
 
@@ -50,7 +52,7 @@ class RobotEnsemble(gym.Wrapper):
         self.ensemble_size = ensemble_size
         self._fixed = fixed or {}
         self._training = training
-        self._rng: np.random.Generator | None = None
+        self._rng = _stream(None, ROBOT)
         self._robots: list[dict[str, float]] = []
         self._reward_offset = 0.0
         self._placed: dict[str, float] = {}
@@ -62,8 +64,9 @@ class RobotEnsemble(gym.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         chosen, others = _split(options, self.physics.names())
-        if seed is not None or self._rng is None:
-            self._rng = _stream(seed, ROBOT)
+        if seed is not None:
+            self._rng, self._robots = _stream(seed, ROBOT), []
+        if not self._robots:
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
         values = self._fixed | self._draw() | chosen
         self._check(values)  # before anything has changed
@@ -80,7 +83,7 @@ class RobotEnsemble(gym.Wrapper):
         if not self._reward_offset:
             return self.env.step(action)
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward + self._reward_offset, terminated, truncated, info
+        return observation, float(reward) + self._reward_offset, terminated, truncated, info
 
     def place(self, values: Mapping[str, float]) -> None:
         """Makes the robot the nominal one but for `values`, until the next reset."""
@@ -166,6 +169,40 @@ def find_robot(env: gym.Env) -> RobotEnsemble:
     raise ConfigError(f"{env} has no RobotEnsemble: make it with envs.make_env")
 
 
+def get_env_state(env: gym.Env) -> State:
+    """All that the episode's rest and the coming episodes depend on, as nested tables.
+
+    env: from make_env, reset at least once. Raises ConfigError if it is not one of ours.
+    """
+    find_robot(env)
+    return [
+        {"steps": layer._elapsed_steps} if isinstance(layer, TimeLimit) else layer.get_state()
+        for layer in _layers(env)
+    ]
+
+
+def set_env_state(env: gym.Env, state: State) -> bool:
+    """Puts back what get_env_state gave; env: reset at least once.
+
+    False if the simulator does not go on from there to the bit (`Physics.exact_state`): its random
+    streams are then put back, and the caller resets it to begin the next episode.
+    """
+    for layer, own in zip(_layers(env), state, strict=True):
+        if isinstance(layer, TimeLimit):
+            layer._elapsed_steps = own["steps"]
+        else:
+            layer.set_state(own)
+    return find_robot(env).physics.exact_state
+
+
+def _layers(env: gym.Env) -> Iterator[Any]:
+    """The wrappers that have a state."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit) or hasattr(type(env), "get_state"):
+            yield env
+        env = env.env
+
+
 class _Random(gym.Wrapper):
     """A wrapper with a random stream of its own, seeded by `reset(seed=)`.
 
@@ -174,13 +211,16 @@ class _Random(gym.Wrapper):
     """
 
     purpose: ClassVar[int]
-    _rng: np.random.Generator | None = None
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._rng = _stream(None, self.purpose)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         own = (options or {}).get(NOISE_SEED, seed)
-        if own is not None or self._rng is None:
+        if own is not None:
             self._rng = _stream(own, self.purpose)
         return super().reset(seed=seed, options=options)
 
@@ -200,8 +240,8 @@ class NoisyObservation(_Random, gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env, noise: float) -> None:
         super().__init__(env)
-        space = env.observation_space
-        self.observation_space = Box(-np.inf, np.inf, space.shape, space.dtype)
+        high = np.full_like(cast(Box, env.observation_space).high, np.inf)
+        self.observation_space = Box(-high, high, dtype=high.dtype)
         self._noise = noise
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
@@ -219,7 +259,7 @@ class NoisyAction(_Random, gym.ActionWrapper):
         self._noise = noise
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        space = self.action_space
+        space = cast(Box, self.action_space)
         noisy = action * (1 + self._noise * self._rng.standard_normal(space.shape))
         return np.clip(noisy, space.low, space.high).astype(space.dtype)
 
@@ -231,11 +271,12 @@ class Distractors(_Random, gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env, count: int) -> None:
         super().__init__(env)
-        space = env.observation_space
-        unbounded = np.full(count, np.inf, space.dtype)
-        low = np.concatenate([space.low, -unbounded])
-        high = np.concatenate([space.high, unbounded])
-        self.observation_space = Box(low, high, dtype=space.dtype)
+        space = cast(Box, env.observation_space)
+        low, high = (
+            np.pad(x, (0, count), constant_values=y)
+            for x, y in ((space.low, -np.inf), (space.high, np.inf))
+        )
+        self.observation_space = Box(low, high, dtype=low.dtype)
         self._count = count
 
     def observation(self, observation: np.ndarray) -> np.ndarray:

@@ -1,23 +1,22 @@
 """Policies in NumPy alone, made of what another process can load without TensorFlow."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-
-
-def linear(x: np.ndarray) -> np.ndarray:
-    return x
-
-
-def relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0)
 
 
 def elu(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-ACTIVATIONS = {"linear": linear, "tanh": np.tanh, "relu": relu, "elu": elu}
+ACTIVATIONS: dict[str, Callable] = {
+    "linear": np.positive,
+    "tanh": np.tanh,
+    "relu": partial(np.maximum, 0),
+    "elu": elu,
+}
 
 
 def dense(activation: Callable, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -41,31 +40,27 @@ def forward(
     return x
 
 
+@dataclass
 class ActorPolicy:
     """An actor's weights and the observations' moments as they once were, [N, O] -> [N, A]."""
 
-    def __init__(
-        self,
-        forward: Callable,
-        weights: Sequence[np.ndarray],
-        moments: Sequence[np.ndarray] | None,
-        clip: float,
-        dtype: str,
-    ):
-        self._forward, self._weights, self._moments = forward, weights, moments
-        self._clip, self._dtype = clip, dtype
+    forward: Callable
+    weights: Sequence[np.ndarray]
+    moments: Sequence[np.ndarray] | None
+    clip: float
+    dtype: str
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
-        x = obs.astype(self._dtype)
-        if self._moments is not None:
-            mean, std = self._moments
-            x = np.maximum(np.minimum((x - mean) / std, self._clip), -self._clip)
-        return self._forward(self._weights, x)
+        x = obs.astype(self.dtype)
+        if self.moments is not None:
+            mean, std = self.moments
+            x = np.maximum(np.minimum((x - mean) / std, self.clip), -self.clip)
+        return self.forward(self.weights, x)
 
     def get_state(self) -> dict:
         """The weights and the moments."""
-        return {"weights": self._weights, "moments": self._moments}
+        return {"weights": self.weights, "moments": self.moments}
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
-        self._weights, self._moments = state["weights"], state["moments"]
+        self.weights, self.moments = state["weights"], state["moments"]

@@ -96,7 +96,8 @@ def table_text(columns: Iterable[str], rows: Iterable[Mapping], *, header: bool 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz; no array may hold objects."""
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    # NumPy's types take any name for that of its own keyword.
+    write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Annotated
 
 import keras
 import numpy as np
 
 from baselines_tf2.common.acting import ACTIVATIONS, dense, forward, layer_norm
-from baselines_tf2.common.errors import check_types
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, Count, Natural, check_fields, unknown
 
 LAYER_NORM_EPSILON = 1e-5
 OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e-3, 3e-3)
@@ -19,50 +19,31 @@ OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e
 class MLPConfig:
     """Baselines' `mlp` network."""
 
-    num_layers: int = 2  # hidden layers
-    num_hidden: int = 64  # units of each
-    activation: str = "tanh"  # tanh | relu | elu
+    num_layers: Natural = 2  # hidden layers
+    num_hidden: Count = 64  # units of each
+    activation: Annotated[str, ACTIVATIONS] = "tanh"
     layer_norm: bool = False  # normalise each hidden layer before its activation
 
     def __post_init__(self):
-        check_types(self)
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
-        if self.num_layers < 0 or self.num_hidden < 1:
-            raise ConfigError(
-                f"a network of {self.num_layers} hidden layers of {self.num_hidden} units cannot "
-                "be built: num_layers must be at least 0 and num_hidden at least 1"
-            )
+        check_fields(self)
 
 
 NetworkBuilder = Callable[..., Sequence[keras.Layer]]
-_BUILDERS: dict[str, NetworkBuilder] = {}
 
 
-def register(name: str) -> Callable[[NetworkBuilder], NetworkBuilder]:
-    """Returns a decorator that makes a builder known to `get_network_builder` under `name`."""
-
-    def decorate(builder):
-        _BUILDERS[name] = builder
-        return builder
-
-    return decorate
-
-
-def get_network_builder(name: str | NetworkBuilder) -> NetworkBuilder:
-    """Returns the builder called `name`; a builder itself is returned as it is.
+def get_network_builder(network: str | NetworkBuilder) -> NetworkBuilder:
+    """Returns `mlp` for its name; a builder itself is returned as it is.
 
     A builder takes `seed` (an int), `dtype` and its own options, all by keyword, and returns the
-    hidden layers. Raises ConfigError for an unknown name.
+    hidden layers. Raises ConfigError for another name.
     """
-    if callable(name):
-        return name
-    if name not in _BUILDERS:
-        raise unknown("network", name, _BUILDERS)
-    return _BUILDERS[name]
+    if callable(network):
+        return network
+    if network != "mlp":
+        raise unknown("network", network, ["mlp"])
+    return mlp
 
 
-@register("mlp")
 def mlp(*, seed: int, dtype: str = "float32", **options) -> list[keras.Layer]:
     """Builds Baselines' mlp: dense layers, orthogonal with gain sqrt(2); options: MLPConfig's."""
     known = [field.name for field in fields(MLPConfig)]
@@ -121,7 +102,7 @@ def perturbable(network: keras.Sequential) -> list[bool]:
     ]
 
 
-def numpy_forward(network: keras.Sequential) -> Callable[[Sequence[np.ndarray], np.ndarray], None]:
+def numpy_forward(network: keras.Sequential) -> Callable[..., np.ndarray]:
     """Returns `forward(weights, x)`, the network in NumPy: some 100 times cheaper for one row.
 
     weights: as `network.get_weights()` gives them, so that perturbed copies can be put in.

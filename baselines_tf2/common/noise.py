@@ -1,12 +1,11 @@
 """Exploration noise: on the actions, and on the actor's parameters."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from envs.errors import ConfigError, unknown
-
-NOISE_TYPES = ("none", "normal", "ou", "adaptive-param")
 
 
 class NormalNoise:
@@ -72,6 +71,14 @@ class AdaptiveParamNoise:
         self.stddev *= 1 / 1.01 if distance > self.desired_distance else 1.01
 
 
+NOISE_TYPES: dict[str, Any] = {  # what to write -> what it is
+    "none": None,
+    "normal": NormalNoise,
+    "ou": OrnsteinUhlenbeckNoise,
+    "adaptive-param": AdaptiveParamNoise,
+}
+
+
 def perturb(
     rng: np.random.Generator,
     stddev: float,
@@ -98,28 +105,21 @@ def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
     """
     action_noises, param_noise = [], None
     for item in noise_type.split(","):
-        name, _, stddev = item.strip().rpartition("_") if "_" in item else (item.strip(), "", "")
+        name, _, number = item.strip().rpartition("_") if "_" in item else (item.strip(), "", "")
         if name not in NOISE_TYPES:
             raise unknown("noise type", name, NOISE_TYPES)
         if name == "none":
             continue
-        stddev = _stddev(item, stddev)
+        try:
+            stddev = float(number)
+        except ValueError:
+            stddev = -1.0
+        if not 0 <= stddev < np.inf:
+            raise ConfigError(f"noise type {item!r} needs a standard deviation, as in 'normal_0.2'")
         if name == "adaptive-param":
             if stddev == 0 or param_noise is not None:
                 raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
             param_noise = AdaptiveParamNoise(stddev)
         else:
-            action_noises.append(
-                (NormalNoise if name == "normal" else OrnsteinUhlenbeckNoise)(stddev)
-            )
+            action_noises.append(NOISE_TYPES[name](stddev))
     return action_noises, param_noise
-
-
-def _stddev(item, text):
-    try:
-        stddev = float(text)
-    except ValueError:
-        stddev = -1.0
-    if not 0 <= stddev < np.inf:
-        raise ConfigError(f"noise type {item!r} needs a standard deviation, as in 'normal_0.2'")
-    return stddev

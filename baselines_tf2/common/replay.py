@@ -117,13 +117,9 @@ class Replay:
         rows = np.arange(self.next_row, self.next_row + len(new.rewards))
         at, layout = rows % self._num_rows, self.layout
         packed = np.zeros((*new.rewards.shape, layout.width), self._packed.dtype)
-        packed[..., layout.obs0] = new.obs0
-        packed[..., layout.actions] = new.actions
-        packed[..., layout.rewards] = new.rewards
-        packed[..., layout.obs1] = new.obs1
-        packed[..., layout.terminals1] = new.terminals1
+        for name in ("obs0", "actions", "rewards", "obs1", "terminals1", "members"):
+            packed[..., getattr(layout, name)] = getattr(new, name)
         packed[..., layout.discounts] = self.gamma
-        packed[..., layout.members] = new.members
         self._packed[at], self._ends[at] = packed, new.ends
         self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())
@@ -143,11 +139,7 @@ class Replay:
         """The rows from number `start` on, as far as they are held: what a checkpoint adds."""
         start = max(start, self.first_row)
         at = np.arange(start, self.next_row) % self._num_rows
-        return {
-            "start": np.array(start),
-            "packed": self._packed[at],
-            "ends": self._ends[at],
-        }
+        return {"start": np.array(start), "packed": self._packed[at], "ends": self._ends[at]}
 
     def put_rows(self, saved: Mapping[str, np.ndarray]) -> None:
         """Puts back what `get_rows` gave; files of rows are put back in their order."""
@@ -181,11 +173,8 @@ class Replay:
         distinct: without `paired` no transition comes twice in a batch, if there are enough.
         """
         shape = (num_batches, batch_size)
-        if paired:
-            rows, columns = self._sample_pairs(rng, shape)
-        else:
-            rows, columns = self._sample(rng, shape, distinct=distinct)
-        packed = self.gather(rows, columns)
+        at = self._sample_pairs(rng, shape) if paired else self._sample(rng, shape, distinct)
+        packed = self.gather(*at)
         if paired and self.absorbing_reachable:
             self._replace_by_absorbing(rng, packed)
         return packed
@@ -250,7 +239,7 @@ class Replay:
         """The robots' numbers in the ring, [R, N], whole though the rows are of floats."""
         return self._packed[..., self.layout.members]
 
-    def _sample(self, rng, shape, *, distinct=False):
+    def _sample(self, rng, shape, distinct=False):
         if distinct and len(self) >= shape[1]:
             drawn = [rng.choice(len(self), shape[1], replace=False) for _ in range(shape[0])]
             rows, columns = np.divmod(drawn, self.num_envs)
@@ -343,21 +332,21 @@ class _Episodes:
         # Rows of start row, stop row, column and member, in the members' order.
         self._finished = np.zeros((0, 4), np.int64)
         self._starts = [0] * num_columns  # where each column's running episode began
-        self._table = None  # starts, columns, members, and the numbers of rows before each
+        # Starts, columns, members, and the numbers of rows before each; () before any.
+        self._table: tuple[np.ndarray, ...] = ()
 
     def get_state(self) -> dict:
-        table = None if self._table is None else list(self._table)
+        table = list(self._table) or None
         return {"finished": self._finished, "starts": self._starts, "table": table}
 
     def set_state(self, state: dict) -> None:
         self._finished, self._starts = state["finished"], state["starts"]
-        self._table = None if state["table"] is None else tuple(state["table"])
+        self._table = tuple(state["table"] or ())
 
     def cut(self, next_row: int, ends: np.ndarray, members: np.ndarray) -> None:
         """Ends the running episodes before `next_row`; ends, members: [N], of the row before it."""
-        running = np.flatnonzero(~ends)
-        stretches = [(self._starts[n], next_row, n, members[n]) for n in running]
-        self._finished = _insert(self._finished, np.array(stretches, np.int64).reshape(-1, 4))
+        stretches = [(self._starts[n], next_row, n, members[n]) for n in np.flatnonzero(~ends)]
+        self._finished = _insert(self._finished, stretches)
         self._starts = [next_row] * len(self._starts)
 
     def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
@@ -372,15 +361,13 @@ class _Episodes:
                 stretches.append((self._starts[column], stop, column, members[end, column]))
                 self._starts[column] = stop
         if stretches:
-            self._finished = _insert(self._finished, np.array(stretches, np.int64))
+            self._finished = _insert(self._finished, stretches)
         kept = self._finished[:, 1] > first_row
         if not kept.all():
             self._finished = self._finished[kept]
-        stop = row + len(ends)
-        running = np.array(
-            [(start, stop, n, members[-1, n]) for n, start in enumerate(self._starts)], np.int64
-        )
-        table = _insert(self._finished, running[running[:, 0] < stop])
+        stop, starts = row + len(ends), enumerate(self._starts)
+        running = [(start, stop, n, members[-1, n]) for n, start in starts if start < stop]
+        table = _insert(self._finished, running)
         start = np.maximum(table[:, 0], first_row)
         totals = np.concatenate([[0], np.cumsum(table[:, 1] - start)])
         self._table = start, table[:, 2], table[:, 3], totals
@@ -395,7 +382,8 @@ class _Episodes:
         return start[stretch] + pick - totals[stretch], column[stretch]
 
 
-def _insert(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _insert(table: np.ndarray, stretches: list[tuple]) -> np.ndarray:
     """Inserts rows where their member's end in the table."""
+    rows = np.array(stretches, np.int64).reshape(-1, 4)
     rows = rows[np.argsort(rows[:, 3], kind="stable")]
     return np.insert(table, np.searchsorted(table[:, 3], rows[:, 3], side="right"), rows, axis=0)

@@ -53,10 +53,8 @@ def describe(name: str, robots: Sequence[Robot], returns: Sequence[float]) -> di
 def in_words(name: str, described: Mapping[str, float]) -> str:
     """What `describe` gives under this name, as text."""
     low, middle, high = (described[f"{name}_p{percent}"] for percent in PERCENTILES)
-    text = (
-        f"{described[name]:.1f} mean, percentiles 10, 50, 90: {low:.1f}, {middle:.1f}, {high:.1f}"
-    )
-    text += f", worst tenth {described[f'{name}_cvar10']:.1f}"
+    text = f"{described[name]:.1f} mean, percentiles 10, 50, 90: "
+    text += f"{low:.1f}, {middle:.1f}, {high:.1f}, worst tenth {described[f'{name}_cvar10']:.1f}"
     worst = described.get(f"{name}_worst_robot")
     return text if worst is None else f"{text}, worst robot {worst:.1f}"
 
@@ -67,16 +65,16 @@ def sweep_of(rows: Sequence[Mapping], column: str) -> dict[float, list[float]]:
     Where each of several parameters was swept in turn, at least half of the episodes are at any
     other one's median, and only those count; where robots were drawn at random all do.
     """
-    rows = [row for row in rows if _value(row, column) is not None]
-    centre = {}
+    at = [(value, row) for row in rows if (value := _value(row, column)) is not None]
+    rows, centre = [row for _, row in at], {}
     for other in {name for row in rows for name in row if name.startswith(PHYSICS)} - {column}:
         common, count = Counter(_value(row, other) for row in rows).most_common(1)[0]
         if 2 * count >= len(rows):
             centre[other] = common
     returns: dict[float, list[float]] = {}
-    for row in rows:
+    for value, row in at:
         if all(_value(row, other) == common for other, common in centre.items()):
-            returns.setdefault(_value(row, column), []).append(float(row["return"]))
+            returns.setdefault(value, []).append(float(row["return"]))
     return dict(sorted(returns.items()))
 
 

@@ -4,7 +4,7 @@ import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -13,11 +13,9 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.spaces import actions_of, observation_dim
 from envs.errors import ConfigError
-from envs.state import get_env_state, set_env_state
-from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot
+from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot, get_env_state, set_env_state
 
-# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot. One that lasts longer than a cycle
-# also has `get_state` and `set_state`.
+# Observations [N, O] -> actions [N, A], in [-1, 1] or one-hot.
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
@@ -70,7 +68,7 @@ class Envs(Protocol):
 
     name: str
     num_envs: int
-    twins: bool  # the environments 2i and 2i + 1 share robot, time and noise, not where they begin
+    twins: bool = False  # 2i and 2i + 1 share robot, time and noise, not where they begin
     observation_space: gym.Space
     action_space: gym.Space
 
@@ -81,8 +79,16 @@ class Envs(Protocol):
 
     def render(self) -> None: ...
 
+    def get_state(self) -> dict:
+        """Where the simulations and their random streams are, of environments that can tell."""
+        return {}
 
-class SerialEnvs:
+    def set_state(self, state: dict) -> bool:
+        """Puts back what `get_state` gave; False if new episodes are to begin instead."""
+        return False
+
+
+class SerialEnvs(Envs):
     """Environments of this process, stepped in turn.
 
     With `twins` the environments 2i and 2i + 1 have the same robot, draw the same noise and start
@@ -104,7 +110,7 @@ class SerialEnvs:
         self._obs = np.zeros((self.num_envs, observation_dim(self.observation_space)))
         self._rewards = np.zeros(self.num_envs)
         self._terminals, self._truncations = np.zeros((2, self.num_envs), bool)
-        self._physics = [{} for _ in envs]
+        self._physics: list[dict[str, float]] = [{} for _ in envs]
 
     @property
     def robot(self) -> RobotEnsemble:
@@ -137,24 +143,22 @@ class SerialEnvs:
         for env in self._envs:
             env.render()
 
-    def get_state(self) -> dict:
-        """Where the simulations and their random streams are; the envs are those of `make_env`."""
+    def get_state(self):
         envs = [get_env_state(env) for env in self._envs]
         return {"envs": envs, "physics": self._physics}
 
-    def set_state(self, state: dict) -> bool:
-        """Puts back what `get_state` gave; False if a simulator needs a new episode for it."""
+    def set_state(self, state):
         self._physics = state["physics"]
-        exact = [
-            set_env_state(env, own) for env, own in zip(self._envs, state["envs"], strict=True)
-        ]
+        pairs = zip(self._envs, state["envs"], strict=True)
+        exact = [set_env_state(env, own) for env, own in pairs]  # of all, before any answer
         return all(exact)
 
 
-class VectorEnvs:
-    """A Gymnasium vector environment made with `autoreset_mode=AutoresetMode.DISABLED`."""
+class VectorEnvs(Envs):
+    """A Gymnasium vector environment made with `autoreset_mode=AutoresetMode.DISABLED`.
 
-    twins = False  # its reset takes one robot for all
+    Never of twins: its reset takes one robot for all.
+    """
 
     def __init__(self, env: gym.vector.VectorEnv):
         if env.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.DISABLED:
@@ -165,7 +169,7 @@ class VectorEnvs:
         self._env, self.num_envs, self.name = env, env.num_envs, env_name(env)
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
-        self._physics = [{} for _ in range(env.num_envs)]
+        self._physics: list[dict[str, float]] = [{} for _ in range(env.num_envs)]
 
     def reset(self, ended, seed=None):
         options = None if ended.all() else {"reset_mask": ended}
@@ -196,7 +200,7 @@ def as_envs(
                 "a vector environment cannot hold twins: give a list of environments of make_env"
             )
         return VectorEnvs(env)
-    envs = env if isinstance(env, list | tuple) and env else [env]
+    envs: Any = env if isinstance(env, Sequence) and env else [env]
     for one in envs:
         if not isinstance(one, gym.Env):
             raise ConfigError(
@@ -228,13 +232,15 @@ class Collector:
         self._envs, self._noises, self._rng = envs, action_noises, rng
         self._twins, self._render, self._dtype = envs.twins, render, dtype
         self._actions = actions_of(envs.action_space)
-        self._num, self._ids = envs.num_envs, {}
-        self._policy, self._steps, self._counted = None, 0, 0
+        self.num_envs, self._steps, self._counted = envs.num_envs, 0, 0
+        self._ids: dict[tuple[float, ...], int] = {}
+        self._policy: Any = None  # a Policy; one that lasts has a state of its own
         self._policy_lasts = False  # from one call to the next
-        self._returns = np.zeros(self._num)
-        self._lengths = np.zeros(self._num, int)
-        self._members = np.zeros(self._num, int)
-        self._reset(np.ones(self._num, bool), seed)
+        self._obs: np.ndarray  # [N, O], set by each reset and step
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, int)
+        self._members = np.zeros(self.num_envs, int)
+        self._reset(np.ones(self.num_envs, bool), seed)
 
     def collect(
         self, new_policy: Callable[[], Policy] | None, num_steps: int, *, refresh: bool = True
@@ -258,7 +264,7 @@ class Collector:
             try:
                 step = self._envs.step(actions)
             except Exception as error:
-                blame(self._envs.name, "step", error, STOPS.format(self._steps + t * self._num))
+                blame(self._envs.name, "step", error, STOPS.format(self._steps + t * self.num_envs))
                 raise
             self._obs, out.obs1[t], out.rewards[t] = step.obs1, step.obs1, step.rewards
             self._returns += step.rewards
@@ -276,7 +282,7 @@ class Collector:
         self._lengths += num_steps - self._counted
         self._counted = 0
         self._check_finite(out)
-        self._steps += num_steps * self._num
+        self._steps += num_steps * self.num_envs
         return out, episodes
 
     @property
@@ -309,7 +315,7 @@ class Collector:
         self._ids = {tuple(robot): number for robot, number in state["ids"]}
         self._steps, self._rng.bit_generator.state = state["steps"], state["rng"]
         if not self._envs.set_state(state["envs"]):
-            self._reset(np.ones(self._num, bool))
+            self._reset(np.ones(self.num_envs, bool))
             return False
         self._obs, self._physics = state["obs"], state["physics"]
         self._returns, self._lengths = state["returns"], state["lengths"]
@@ -322,18 +328,16 @@ class Collector:
         return True
 
     def _allocate(self, num_steps):
-        shape, obs_dim, action_dim = (num_steps, self._num), self._obs.shape[-1], self._actions.dim
-        members = np.empty(shape, np.int32)
-        members[:] = self._members
-        return Rollout(
-            obs0=np.empty((*shape, obs_dim), self._dtype),
-            actions=np.empty((*shape, action_dim), self._dtype),
-            rewards=np.empty(shape, self._dtype),
-            obs1=np.empty((*shape, obs_dim), self._dtype),
-            terminals1=np.zeros(shape, bool),
-            ends=np.zeros(shape, bool),
-            members=members,
+        shape, obs_dim, action_dim = (
+            (num_steps, self.num_envs),
+            self._obs.shape[-1],
+            self._actions.dim,
         )
+        widths = (obs_dim,), (action_dim,), (), (obs_dim,)
+        floats = (np.empty((*shape, *width), self._dtype) for width in widths)
+        terminals1, ends = np.zeros((2, *shape), bool)
+        members = np.tile(self._members.astype(np.int32), (num_steps, 1))
+        return Rollout(*floats, terminals1, ends, members)
 
     def _act(self, actions, *, uniform):
         """Fills in this step's actions, [N, A]; returns them as the environment takes them."""
@@ -349,7 +353,7 @@ class Collector:
         return self._actions.to_env(actions)
 
     def _shared(self, draw):
-        drawn = draw(self._num // (1 + self._twins))
+        drawn = draw(self.num_envs // (1 + self._twins))
         return np.repeat(drawn, 2, axis=0) if self._twins else drawn
 
     def _finish(self, ends):
@@ -367,7 +371,7 @@ class Collector:
         try:
             self._obs, self._physics = self._envs.reset(ended, seed)
         except Exception as error:
-            step = self._steps + self._counted * self._num
+            step = self._steps + self._counted * self.num_envs
             blame(self._envs.name, "reset", error, STOPS.format(step))
             raise
         for n in np.flatnonzero(ended):  # equal parameters are the same robot
@@ -382,7 +386,7 @@ class Collector:
         for name, values in checked:
             if not np.isfinite(values).all():
                 bad = np.argwhere(~np.isfinite(values))[0]
-                step = self._steps + int(bad[0]) * self._num + int(bad[1])
+                step = self._steps + int(bad[0]) * self.num_envs + int(bad[1])
                 raise TrainingError(
                     f"the environment's {name} is {values[tuple(bad)]}{STOPS.format(step)}"
                 )

@@ -3,39 +3,34 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from baselines_tf2.common.errors import TrainingError, check_types
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
 from envs import ConfigError, EnvSpec
+from envs.errors import Count, Natural, check_fields
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How long to train and how to judge."""
 
-    num_timesteps: int = 1_000_000  # transitions
-    eval_interval: int = 50_000  # transitions between evaluations, in whole rows of the log
-    eval_episodes: int = 10  # per evaluation, or per robot of the grid on ensembles
+    num_timesteps: Count = 1_000_000  # transitions
+    eval_interval: Count = 50_000  # transitions between evaluations, in whole rows of the log
+    eval_episodes: Count = 10  # per evaluation, or per robot of the grid on ensembles
     eval_at_start: bool = False  # judge the untrained agent as well
-    adapt_every: int = 0  # transitions between moves of the ensemble towards env.target; 0: none
-    random_steps: int = 0  # uniform actions and no training before, in whole cycles
+    adapt_every: Natural = (
+        0  # transitions between moves of the ensemble towards env.target; 0: none
+    )
+    random_steps: Natural = 0  # uniform actions and no training before, in whole cycles
 
     def __post_init__(self):
-        check_types(self)
-        for least, names in (
-            (1, ("num_timesteps", "eval_interval", "eval_episodes")),
-            (0, ("adapt_every", "random_steps")),
-        ):
-            for name in names:
-                if getattr(self, name) < least:
-                    value = getattr(self, name)
-                    raise ConfigError(f"{name} must be at least {least}, not {value}")
+        check_fields(self)
         check_random_steps(self.num_timesteps, self.random_steps)
 
 
@@ -62,8 +57,11 @@ def check_adaptation(env: EnvSpec, config: TrainConfig) -> None:
 class Agent(Protocol):
     """What the loop asks of an agent."""
 
-    refresh_each_cycle: bool  # else a policy lasts to its episode's end
-    replay: Replay
+    @property
+    def refresh_each_cycle(self) -> bool: ...  # else a policy lasts to its episode's end
+
+    @property
+    def replay(self) -> Replay: ...
 
     def exploring_policy(self) -> Callable[[], Policy]: ...
 
@@ -127,6 +125,7 @@ class Epoch(NamedTuple):
     latest: Rollout
 
 
+@dataclass(eq=False)
 class TrainLoop:
     """Runs cycles until `num_timesteps` transitions were collected, the last cycle cut to fit.
 
@@ -137,27 +136,21 @@ class TrainLoop:
     training: the order of all random draws is fixed, so both ways are reproducible.
     """
 
-    def __init__(
-        self,
-        agent: Agent,
-        collector: Collector,
-        *,
-        num_timesteps: int,
-        num_envs: int,
-        nb_rollout_steps: int,
-        nb_epoch_cycles: int,
-        random_steps: int,
-        overlap: bool,
-        select: Selection | None = None,
-        adaptation: Adaptation | None = None,
-    ):
-        self.agent, self._collector, self._select = agent, collector, select
-        self.adaptation = adaptation
-        self._num_timesteps, self._num_envs = num_timesteps, num_envs
-        self._rollout_steps, self._epoch_cycles = nb_rollout_steps // num_envs, nb_epoch_cycles
-        self._random_steps, self._overlap = random_steps, overlap
+    agent: Agent
+    collector: Collector
+    _: KW_ONLY
+    num_timesteps: int
+    nb_rollout_steps: int  # per cycle
+    nb_epoch_cycles: int
+    random_steps: int = 0
+    overlap: bool = False
+    select: Selection | None = None
+    adaptation: Adaptation | None = None
+
+    def __post_init__(self) -> None:
         self.step, self._cycle = 0, 0
-        self._episodes, self._metrics = [], []  # since the last epoch
+        self._episodes: list[Episode] = []  # since the last epoch
+        self._metrics: list[dict[str, float]] = []
 
     def run(
         self,
@@ -168,42 +161,46 @@ class TrainLoop:
 
         Raises TrainingError as collector and agent do, and what the two functions raise.
         """
-        with ThreadPoolExecutor(1) if self._overlap else nullcontext() as thread:
-            while self.step < self._num_timesteps:
+        with ThreadPoolExecutor(1) if self.overlap else nullcontext() as thread:
+            while self.step < self.num_timesteps:
                 new, finished = self._run_cycle(thread)
                 if self.adaptation is not None:
                     self.adaptation.after_cycle(self.step, self.agent.policy)
-                if self._cycle % self._epoch_cycles == 0 or self.step >= self._num_timesteps:
+                if self._cycle % self.nb_epoch_cycles == 0 or self.step >= self.num_timesteps:
                     on_epoch(Epoch(self.step, self._episodes, self._epoch_metrics(), new))
                     self._episodes, self._metrics = [], []
                 on_cycle(self.step, finished)
 
     def _epoch_metrics(self):
-        metrics = _means(self._metrics)
-        for part in filter(None, (self._select, self.adaptation)):
+        names = self._metrics[0] if self._metrics else {}
+        metrics = {name: float(np.mean([row[name] for row in self._metrics])) for name in names}
+        for part in filter(None, (self.select, self.adaptation)):
             metrics |= part.metrics()
         return metrics
 
     def _run_cycle(self, thread):
         agent = self.agent
-        remaining = -(-(self._num_timesteps - self.step) // self._num_envs)
-        uniform, training = self.step < self._random_steps, None
+        num_envs = self.collector.num_envs
+        remaining = -(-(self.num_timesteps - self.step) // num_envs)
+        uniform, training = self.step < self.random_steps, None
         # Taken before training starts: from here on the weights belong to the other thread.
         new_policy = None if uniform else agent.exploring_policy()
-        if self._overlap and not uniform and agent.can_train():
+        if self.overlap and not uniform and agent.can_train():
             training = thread.submit(_train, agent, self.step)
-        new, finished = self._collector.collect(
-            new_policy, min(self._rollout_steps, remaining), refresh=agent.refresh_each_cycle
+        new, finished = self.collector.collect(
+            new_policy,
+            min(self.nb_rollout_steps // num_envs, remaining),
+            refresh=agent.refresh_each_cycle,
         )
         if training is not None:
             self._metrics.append(training.result())
-        stored = new if self._select is None else self._select(new, finished)
+        stored = new if self.select is None else self.select(new, finished)
         if stored is not None:
             agent.store(stored)
         self.step += new.rewards.size
         self._cycle += 1
         self._episodes += finished
-        if not self._overlap and self.step > self._random_steps and agent.can_train():
+        if not self.overlap and self.step > self.random_steps and agent.can_train():
             self._metrics.append(_train(agent, self.step))
         return new, finished
 
@@ -215,9 +212,9 @@ class TrainLoop:
             "episodes": self._episodes,
             "metrics": self._metrics,
             "agent": self.agent.get_state(),
-            "collector": self._collector.get_state(),
-            "select": None if self._select is None else self._select.get_state(),
-            "adaptation": None if self.adaptation is None else self.adaptation.get_state(),
+            "collector": self.collector.get_state(),
+            "select": self.select and self.select.get_state(),
+            "adaptation": self.adaptation and self.adaptation.get_state(),
         }
 
     def set_state(self, state: dict) -> bool:
@@ -226,15 +223,15 @@ class TrainLoop:
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._metrics = state["metrics"]
         self.agent.set_state(state["agent"])
-        if self._select is not None:
-            self._select.set_state(state["select"])
+        if self.select is not None:
+            self.select.set_state(state["select"])
         if self.adaptation is not None:
             self.adaptation.set_state(state["adaptation"])
-        exact = self._collector.set_state(state["collector"], self.agent.policy)
+        exact = self.collector.set_state(state["collector"], self.agent.policy)
         if not exact:
             self.agent.replay.end_episodes()
-            if self._select is not None:
-                self._select.end_episodes()
+            if self.select is not None:
+                self.select.end_episodes()
         return exact
 
 
@@ -243,8 +240,3 @@ def _train(agent: Agent, step: int) -> dict[str, float]:
         return agent.train()
     except TrainingError as error:
         raise TrainingError(f"{error}{STOPS.format(step)}") from None
-
-
-def _means(metrics: list[dict[str, float]]) -> dict[str, float]:
-    names = metrics[0] if metrics else {}
-    return {name: float(np.mean([row[name] for row in metrics])) for name in names}

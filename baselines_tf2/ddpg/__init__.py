@@ -2,5 +2,3 @@
 
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from baselines_tf2.ddpg.learn import learn, train
-
-__all__ = ["DDPGConfig", "LoopConfig", "learn", "train"]

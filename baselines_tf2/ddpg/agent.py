@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -46,8 +47,7 @@ class DDPGAgent:
         seed: int | None = None,
         dtype: str = "float32",
         num_envs: int = 1,
-        actor_body: Body | None = None,
-        critic_body: Body | None = None,
+        body: Body | None = None,
         sight: Sight = NOTHING,
     ):
         """num_envs: that are stepped together. sight: what `critic_sees` names, of `make_sight`."""
@@ -65,8 +65,7 @@ class DDPGAgent:
             critic_input_dim(config, obs_dim, action_dim, robot_dim),
             seed=int(seeds[4].generate_state(1)[0]),
             dtype=dtype,
-            actor_body=actor_body,
-            critic_body=critic_body,
+            body=body,
         )
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
         self._forward = numpy_forward(self.nets.actor)
@@ -87,7 +86,8 @@ class DDPGAgent:
         self._updates = compile_updates(self._update, len(Metrics._fields), dtype)
         self._values = compiled(self._evaluate_values)
         self._diagnose = compiled(self._compute_diagnostics)
-        self._reference, self._noise_metrics = None, {}
+        self._reference: np.ndarray | None = None
+        self._noise_metrics: dict[str, float] = {}
 
     # Acting ---------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class DDPGAgent:
     def _rngs(self):
         return self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
         arrays = self._arrays()
         arrays["fits"] = np.array(json.dumps(self._fits()))
@@ -300,7 +300,7 @@ class DDPGAgent:
             arrays["param_noise/stddev"] = np.asarray(self._param_noise.stddev)
         write_arrays(path, arrays)
 
-    def load(self, path: str) -> None:
+    def load(self, path: str | Path) -> None:
         """Restores what `save` wrote; ConfigError if it is damaged or does not fit this agent."""
         arrays, variables = read_arrays(path), self._variables()
         _check_fits(path, arrays, self._fits(), variables)
@@ -333,7 +333,7 @@ def _moments(name: str, x: np.ndarray) -> dict[str, float]:
     return {f"{name}_mean": float(x.mean()), f"{name}_std": float(x.std())}
 
 
-def _check_fits(path: str, arrays: dict, fits: dict, variables: dict) -> None:
+def _check_fits(path: str | Path, arrays: dict, fits: dict, variables: dict) -> None:
     saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
     wrong = [
         f"{name} is {value}, saved was {saved.get(name)}"

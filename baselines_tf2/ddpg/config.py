@@ -1,29 +1,25 @@
 """Every setting of DDPG and its loop, each defined once; names are Baselines' where it has them."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from baselines_tf2.common.errors import check_types
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.noise import parse_noise
 from baselines_tf2.common.replay import PAIRINGS
 from baselines_tf2.common.train_loop import TrainConfig
-from envs.errors import ConfigError, unknown
+from envs.errors import (
+    ConfigError,
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    PositiveOrNone,
+    PositiveShare,
+    Share,
+    check_fields,
+)
 
 CRITICS: dict[str, bool] = {}  # name -> whether it reads rows as pairs; `heads.register` fills it
-ACTOR_LOSSES = ("first", "symmetric")
-REWARD_CENTERINGS = ("none", "robot")
-CRITIC_SEES = ("nothing", "physics", "robot")
-OPTIMIZERS = ("adam", "sgd")
-LEAST = {
-    0: ("nb_train_steps", "critic_l2_reg"),
-    1: (
-        "n_step",
-        "batch_size",
-        "param_noise_adaption_interval",
-        "nb_rollout_steps",
-        "replay_size",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -32,45 +28,39 @@ class DDPGConfig:
 
     actor_network: MLPConfig = field(default_factory=MLPConfig)
     critic_network: MLPConfig = field(default_factory=MLPConfig)
-    critic: str = "q"  # q | concat | antisymmetric | additive (D(x, y)), or of `heads.register`
-    pairing: str = "independent"  # independent | same_member | coupled: what D's pairs share
-    actor_loss: str = "first"  # first | symmetric: the pair's members the actor is improved at
-    absorbing_fraction: float = 0.1  # share of D's pairs with the absorbing state, if targets ask
-    reward_centering: str = "none"  # none | robot: for Q, subtract each robot's mean reward so far
-    critic_sees: str = "nothing"  # nothing | physics | robot: what Q is told of a row's robot
-    n_step: int = 1  # length of the return before the bootstrap, steps
-    gamma: float = 0.99  # discount
-    tau: float = 0.01  # step of the target networks; 1 makes them the online ones
-    batch_size: int = 64  # transitions per update; a difference critic sees half as many pairs
-    actor_lr: float = 1e-4
-    critic_lr: float = 1e-3
-    critic_optimizer: str = "adam"  # adam | sgd
-    critic_l2_reg: float = 1e-2  # on the critic's hidden kernels
-    clip_norm: float | None = None  # each network's largest gradient norm
-    reward_scale: float = 1.0
+    # q | concat | antisymmetric | additive (D(x, y)), or of `heads.register`
+    critic: Annotated[str, CRITICS] = "q"
+    pairing: Annotated[str, PAIRINGS] = "independent"  # what D's pairs share
+    # The pair's members the actor is improved at.
+    actor_loss: Annotated[str, ("first", "symmetric")] = "first"
+    absorbing_fraction: PositiveShare = 0.1  # of D's pairs with the absorbing state, if targets ask
+    # For Q: robot subtracts each robot's mean reward so far.
+    reward_centering: Annotated[str, ("none", "robot")] = "none"
+    # What Q is told of a row's robot.
+    critic_sees: Annotated[str, ("nothing", "physics", "robot")] = "nothing"
+    n_step: Count = 1  # length of the return before the bootstrap, steps
+    gamma: Share = 0.99  # discount
+    tau: PositiveShare = 0.01  # step of the target networks; 1 makes them the online ones
+    batch_size: Count = 64  # transitions per update; a difference critic sees half as many pairs
+    actor_lr: Positive = 1e-4
+    critic_lr: Positive = 1e-3
+    critic_optimizer: Annotated[str, ("adam", "sgd")] = "adam"
+    critic_l2_reg: NonNegative = 1e-2  # on the critic's hidden kernels
+    clip_norm: PositiveOrNone = None  # each network's largest gradient norm
+    reward_scale: Positive = 1.0
     noise_type: str = "adaptive-param_0.2"  # comma list of none, normal_S, ou_S, adaptive-param_S
-    param_noise_adaption_interval: int = 50  # updates per adaptation, made before a cycle's
+    param_noise_adaption_interval: Count = 50  # updates per adaptation, made before a cycle's
     normalize_observations: bool = True
-    observation_range: float = 5.0  # normalised observations are clipped to +- this
+    observation_range: Positive = 5.0  # normalised observations are clipped to +- this
     normalize_returns: bool = False
     popart: bool = False  # preserve the critic's outputs when the return's statistics move
-    return_range: float | None = None  # normalised returns are clipped to +- this, D to twice it
-    nb_rollout_steps: int = 100  # transitions per cycle, of all environments together
-    nb_train_steps: int = 50  # updates per cycle
-    replay_size: int = 1_000_000  # transitions
+    return_range: PositiveOrNone = None  # normalised returns are clipped to +- this, D to twice it
+    nb_rollout_steps: Count = 100  # transitions per cycle, of all environments together
+    nb_train_steps: Natural = 50  # updates per cycle
+    replay_size: Count = 1_000_000  # transitions
 
     def __post_init__(self):
-        check_types(self)
-        for name, value, known in (
-            ("critic", self.critic, CRITICS),
-            ("pairing", self.pairing, PAIRINGS),
-            ("actor_loss", self.actor_loss, ACTOR_LOSSES),
-            ("reward_centering", self.reward_centering, REWARD_CENTERINGS),
-            ("critic_sees", self.critic_sees, CRITIC_SEES),
-            ("critic_optimizer", self.critic_optimizer, OPTIMIZERS),
-        ):
-            if value not in known:
-                raise unknown(name, value, known)
+        check_fields(self)
         _check(self, self._uses(*parse_noise(self.noise_type)), self._rules())
 
     @property
@@ -98,17 +88,6 @@ class DDPGConfig:
         message = f"a difference critic needs an even batch_size, not {self.batch_size}"
         yield not self.paired or self.batch_size % 2 == 0, message
         yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
-        yield 0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}"
-        yield 0 < self.tau <= 1, f"tau must lie in (0, 1], not {self.tau}"
-        message = f"absorbing_fraction must lie in (0, 1], not {self.absorbing_fraction}"
-        yield 0 < self.absorbing_fraction <= 1, message
-        for name in ("actor_lr", "critic_lr", "reward_scale", "observation_range"):
-            value = getattr(self, name)
-            yield 0 < value < float("inf"), f"{name} must be positive and finite, not {value}"
-        for name in ("clip_norm", "return_range"):
-            value = getattr(self, name)
-            yield value is None or value > 0, f"{name} must be positive or none, not {value}"
-        yield from _at_least(self, LEAST)
         held = self.nb_rollout_steps
         message = f"replay_size {self.replay_size} does not hold one cycle's {held} transitions"
         yield self.replay_size >= held, message
@@ -118,23 +97,22 @@ class DDPGConfig:
 class LoopConfig:
     """How the loop around a DDPG agent steps, stores and logs."""
 
-    num_envs: int = 1  # environments stepped together
+    num_envs: Count = 1  # environments stepped together
     overlap: bool = False  # train in a second thread while stepping, the policy a cycle old
-    nb_epoch_cycles: int = 20  # cycles between two rows of the log
-    epopt_trajectories: int = 0  # N: of every N episodes store the worst; 0 stores all
+    nb_epoch_cycles: Count = 20  # cycles between two rows of the log
+    epopt_trajectories: Natural = 0  # N: of every N episodes store the worst; 0 stores all
     epopt_epsilon: float = 0.1  # the share of them that is stored, once warmed up
-    epopt_warmup: float = 0.3  # share of the run whose episodes are all stored
+    # Share of the run whose episodes are all stored.
+    epopt_warmup: Annotated[float, "lie in [0, 1)"] = 0.3
 
     def __post_init__(self):
-        check_types(self)
+        check_fields(self)
         needed = self.epopt_trajectories, "epopt_trajectories"
         uses = ((name, *needed) for name in ("epopt_epsilon", "epopt_warmup"))
         _check(self, uses, self._rules())
 
     def _rules(self):
-        least = {0: ("epopt_trajectories",), 1: ("num_envs", "nb_epoch_cycles")}
-        yield from _at_least(self, least)
-        wanted, epsilon, warmup = self.epopt_trajectories, self.epopt_epsilon, self.epopt_warmup
+        wanted, epsilon = self.epopt_trajectories, self.epopt_epsilon
         message = (
             f"epopt_trajectories takes one environment's episodes: num_envs=1, not {self.num_envs}"
         )
@@ -144,7 +122,6 @@ class LoopConfig:
         message = f"must be a whole number: {wanted} * {epsilon:g} = {stored:g}"
         message = f"epopt_trajectories * epopt_epsilon episodes {message}"
         yield abs(stored - round(stored)) < 1e-9, message
-        yield 0 <= warmup < 1, f"epopt_warmup must lie in [0, 1), not {warmup}"
 
 
 @dataclass(frozen=True)
@@ -173,10 +150,3 @@ def _check(config, uses, rules):
     for rule, message in rules:
         if not rule:
             raise ConfigError(message)
-
-
-def _at_least(config, bounds):
-    for least, names in bounds.items():
-        for name in names:
-            value = getattr(config, name)
-            yield value >= least, f"{name} must be at least {least}, not {value}"

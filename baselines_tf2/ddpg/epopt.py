@@ -54,17 +54,19 @@ class WorstEpisodes:
         self._running: list[Rollout] = []
         self._trajectories: list[Rollout] = []
         self._returns: list[float] = []
-        self._metrics = {}
+        self._metrics: dict[str, float] = {}
 
     def __call__(self, new: Rollout, finished: list[Episode]) -> Rollout | None:
         """Takes one environment's next steps; returns what is to be stored now, or None."""
-        kept, start = [], 0
-        for end, episode in zip(np.flatnonzero(new.ends[:, 0]) + 1, finished, strict=True):
-            kept += self._take(_slice(new, start, end))
-            kept += self._end(episode)
-            start = end
-        if start < len(new.ends):
-            kept += self._take(_slice(new, start, len(new.ends)))
+        kept: list[Rollout] = []
+        ends = np.flatnonzero(new.ends[:, 0]) + 1
+        parts = zip(*(np.split(field, ends) for field in new), strict=True)
+        for part, episode in zip(map(Rollout._make, parts), [*finished, None], strict=True):
+            self._steps += len(part.ends)
+            if len(part.ends):  # the last one may be empty
+                (kept if self._warm else self._running).append(part)
+            if episode is not None:
+                kept += self._end(episode)
         return _join(kept) if kept else None
 
     def metrics(self) -> dict[str, float]:
@@ -93,13 +95,6 @@ class WorstEpisodes:
         self._trajectories = [Rollout(*part) for part in state["trajectories"]]
         self._metrics = state["metrics"]
 
-    def _take(self, part: Rollout) -> list[Rollout]:
-        self._steps += len(part.ends)
-        if self._warm:
-            return [part]
-        self._running.append(part)
-        return []
-
     def _end(self, episode: Episode) -> list[Rollout]:
         warm, self._warm = self._warm, self._steps < self._warmup
         if warm:
@@ -120,10 +115,6 @@ class WorstEpisodes:
         }
         self._trajectories, self._returns = [], []
         return kept
-
-
-def _slice(new, start, stop):
-    return Rollout(*(field[start:stop] for field in new))
 
 
 def _join(parts):

@@ -2,28 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 from baselines_tf2.common.networks import MLPConfig
-from baselines_tf2.common.rollout import SerialEnvs
 from baselines_tf2.common.train_loop import check_adaptation
-from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
-from baselines_tf2.runs.adaptation import make_adaptation
-from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
-from baselines_tf2.runs.folder import WEIGHTS
-from baselines_tf2.runs.judging import Judge
-from baselines_tf2.runs.training import run_training, spawn_seeds
+from baselines_tf2.runs.experiment import Experiment
+from baselines_tf2.runs.preparing import load, prepare
 from envs import (
     CONTINUOUS_TASKS,
     ConfigError,
     EnvSpec,
     backends_of,
     default_ensemble,
-    make_env,
     time_limit,
 )
 
@@ -41,12 +34,10 @@ class Settings:
         check_adaptation(self.env, self.train)
         episode_steps = time_limit(self.env.task, self.env.backend)
         check_selection(self.agent, self.train, self.train.num_timesteps, episode_steps)
-        if self.agent.pairing == "same_member" and not self.env.ensemble:
-            raise ConfigError("pairing 'same_member' needs an ensemble of robots: set env.ensemble")
         if self.agent.pairing == "same_member" and not self.env.ensemble_size:
             raise ConfigError(
                 "pairing 'same_member' with a new robot each episode pairs an episode with itself: "
-                "set env.ensemble_size=16, say, for robots that return"
+                "set env.ensemble and env.ensemble_size=16, say, for robots that return"
             )
 
 
@@ -104,47 +95,10 @@ def _training(task: str, kind: str, preset: str) -> DDPGTrainConfig:
     return replace(config, num_timesteps=20_000, eval_interval=2_000) if quick else config
 
 
-def prepare(settings: Settings, seed: int, *, video: bool = False) -> RunFunction:
-    """Builds environments and agent; the returned function trains and fills the run folder."""
-    seeds = spawn_seeds(seed)
-    made = _make_envs(settings, training=True)
-    envs = _together(made, settings)
-    agent = make_agent(envs, settings.agent, seeds.agent)
-    judge = Judge(settings.env, settings.train, seeds.evaluation, video=video)
+def _make_loop(agent, envs, settings, seeds, adaptation):
     train = settings.train
-    adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
-
-    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
-        loop = make_loop(
-            agent,
-            envs,
-            train,
-            num_timesteps=train.num_timesteps,
-            random_steps=train.random_steps,
-            seeds=seeds,
-            adaptation=adaptation,
-        )
-        return run_training(folder, progress, checkpoints, loop, judge)
-
-    return run
-
-
-def load(settings: Settings, folder: Path) -> DDPGAgent:
-    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
-    made = _make_envs(settings, training=False)
-    agent = make_agent(_together(made, settings), settings.agent, seed=0)
-    for env in made:
-        env.close()
-    agent.load(folder / WEIGHTS)
-    return agent
-
-
-def _make_envs(settings, *, training):
-    return [make_env(settings.env, training=training) for _ in range(settings.train.num_envs)]
-
-
-def _together(made, settings):
-    return SerialEnvs(made, twins=settings.agent.pairing == "coupled")
+    length = train.num_timesteps, train.random_steps
+    return make_loop(agent, envs, train, *length, seeds=seeds, adaptation=adaptation)
 
 
 def _experiments():
@@ -164,9 +118,9 @@ def _experiments():
                 source=source,
                 backends=backends_of(task),
                 settings=_settings(task, kind),
-                prepare=prepare,
+                prepare=partial(prepare, make_agent=make_agent, make_loop=_make_loop),
                 num_timesteps=lambda settings: settings.train.num_timesteps,
-                load=load,
+                load=partial(load, make_agent=make_agent),
             )
 
 

@@ -1,6 +1,7 @@
 """`train` for any DDPGConfig, and `learn` with the keywords of OpenAI Baselines' `ddpg.learn`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -21,7 +22,7 @@ from baselines_tf2.runs.training import RETURN_HISTORY, EpochRows, Seeds, spawn_
 from envs.errors import ConfigError
 
 
-def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> DDPGAgent:
+def make_agent(envs: Envs, config: DDPGConfig, seed: int, body: Body | None = None) -> DDPGAgent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
     check_envs(config, envs.num_envs)
     if envs.twins != (config.pairing == "coupled"):
@@ -33,7 +34,7 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, **bodies) -> DDPGAgent
         )
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
     sight = _sight(envs, config)
-    return DDPGAgent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, **bodies)
+    return DDPGAgent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, body=body)
 
 
 def _robots_return(envs):
@@ -58,9 +59,9 @@ def make_loop(
     agent: DDPGAgent,
     envs: Envs,
     loop: LoopConfig,
-    *,
     num_timesteps: int,
     random_steps: int,
+    *,
     seeds: Seeds,
     render: bool = False,
     adaptation: Adaptation | None = None,
@@ -86,7 +87,6 @@ def make_loop(
         agent,
         collector,
         num_timesteps=num_timesteps,
-        num_envs=loop.num_envs,
         nb_rollout_steps=config.nb_rollout_steps,
         nb_epoch_cycles=loop.nb_epoch_cycles,
         random_steps=random_steps,
@@ -99,13 +99,16 @@ def make_loop(
 class StepEvaluator:
     """Baselines' evaluation: a number of steps at a time, episodes running on between calls."""
 
-    def __init__(self, agent: DDPGAgent, env: gym.Env, *, seed: int, render: bool):
-        self._agent, self._history = agent, []
-        rng = np.random.default_rng(seed)
-        self._collector = Collector(as_envs(env), [], rng, seed=seed, render=render)
+    def __init__(self, agent: DDPGAgent, env: gym.Env, num_steps: int, *, seed: int, render: bool):
+        self._agent, self._num_steps = agent, num_steps
+        self._history: list[float] = []
+        rng, envs = np.random.default_rng(seed), as_envs(env)
+        if observation_dim(envs.observation_space) != agent.replay.layout.obs_dim:
+            raise ConfigError("env and eval_env have observations of different shapes")
+        self._collector = Collector(envs, [], rng, seed=seed, render=render)
 
-    def __call__(self, num_steps: int) -> dict[str, float]:
-        new, episodes = self._collector.collect(self._agent.policy, num_steps)
+    def __call__(self) -> dict[str, float]:
+        new, episodes = self._collector.collect(self._agent.policy, self._num_steps)
         q = self._agent.step(new.obs0.reshape(-1, new.obs0.shape[-1]))[1]
         metrics = {"eval/q": float(q.mean()), "eval/episodes": len(episodes)}
         if episodes:
@@ -130,7 +133,7 @@ def train(
     callback: Callable[[int, dict[str, float]], None] | None = print_metrics,
     render: bool = False,
     render_eval: bool = False,
-    **bodies: Body,
+    body: Body | None = None,
 ) -> DDPGAgent:
     """Trains DDPG as `config` says, with any critic, pairing and return; returns the agent.
 
@@ -139,76 +142,55 @@ def train(
     without training. `coupled` pairs need a list of environments of `envs.make_env`, `same_member`
     ones whose robots return and are told. eval_env is stepped nb_eval_steps per cycle, all at the
     epoch's end. load_path: weights to start from, of `DDPGAgent.save`. callback(step, metrics) is
-    called after every epoch; None keeps quiet. bodies: `actor_body` and `critic_body`, which build
-    other hidden layers than the config's. Raises ConfigError for settings or environments that
+    called after every epoch; None keeps quiet. body: builds other hidden layers than the config's,
+    of actor and critic. Raises ConfigError for settings or environments that
     cannot be used, TrainingError where something is not finite or the environment raises.
     """
-    for name, value in (("total_timesteps", total_timesteps), ("random_steps", random_steps)):
-        if value < 0:
-            raise ConfigError(f"{name} must be at least 0, not {value}")
+    for name, value, least in (
+        ("total_timesteps", total_timesteps, 0),
+        ("random_steps", random_steps, 0),
+        ("nb_eval_steps", nb_eval_steps, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, not {value}")
     check_random_steps(total_timesteps, random_steps)
     steps, settings = int(total_timesteps), LoopConfig() if loop is None else loop
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
-    one = env[0] if isinstance(env, list | tuple) else env
+    one = env[0] if isinstance(env, Sequence) else env
     limit = getattr(one.spec, "max_episode_steps", None)
     check_selection(config, settings, steps, limit or 1)
-    agent = make_agent(envs, config, seeds.agent, **bodies)
+    agent = make_agent(envs, config, seeds.agent, body)
     if load_path is not None:
         agent.load(load_path)
-    evaluator = None
+    evaluate: Callable[[], dict[str, float]] = dict
     if eval_env is not None:
-        if as_envs(eval_env).observation_space.shape != envs.observation_space.shape:
-            raise ConfigError("env and eval_env have observations of different shapes")
-        if nb_eval_steps < 1:
-            raise ConfigError(f"nb_eval_steps must be at least 1, not {nb_eval_steps}")
-        evaluator = StepEvaluator(agent, eval_env, seed=seeds.evaluation, render=render_eval)
+        num_steps = nb_eval_steps * settings.nb_epoch_cycles
+        evaluate = StepEvaluator(
+            agent, eval_env, num_steps, seed=seeds.evaluation, render=render_eval
+        )
 
     def on_epoch(step, metrics):
-        if evaluator is not None:
-            metrics = metrics | evaluator(nb_eval_steps * settings.nb_epoch_cycles)
+        metrics = metrics | evaluate()
         if callback is not None:
             callback(step, metrics)
 
-    length = {"num_timesteps": steps, "random_steps": random_steps}
-    training = make_loop(agent, envs, settings, **length, seeds=seeds, render=render)
+    length = steps, random_steps
+    training = make_loop(agent, envs, settings, *length, seeds=seeds, render=render)
     training.run(EpochRows(agent, on_epoch).epoch)
     return agent
 
 
 def learn(
-    network,
-    env,
-    seed=None,
-    total_timesteps=None,
-    nb_epochs=None,
-    nb_epoch_cycles=20,
-    nb_rollout_steps=100,
-    reward_scale=1.0,
-    render=False,
-    render_eval=False,
-    noise_type="adaptive-param_0.2",
-    normalize_returns=False,
-    normalize_observations=True,
-    critic_l2_reg=1e-2,
-    actor_lr=1e-4,
-    critic_lr=1e-3,
-    popart=False,
-    gamma=0.99,
-    clip_norm=None,
-    nb_train_steps=50,
-    nb_eval_steps=100,
-    batch_size=64,
-    tau=0.01,
-    eval_env=None,
-    param_noise_adaption_interval=50,
-    load_path=None,
-    *,
-    callback=print_metrics,
-    **network_kwargs,
-) -> DDPGAgent:
+    network, env, seed=None, total_timesteps=None, nb_epochs=None, nb_epoch_cycles=20,
+    nb_rollout_steps=100, reward_scale=1.0, render=False, render_eval=False,
+    noise_type="adaptive-param_0.2", normalize_returns=False, normalize_observations=True,
+    critic_l2_reg=1e-2, actor_lr=1e-4, critic_lr=1e-3, popart=False, gamma=0.99, clip_norm=None,
+    nb_train_steps=50, nb_eval_steps=100, batch_size=64, tau=0.01, eval_env=None,
+    param_noise_adaption_interval=50, load_path=None, *, callback=print_metrics, **network_kwargs,
+) -> DDPGAgent:  # fmt: skip
     """Trains DDPG on `env` and returns the agent: OpenAI Baselines' `ddpg.learn`, by keyword.
 
-    network: "mlp", another registered name, or a builder of Keras layers; network_kwargs are its
+    network: "mlp", or a builder of Keras layers; network_kwargs are its
     options. env: a Gymnasium environment, or a vector one that does not reset itself: each of its
     environments is stepped nb_rollout_steps per cycle, with nb_train_steps for each, so that updates
     per transition stay as they are. The number of steps is total_timesteps, or nb_epochs (500 by
@@ -218,7 +200,7 @@ def learn(
         raise ConfigError("give total_timesteps or nb_epochs, not both")
     if nb_epochs is not None and nb_epochs < 0:
         raise ConfigError(f"nb_epochs must be at least 0, not {nb_epochs}")
-    num_envs, builder = as_envs(env).num_envs, get_network_builder(network)
+    num_envs = as_envs(env).num_envs
     config = DDPGConfig(
         nb_rollout_steps=nb_rollout_steps * num_envs,
         reward_scale=reward_scale,
@@ -236,10 +218,7 @@ def learn(
         tau=tau,
         param_noise_adaption_interval=param_noise_adaption_interval,
     )
-
-    def body(**kwargs):
-        return builder(**kwargs, **network_kwargs)
-
+    body = partial(get_network_builder(network), **network_kwargs)
     if total_timesteps is None:
         epoch_steps = nb_epoch_cycles * config.nb_rollout_steps
         total_timesteps = (500 if nb_epochs is None else nb_epochs) * epoch_steps
@@ -255,6 +234,5 @@ def learn(
         callback=callback,
         render=render,
         render_eval=render_eval,
-        actor_body=body,
-        critic_body=body,
+        body=body,
     )

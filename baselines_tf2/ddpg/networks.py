@@ -1,6 +1,7 @@
 """DDPG's networks, optimisers and normalisers: all that an update reads and moves."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -17,7 +18,8 @@ class Nets(tf.Module):
     """Actor and critic, their targets, their optimisers, and the running statistics.
 
     actor: [B, O] -> [B, A] in [-1, 1]. critic: [B, critic_dim] -> [B, 1], in normalised units.
-    Every variable exists once this returns, as compiled calls need.
+    Every variable exists once this returns, as compiled calls need. body: builds the hidden layers
+    of both in place of the config's.
     """
 
     def __init__(
@@ -29,15 +31,14 @@ class Nets(tf.Module):
         *,
         seed: int = 0,
         dtype: str = "float32",
-        actor_body: Body | None = None,
-        critic_body: Body | None = None,
+        body: Body | None = None,
     ):
         super().__init__()
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4)]
-        actor_body = actor_body or _mlp_body(config.actor_network)
-        critic_body = critic_body or _mlp_body(config.critic_network)
-        actor = list(actor_body(seed=seeds[0], dtype=dtype))
-        critic = list(critic_body(seed=seeds[1], dtype=dtype))
+        bodies = [
+            body or partial(mlp, **vars(x)) for x in (config.actor_network, config.critic_network)
+        ]
+        actor, critic = (list(bodies[i](seed=seeds[i], dtype=dtype)) for i in (0, 1))
         actor.append(output_layer(action_dim, "tanh", seed=seeds[2], dtype=dtype))
         critic.append(output_layer(1, "linear", seed=seeds[3], dtype=dtype))
         self.actor = build_network(actor, obs_dim)
@@ -47,7 +48,8 @@ class Nets(tf.Module):
         self.actor_optimizer = _optimizer("adam", config.actor_lr, self.actor)
         self.critic_optimizer = _optimizer(config.critic_optimizer, config.critic_lr, self.critic)
         self._clip = config.observation_range
-        self.obs_stats = self.return_stats = None
+        self.obs_stats: RunningStats | None = None
+        self.return_stats: RunningStats | None = None
         if config.normalize_observations:
             self.obs_stats = RunningStats((obs_dim,), dtype=dtype)
         if config.normalize_returns:
@@ -80,10 +82,6 @@ class Nets(tf.Module):
             if stats is not None:
                 groups[name] = (stats.count, stats.sum, stats.sum_squares)
         return groups
-
-
-def _mlp_body(config):
-    return lambda seed, dtype: mlp(seed=seed, dtype=dtype, **vars(config))
 
 
 def _moments(optimizer):

@@ -93,9 +93,8 @@ class Robots:
             return packed
         members = packed[..., layout.members].astype(int)
         if self._centred:
-            steps = 1.0
-            if self._n_step > 1:
-                steps = (1 - packed[..., layout.discounts]) / (1 - self._gamma)
+            discounts = packed[..., layout.discounts]
+            steps = (1 - discounts) / (1 - self._gamma) if self._n_step > 1 else 1.0
             packed[..., layout.rewards] -= self._sums[members] / self._counts[members] * steps
         return np.concatenate([packed, self._features[members]], axis=-1)
 

@@ -1,12 +1,13 @@
 """One gradient step of DDPG, with any critic head."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Batch
-from baselines_tf2.common.running_stats import popart_rescale
+from baselines_tf2.common.running_stats import RunningStats, popart_rescale
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.heads import CriticHead
 from baselines_tf2.ddpg.networks import Nets
@@ -28,7 +29,8 @@ def ddpg_update(nets: Nets, head: CriticHead, batch: Batch, config: DDPGConfig) 
     batch = normalise(nets, batch)
     targets = head.targets(nets, batch)
     if nets.return_stats is not None:
-        update_return_stats(nets, targets, popart=config.popart)
+        critics = (nets.critic, nets.target_critic) if config.popart else ()
+        update_return_stats(nets.return_stats, targets, critics)
     critic_loss, critic_grads = critic_gradient(nets, head, batch, targets, config.critic_l2_reg)
     actor_loss, actor_grads = actor_gradient(nets, head, batch)
     _apply(nets.critic_optimizer, critic_grads, nets.critic, config.clip_norm)
@@ -67,14 +69,14 @@ def hidden_l2(network: keras.Sequential) -> tf.Tensor:
     return sum(tf.nn.l2_loss(x.kernel) for x in hidden)
 
 
-def update_return_stats(nets: Nets, targets: tf.Tensor, *, popart: bool) -> None:
+def update_return_stats(
+    stats: RunningStats, targets: tf.Tensor, critics: Sequence[keras.Sequential]
+) -> None:
     """Takes the targets into the return's moments; PopArt keeps what the critics say."""
-    stats = nets.return_stats
     old = (stats.mean, stats.std)
     stats.update(targets)
-    if popart:
-        for network in (nets.critic, nets.target_critic):
-            popart_rescale(network.layers[-1], old, (stats.mean, stats.std))
+    for network in critics:
+        popart_rescale(network.layers[-1], old, (stats.mean, stats.std))
 
 
 def soft_update(target: keras.Sequential, online: keras.Sequential, tau: float) -> None:

@@ -1,9 +1,17 @@
 """The settings of an agent, each defined once."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from baselines_tf2.common.errors import check_types
-from envs.errors import ConfigError, unknown
+from envs.errors import (
+    ConfigError,
+    Count,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Share,
+    check_fields,
+)
 from omd_tf2.common.solver import SolverConfig
 
 AGENTS = ("omd", "mle", "vep", "vaml", "qlearning")
@@ -15,25 +23,25 @@ class CartPoleConfig:
 
     # What the model is trained for: omd, the critic it makes; mle, prediction; vep, the values that
     # 5 random functions give; vaml, the critic's targets. qlearning has real data and no model.
-    agent: str = "omd"
-    gamma: float = 0.99
-    alpha: float = 0.01  # temperature of the soft maximum and of the policy
-    tau: float = 0.01  # of the target critics, per critic step
-    epsilon: float = 0.1  # share of uniform actions while exploring
-    batch_size: int = 256
-    replay_size: int = 200_000  # transitions
-    cycle_steps: int = 1  # environment steps between calls of the learner, for as many updates
-    inner_steps: int = 1  # critic steps per update
+    agent: Annotated[str, AGENTS] = "omd"
+    gamma: Share = 0.99
+    alpha: Positive = 0.01  # temperature of the soft maximum and of the policy
+    tau: PositiveShare = 0.01  # of the target critics, per critic step
+    epsilon: Share = 0.1  # share of uniform actions while exploring
+    batch_size: Count = 256
+    replay_size: Count = 200_000  # transitions
+    cycle_steps: Count = 1  # environment steps between calls of the learner, for as many updates
+    inner_steps: Count = 1  # critic steps per update
     one_batch: bool = False  # for all of them, as omd has it, in place of one for each
-    model_steps: int = 1  # per update, each on a batch of its own; not of omd
-    inner_tol: float = 0.0  # fewer critic steps once the norm of the loss's gradient is below
-    model_hidden_dim: int = 32  # of both layers of the model's networks; few misspecify it
+    model_steps: Count = 1  # per update, each on a batch of its own; not of omd
+    inner_tol: NonNegative = 0.0  # fewer critic steps once the norm of the loss's gradient is below
+    model_hidden_dim: Count = 32  # of both layers of the model's networks; few misspecify it
     residual_model: bool = False  # predicts the change of the observation in place of the next one
-    hidden_dim: int = 32  # of the critics' layers
-    value_gain: float = 1e-2  # of the outputs of vep's functions: weighs them against the reward
+    hidden_dim: Count = 32  # of the critics' layers
+    value_gain: Positive = 1e-2  # of the outputs of vep's functions: weighs them against the reward
     greedy: bool = False  # judged by the best action, as `hard` is, not by softmax(Q / alpha)
-    lr: float = 1e-3  # of the model
-    inner_lr: float = 3e-4  # of the critics
+    lr: Positive = 1e-3  # of the model
+    inner_lr: Positive = 3e-4  # of the critics
     hard: bool = False  # max in place of alpha logsumexp(Q / alpha), and the best action
     no_double: bool = False  # one critic in place of the lower of two
     prob_model: bool = False  # the next observation is Gaussian, drawn
@@ -43,30 +51,7 @@ class CartPoleConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self):
-        check_types(self)
-        if self.agent not in AGENTS:
-            raise unknown("agent", self.agent, AGENTS)
-        for name in [
-            "batch_size",
-            "replay_size",
-            "cycle_steps",
-            "inner_steps",
-            "model_steps",
-            "model_hidden_dim",
-            "hidden_dim",
-        ]:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.tau <= 1:
-            raise ConfigError(f"tau must lie in (0, 1], not {self.tau}")
-        for name in ("gamma", "epsilon"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        for name in ("alpha", "lr", "inner_lr", "value_gain"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be positive and finite, not {getattr(self, name)}")
-        if not 0 <= self.inner_tol < float("inf"):
-            raise ConfigError(f"inner_tol must be at least 0, not {self.inner_tol}")
+        check_fields(self)
         if self.hard and self.alpha != CartPoleConfig.alpha:
             raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
         self._check_idle()

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-import gymnasium as gym
-
+from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import OneHotActions, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
+from baselines_tf2.runs import preparing
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.cartpole.agent import CartPoleAgent
@@ -24,8 +25,8 @@ DESCRIPTIONS = {
 }
 
 # What learned best here; docs/decisions.md has the measurements.
-LEARNS = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10, "greedy": True}
-ITS_OWN = {
+LEARNS: dict[str, Any] = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10, "greedy": True}
+ITS_OWN: dict[str, dict[str, Any]] = {
     "omd": {
         "lr": 3e-4,
         "no_learn_reward": True,
@@ -49,14 +50,14 @@ class Settings:
         experiment.check_steps(self)
 
 
-def make_agent(config: CartPoleConfig, env: gym.Env, seed: int) -> CartPoleAgent:
-    """An agent for this environment; ConfigError unless its actions are discrete."""
-    num_actions = OneHotActions(env.action_space).dim
-    return CartPoleAgent(config, observation_dim(env.observation_space), num_actions, seed=seed)
+def make_agent(envs: Envs, config: CartPoleConfig, seed: int) -> CartPoleAgent:
+    """An agent for these environments; ConfigError unless its actions are discrete."""
+    num_actions = OneHotActions(envs.action_space).dim
+    return CartPoleAgent(config, observation_dim(envs.observation_space), num_actions, seed=seed)
 
 
-prepare = partial(experiment.prepare, make_agent=make_agent)
-load = partial(experiment.load, make_agent=make_agent)
+prepare = partial(preparing.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
+load = partial(preparing.load, make_agent=make_agent)
 
 
 def _settings(agent: str) -> Callable[[str, str], Settings]:

@@ -106,7 +106,7 @@ def init_state(
     both, outputs = obs_dim + num_actions, obs_dim * (1 + config.prob_model)
     model = network(both, *model_hidden, outputs), network(both, *model_hidden, 1)
     critics = tuple(network(obs_dim, *hidden, num_actions) for _ in range(2 - config.no_double))
-    value_functions = ()
+    value_functions: tuple[Layers, ...] = ()
     if config.agent == "vep":
         sizes = (obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1)
         value_functions = tuple(
@@ -134,14 +134,14 @@ def update(
         if config.no_warm:
             state = with_new_critics(state, noise.critics)
         return omd_update(state, _at(batches, 0), noise.model[0], config)
-    loss = ()
+    loss: list[tf.Tensor] = []
     if config.agent != "qlearning":
         state, *loss = model_steps(state, batches, noise.model, config)
     mine = -1 if config.one_batch else slice(-config.inner_steps, None)
-    own = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
-    real, predicted = own[0], own[0]
+    real, drawn = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
+    predicted = real
     if config.agent != "qlearning":
-        predicted = in_model(state.model, *own, config)
+        predicted = in_model(state.model, real, drawn, config)
     state, steps = critic_steps(state, predicted, config)
     if not config.one_batch:
         predicted, real = _at(predicted, -1), _at(real, -1)

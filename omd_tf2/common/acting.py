@@ -1,6 +1,7 @@
 """The agents' policies in NumPy alone: what another process can load without TensorFlow."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def numpy_mlp(layers: Weights, x: np.ndarray) -> np.ndarray:
 def mean_values(critics: Sequence[Weights], dtype: str, obs: np.ndarray) -> np.ndarray:
     """The critics' mean value of each action, [..., O] -> [..., A]."""
     obs = obs.astype(dtype)
-    return sum(numpy_mlp(critic, obs) for critic in critics) / len(critics)
+    return reduce(np.add, (numpy_mlp(critic, obs) for critic in critics)) / len(critics)
 
 
 def best_action(critics: Sequence[Weights], dtype: str, obs: np.ndarray) -> np.ndarray:

@@ -1,21 +1,13 @@
 """Running an agent of OMD's deep settings."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
-from baselines_tf2.common.rollout import Collector, SerialEnvs
+from baselines_tf2.common.rollout import Collector
 from baselines_tf2.common.train_loop import TrainLoop, check_adaptation
-from baselines_tf2.runs.adaptation import make_adaptation
-from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import Progress, RunFunction
-from baselines_tf2.runs.folder import WEIGHTS
-from baselines_tf2.runs.judging import Judge
-from baselines_tf2.runs.training import run_training, spawn_seeds
-from envs import ConfigError, make_env
+from baselines_tf2.runs.training import Seeds
+from envs import ConfigError
 
 LOG_INTERVAL = 1_000  # environment steps per row of the log
 
@@ -35,47 +27,16 @@ def check_steps(settings: Any) -> None:
         )
 
 
-def prepare(
-    settings: Any,
-    seed: int,
-    make_agent: Callable[[Any, gym.Env, int], Any],
-    *,
-    video: bool = False,
-) -> RunFunction:
-    """Builds environment and agent; the returned function trains and fills the run folder.
-
-    settings: env, agent and train; make_agent(config, env, seed) raises ConfigError for spaces
-    that do not suit it.
-    """
-    seeds = spawn_seeds(seed)
+def make_loop(agent, envs, settings: Any, seeds: Seeds, adaptation) -> TrainLoop:
+    """The loop that trains the agent."""
     config, train = settings.agent, settings.train
-    env = make_env(settings.env, training=True)
-    agent = make_agent(config, env, seeds.agent)
-    judge = Judge(settings.env, train, seeds.evaluation, video=video)
-    adaptation = make_adaptation([env], settings.env, train.adapt_every, seeds.target)
-
-    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
-        rng = np.random.default_rng(seeds.exploration)
-        loop = TrainLoop(
-            agent,
-            Collector(SerialEnvs([env]), [], rng, seed=seeds.envs),
-            num_timesteps=train.num_timesteps,
-            num_envs=1,
-            nb_rollout_steps=config.cycle_steps,
-            nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
-            random_steps=train.random_steps,
-            overlap=False,
-            adaptation=adaptation,
-        )
-        return run_training(folder, progress, checkpoints, loop, judge)
-
-    return run
-
-
-def load(settings: Any, folder: Path, make_agent: Callable[[Any, gym.Env, int], Any]) -> Any:
-    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
-    env = make_env(settings.env, training=False)
-    agent = make_agent(settings.agent, env, 0)
-    env.close()
-    agent.load(folder / WEIGHTS)
-    return agent
+    rng = np.random.default_rng(seeds.exploration)
+    return TrainLoop(
+        agent,
+        Collector(envs, [], rng, seed=seeds.envs),
+        num_timesteps=train.num_timesteps,
+        nb_rollout_steps=config.cycle_steps,
+        nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
+        random_steps=train.random_steps,
+        adaptation=adaptation,
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit import dense_layers_kernel
-from omd_tf2.implicit.structures import ravel, to_copies
+from omd_tf2.implicit.structures import Structure, ravel, to_copies
 
 Layers = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
@@ -98,8 +98,8 @@ def adam_init(parameters: tuple) -> AdamState:
 
 
 def adam_step(
-    parameters: tuple, gradient: tuple, state: AdamState, learning_rate: float
-) -> tuple[tuple, AdamState]:
+    parameters: Structure, gradient: Structure, state: AdamState, learning_rate: float
+) -> tuple[Structure, AdamState]:
     """One step of Adam (1412.6980, algorithm 1) as a pure function: (parameters, state).
 
     A pure function, since the inner problem's optimiser starts anew at each outer step.

@@ -11,9 +11,9 @@ from baselines_tf2.common.errors import DIVERGED, TrainingError
 from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.replay import Replay
 from envs.errors import ConfigError
-from omd_tf2.implicit.structures import ravel
+from omd_tf2.implicit.structures import Structure, ravel
 
-Update = Callable[[tuple, tf.Tensor, tf.Tensor], tuple[tuple, tuple]]
+Update = Callable[[Structure, tf.Tensor, tf.Tensor], tuple[Structure, tuple]]
 
 
 class Learner:
@@ -28,9 +28,9 @@ class Learner:
 
     def __init__(
         self,
-        state: tuple,
+        state: Structure,
         update: Update,
-        acting: Callable[[tuple], tuple],
+        acting: Callable[[Structure], tuple],
         metric_names: Sequence[str],
         replay: Replay,
         *,
@@ -53,7 +53,7 @@ class Learner:
         self.acting = self._read_acting()  # as NumPy arrays, of the latest state
 
     @property
-    def state(self) -> tuple:
+    def state(self) -> Structure:
         """The state as tensors."""
         return self._unravel(tf.convert_to_tensor(self._flat))
 
@@ -63,8 +63,8 @@ class Learner:
         An update whose state or metrics are not finite changes nothing; `check_finite` names a
         metric that is not. Raises TrainingError where the state alone is not.
         """
-        *batches, size, _ = self._rows_shape
-        batches = updates * int(np.prod(batches))
+        *per_update, size, _ = self._rows_shape
+        batches = updates * int(np.prod(per_update))
         rows = self.replay.sample_many(self._rng, batches, size, distinct=self._distinct)
         noise = self._rng.standard_normal((updates, np.prod(self._noise_shape, dtype=int)))
         packed = np.concatenate([rows.reshape(updates, -1), noise], 1, dtype=self._dtype)

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from baselines_tf2.common.errors import TrainingError, check_types
-from envs.errors import ConfigError
+from baselines_tf2.common.errors import TrainingError
+from envs.errors import ConfigError, check_fields
 from omd_tf2.implicit import (
     Result,
     get_solver,
@@ -50,7 +50,7 @@ class SolverConfig:
     optimality_norm: bool = False  # report |f|: a tenth of a step on CartPole
 
     def __post_init__(self):
-        check_types(self)
+        check_fields(self)
         try:
             known = solver_options(self.name)
             wrong = [option for option in self.options() if option not in known]
@@ -142,7 +142,7 @@ class LeastSquares(NamedTuple):
     outer_residuals: tf.Tensor  # [B, H]
     kernel: tf.Tensor  # [H, B, B]
 
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """What `solve_gauss_newton` is told of it: its residuals' derivatives are the values'."""
         told = {name: getattr(self, name) for name in ("solution", "batch", "kernel")}
         outer = {"outer_residuals": self.outer_residuals, "independent_heads": True}

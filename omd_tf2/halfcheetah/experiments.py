@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-import gymnasium as gym
-
+from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
+from baselines_tf2.runs import preparing
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.common import experiment
@@ -26,7 +27,7 @@ DESCRIPTIONS = {
 # What learned best here: docs/decisions.md has the measurements.
 PREDICTS = {"model_hidden_dim": 256, "residual_model": True}
 CORRECTED = SolverConfig("gauss_newton", ridge_relative=0.1, correct_inner=True)
-LEARNS = {
+LEARNS: dict[str, dict[str, Any]] = {
     "omd": {"model_hidden_dim": 256, "solver": CORRECTED},
     "mle": PREDICTS,
     "vaml": PREDICTS,
@@ -45,14 +46,14 @@ class Settings:
         experiment.check_steps(self)
 
 
-def make_agent(config: HalfCheetahConfig, env: gym.Env, seed: int) -> HalfCheetahAgent:
-    """An agent for this environment; ConfigError unless its actions are a symmetric Box."""
-    action_dim = len(action_scale(env.action_space))
-    return HalfCheetahAgent(config, observation_dim(env.observation_space), action_dim, seed=seed)
+def make_agent(envs: Envs, config: HalfCheetahConfig, seed: int) -> HalfCheetahAgent:
+    """An agent for these environments; ConfigError unless its actions are a symmetric Box."""
+    action_dim = len(action_scale(envs.action_space))
+    return HalfCheetahAgent(config, observation_dim(envs.observation_space), action_dim, seed=seed)
 
 
-prepare = partial(experiment.prepare, make_agent=make_agent)
-load = partial(experiment.load, make_agent=make_agent)
+prepare = partial(preparing.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
+load = partial(preparing.load, make_agent=make_agent)
 
 
 def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:

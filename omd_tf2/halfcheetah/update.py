@@ -118,7 +118,8 @@ def update(
     For `mle` and `vaml` the model moves first; `sac` has none, and its critic steps are on the real
     batch. real: [B, ...] from the replay. Returns the new state and what `metric_names` names.
     """
-    prediction_loss, own_loss = model_loss(state.model, real, config.residual_model), ()
+    own_loss: tuple[tf.Tensor, ...] = ()
+    prediction_loss = model_loss(state.model, real, config.residual_model)
     if config.agent in ("mle", "vaml"):
         loss, gradient = model_loss_and_gradient(state, real, noise.critic[-1], config)
         state = _move_model(state, gradient, config)

@@ -35,28 +35,3 @@ from omd_tf2.implicit.solvers import (
     guarded,
     solver_options,
 )
-
-__all__ = [
-    "SOLVERS",
-    "InnerInfo",
-    "Result",
-    "SolveError",
-    "SolveInfo",
-    "check_converged",
-    "custom_root",
-    "dense_layers_kernel",
-    "get_solver",
-    "gradient_of",
-    "guarded",
-    "hessian_vector_product",
-    "root_vjp",
-    "solve_cg",
-    "solve_dense",
-    "solve_gauss_newton",
-    "solve_identity",
-    "solve_inner",
-    "solve_minres",
-    "solve_neumann",
-    "solver_options",
-    "target_weights",
-]

@@ -1,4 +1,34 @@
-"""Gauss-Newton solver for inner problems of least squares, exact in its dual form."""
+"""Gauss-Newton solver for inner problems of least squares, exact in its dual form.
+
+J^T J / B is the Hessian of the inner loss sum(residuals^2) / (2 B) without its residuals' curvature:
+positive semidefinite by construction, and equal to the Hessian where the residuals vanish.
+
+With fewer residuals than parameters it is solved directly in its dual form, with the kernel
+K = J J^T / B: v = J^T (K + ridge I)^{-1} e / B. This takes `b` to be in the row space of J, as
+the gradient of any loss of the same predictions is: b = J^T e / B. What lies outside is left
+unsolved and shows in the residual reported, and so does the rounding of a singular kernel
+without a ridge. Otherwise it is solved by `solve_cg`, for any b, but for the two options that
+are of the dual form: `ridge_relative` and `correct_inner`.
+
+residual_fn: (solution, batch) -> residuals `[B]` or `[B, H]`; row i is of sample i alone.
+solution: where J is taken, a structure like b.
+batch: tensors `[B, ...]`.
+outer_residuals: e, shaped as the residuals, where the caller has it; else it is recovered
+  from b, which costs a factorisation and the accuracy of K's smallest eigenvalues.
+inner_residuals: r, of the inner problem itself, shaped as the residuals: for `correct_inner`.
+kernel: J J^T / B, `[B H, B H]` (`[H, B, B]` for independent heads), where the caller has it
+  cheaper than from per-sample gradients; see `dense_layers_kernel`.
+independent_heads: residuals of different heads share no parameters, so that K splits into
+  one kernel per head.
+ridge_relative: in place of `ridge`, a multiple of the kernel's mean eigenvalue, per head:
+  it follows K as that moves.
+correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner
+  problem, e - K (K + ridge I)^{-1} r, and b = J^T e / B of that. So the hypergradient is the
+  derivative of the outer loss at the end of this step, r = 0 or not (docs/equations.md).
+tol: as of the other solvers, but in the dual form not below ten times epsilon trace(K) / ridge
+  (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest.
+max_steps: of `solve_cg`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +41,9 @@ from omd_tf2.implicit.structures import (
     LinearMap,
     Structure,
     check_same_shapes,
+    gradient,
     linearised,
+    ravel,
     to_tensors,
 )
 
@@ -40,68 +72,37 @@ def solve_gauss_newton(
 ) -> Solution:
     """Solves (J^T J / B + ridge I) v = b, where J = d residual_fn(solution, batch) / d solution.
 
-    That is the Hessian of the inner loss sum(residuals^2) / (2 B) without its residuals' curvature:
-    positive semidefinite by construction, and equal to the Hessian where the residuals vanish.
-    `matvec` is not used.
+    The arguments and the two ways to the answer are this module's. `matvec` is not used.
 
-    With fewer residuals than parameters it is solved directly in its dual form, with the kernel
-    K = J J^T / B: v = J^T (K + ridge I)^{-1} e / B. This takes `b` to be in the row space of J, as
-    the gradient of any loss of the same predictions is: b = J^T e / B. What lies outside is left
-    unsolved and shows in the residual reported, and so does the rounding of a singular kernel
-    without a ridge. Otherwise it is solved by `solve_cg`, for any b, but for the two options that
-    are of the dual form: `ridge_relative` and `correct_inner`.
-
-    Args:
-      residual_fn: (solution, batch) -> residuals `[B]` or `[B, H]`; row i is of sample i alone.
-      solution: where J is taken, a structure like b.
-      batch: tensors `[B, ...]`.
-      outer_residuals: e, shaped as the residuals, where the caller has it; else it is recovered
-        from b, which costs a factorisation and the accuracy of K's smallest eigenvalues.
-      inner_residuals: r, of the inner problem itself, shaped as the residuals: for `correct_inner`.
-      kernel: J J^T / B, `[B H, B H]` (`[H, B, B]` for independent heads), where the caller has it
-        cheaper than from per-sample gradients; see `dense_layers_kernel`.
-      independent_heads: residuals of different heads share no parameters, so that K splits into
-        one kernel per head.
-      ridge_relative: in place of `ridge`, a multiple of the kernel's mean eigenvalue, per head:
-        it follows K as that moves.
-      correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner
-        problem, e - K (K + ridge I)^{-1} r, and b = J^T e / B of that. So the hypergradient is the
-        derivative of the outer loss at the end of this step, r = 0 or not (docs/equations.md).
-      tol: as of the other solvers, but in the dual form not below ten times epsilon trace(K) / ridge
-        (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest.
-      max_steps: of `solve_cg`.
-
-    Raises:
-      ValueError: for options out of range, or shapes that do not fit one another.
+    Raises ValueError for options out of range, or shapes that do not fit one another.
     """
     check_options(ridge=ridge, ridge_relative=ridge_relative, tol=tol, max_steps=max_steps)
     b, solution, batch = to_tensors((b, solution, batch))
     check_same_shapes("b", b, solution)
     residuals, jvp, vjp = linearised(lambda point: residual_fn(point, batch), solution)
-    e = _checked("outer_residuals", outer_residuals, residuals)
-    r = _checked("inner_residuals", inner_residuals, residuals)
+    shape = residuals.shape
+    e = _checked("outer_residuals", outer_residuals, shape)
+    r = _checked("inner_residuals", inner_residuals, shape)
     if correct_inner and (e is None or r is None):
         raise ValueError("correct_inner needs outer_residuals and inner_residuals")
 
     def pull_back(weights: tf.Tensor) -> Structure:
-        return vjp(weights / residuals.shape[0])
+        return vjp(weights / shape[0])
 
     def product(vector: Structure) -> Structure:
         return pull_back(jvp(vector))
 
     parameters = sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(solution))
-    many = residuals.shape.num_elements() >= parameters
-    if many and not (ridge_relative or correct_inner):
+    if shape.num_elements() >= parameters and not (ridge_relative or correct_inner):
         return solve_cg(product, b, ridge=ridge, tol=tol, max_steps=max_steps)
-
     if kernel is None:
         kernel = _per_sample_kernel(residual_fn, solution, batch, independent_heads)
-    dual = _Dual(kernel, residuals.shape, independent_heads, ridge, ridge_relative)
+    dual = _Dual(kernel, shape, independent_heads, ridge, ridge_relative)
     if correct_inner:
         e = dual.after_one_step(e, r)
         b = pull_back(e)
     elif e is None:
-        e = _Dual(kernel, residuals.shape, independent_heads).solve(jvp(b))
+        e = _Dual(kernel, shape, independent_heads).solve(jvp(b))
     weights = dual.solve(e)
     x = pull_back(weights)
     system = dual.system(product, b, tol)
@@ -122,8 +123,8 @@ def target_weights(
     """Returns c, shaped as the residuals: `root_vjp` with `solve_gauss_newton` without any J.
 
     Where theta moves the inner residuals' targets y alone, its hypergradient is (dy/dtheta)^T c / B
-    with c = K (K + ridge I)^{-1} e (docs/equations.md). The residual reported is this system's. For
-    the arguments see `solve_gauss_newton`; the identity's c is K e.
+    with c = K (K + ridge I)^{-1} e (docs/equations.md). The residual reported is this system's. The
+    identity's c is K e.
     """
     check_options(ridge=ridge, ridge_relative=ridge_relative, tol=tol)
     dual = _Dual(kernel, outer_residuals.shape, independent_heads, ridge, ridge_relative)
@@ -134,8 +135,7 @@ def target_weights(
     return dual.product(weights), info
 
 
-def _checked(name: str, given: tf.Tensor | None, residuals: tf.Tensor) -> tf.Tensor | None:
-    shape = residuals.shape
+def _checked(name: str, given: tf.Tensor | None, shape: tf.TensorShape) -> tf.Tensor | None:
     if shape.rank not in (1, 2) or not shape.is_fully_defined():
         raise ValueError(f"residual_fn must return [B] or [B, H], got shape {shape}")
     given = None if given is None else tf.convert_to_tensor(given)
@@ -255,7 +255,7 @@ def _per_sample_kernel(
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(leaves)
             heads = tf.unstack(tf.reshape(residual_fn(solution, alone), [-1]))
-        return [_flat_gradient(tape, head, leaves, independent_heads) for head in heads]
+        return [ravel(gradient(tape, head, leaves, None))[0] for head in heads]
 
     jacobians = tf.vectorized_map(sample_jacobian, batch)  # per head [B, parameters]
     if independent_heads and len(jacobians) > 1:
@@ -267,29 +267,14 @@ def _per_sample_kernel(
     return kernel / jacobians[0].shape[0]
 
 
-def _flat_gradient(tape, residual, leaves, connected_only: bool) -> tf.Tensor:
-    gradients = tape.gradient(residual, leaves)
-    if connected_only:  # another head's parameters add nothing to this head's kernel
-        gradients = [g for g in gradients if g is not None]
-    else:
-        gradients = [
-            tf.zeros_like(leaf) if g is None else g
-            for g, leaf in zip(gradients, leaves, strict=True)
-        ]
-    return tf.concat([tf.reshape(tf.convert_to_tensor(g), [-1]) for g in gradients], 0)
-
-
 def dense_layers_kernel(inputs: Sequence[tf.Tensor], cotangents: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns K = J J^T / B, `[..., B, B]`, of residuals of a network of dense layers with biases.
 
     A sample's gradient in a layer is the outer product of the layer's input and the cotangent of
     its output, so that K = sum over layers of (inputs inputs^T + 1) * (cotangents cotangents^T) / B
     needs no per-sample gradients: at 2 x 32 units it costs a tenth of the products that they need.
-
-    Args:
-      inputs: per layer `[..., B, n_in]`.
-      cotangents: per layer `[..., B, n_out]`, the gradient of the summed residuals in the layer's
-        output before its activation.
+    Per layer the inputs are `[..., B, n_in]` and the cotangents, the gradient of the summed residuals
+    in its output before the activation, `[..., B, n_out]`.
     """
     gram = [tf.matmul(x, x, transpose_b=True) for x in inputs]
     weight = [tf.matmul(c, c, transpose_b=True) for c in cotangents]

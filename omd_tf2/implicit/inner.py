@@ -33,14 +33,9 @@ def solve_inner(
     it meets an exact root. A norm that is not finite ends it too, not converged. Each step costs
     one evaluation of f, and the norm reported one more.
 
-    Args:
-      optimality_fn: state -> f, a structure of tensors: the gradient of the inner loss, say.
-      step_fn: (state, f) -> the next state, shaped as the state.
-      state: structure of tensors: the solution and what the steps carry along (an optimiser's
-        moments, a target network).
-
-    Raises:
-      ValueError: for max_steps < 1 or a negative tol.
+    The state, which steps keep in shape, is the solution and what they carry along (an optimiser's
+    moments, a target network); f is the gradient of the inner loss, say. Raises ValueError for
+    max_steps < 1 or a negative tol.
     """
     check_options(max_steps=max_steps, tol=tol)
     state = to_tensors(state)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit.structures import LinearMap, Structure, ravel
@@ -55,7 +56,7 @@ class SolveInfo(NamedTuple):
 
 
 Solution = tuple[Structure, SolveInfo]
-Solver = Callable[[LinearMap, Structure], Solution]
+Solver = Callable[..., Solution]  # (matvec, b), and x0 where one is iterative
 
 
 def _is_finite(value) -> bool:
@@ -67,7 +68,7 @@ _RULES = {
     "ridge_relative": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
     "tol": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
     "step_size": ("a finite number > 0", lambda v: _is_finite(v) and v > 0),
-    "max_steps": ("an integer >= 1", lambda v: isinstance(v, numbers.Integral) and v >= 1),
+    "max_steps": ("an integer >= 1", lambda v: isinstance(v, int | np.integer) and v >= 1),
 }
 
 

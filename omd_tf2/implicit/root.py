@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager.forwardprop_util import pack_tangents  # nothing public tells it
 
 from omd_tf2.implicit.gauss_newton import solve_gauss_newton
-from omd_tf2.implicit.linear_solve import SolveInfo, Solver
+from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.solvers import guarded, innermost
 from omd_tf2.implicit.structures import (
     LinearMap,
@@ -33,7 +34,7 @@ def root_vjp(
     *,
     x0: Structure | None = None,
     return_adjoint: bool = False,
-) -> tuple[tuple[Structure, ...], SolveInfo] | tuple[tuple[Structure, ...], SolveInfo, Structure]:
+) -> tuple[Any, ...]:
     """Returns -(df/dargs)^T (df/dsolution)^{-T} cotangent, f = optimality_fn, and a SolveInfo.
 
     Invariant: this is the derivative of the solution only where f(solution, *args) = 0 and
@@ -81,14 +82,24 @@ def root_vjp(
     # The adjoint is a root itself, so that derivatives of this one follow by the same theorem.
     found = adjoint
     adjoint = _rooted(adjoint_fn, lambda *_: found, (solution, args, cotangent), solve)
+    vjps = _pull_back(optimality_fn, solution, args, adjoint)
+    return (vjps, info, adjoint) if return_adjoint else (vjps, info)
+
+
+def _pull_back(
+    optimality_fn: OptimalityFn,
+    solution: Structure,
+    args: tuple[Structure, ...],
+    adjoint: Structure,
+) -> tuple[Structure, ...]:
+    """-(df/dargs)^T adjoint; None for what is no floating tensor."""
     differentiable = [leaf for leaf in tf.nest.flatten(args) if leaf.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(differentiable)
         value = optimality_fn(solution, *args)
     minus_adjoint = tf.nest.map_structure(tf.negative, adjoint)
     pulled_back = iter(gradient(tape, value, differentiable, minus_adjoint))
-    vjps = tf.nest.map_structure(lambda x: next(pulled_back) if x.dtype.is_floating else None, args)
-    return (vjps, info, adjoint) if return_adjoint else (vjps, info)
+    return tf.nest.map_structure(lambda x: next(pulled_back) if x.dtype.is_floating else None, args)
 
 
 def _cut(structure: Structure) -> Structure:

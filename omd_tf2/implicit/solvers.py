@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,7 @@ import tensorflow as tf
 from omd_tf2.implicit.gauss_newton import solve_gauss_newton
 from omd_tf2.implicit.linear_solve import (
     Result,
+    Solution,
     SolveInfo,
     Solver,
     check_options,
@@ -24,7 +25,7 @@ from omd_tf2.implicit.linear_solve import (
     solve_neumann,
 )
 
-SOLVERS = {
+SOLVERS: dict[str, Callable[..., Solution]] = {
     "cg": solve_cg,
     "dense": solve_dense,
     "gauss_newton": solve_gauss_newton,
@@ -48,9 +49,8 @@ def solver_options(name: str) -> tuple[str, ...]:
 def get_solver(name: str, **options) -> Solver:
     """Returns `solve(matvec, b) -> (x, SolveInfo)`: the solver of this name with these options.
 
-    Raises:
-      ValueError: for an unknown name or option (the nearest is suggested), an option out of range,
-        or one that is missing: `gauss_newton` needs the residuals of a least-squares problem.
+    Raises ValueError for an unknown name or option (the nearest is suggested), an option out of
+    range, or one that is missing: `gauss_newton` needs the residuals of a least-squares problem.
     """
     parameters = _option_parameters(name)
     for option in options:
@@ -69,10 +69,8 @@ def guarded(solve: Solver, on_failure: str) -> Solver:
 
     `use` keeps its answer; `identity` takes b in its place; `stop` raises SolveError where tensors
     have values, and fills the answer with NaN in compiled code, where nothing can be raised: call
-    `check_converged` on what it returned. The SolveInfo stays that of the failed solve.
-
-    Raises:
-      ValueError: for another choice.
+    `check_converged` on what it returned. The SolveInfo stays that of the failed solve. Raises
+    ValueError for another choice.
     """
     _check_known("on_failure", on_failure, ON_FAILURE)
     if on_failure == "use":

@@ -39,8 +39,7 @@ def check_same_shapes(name: str, structure: Structure, like: Structure) -> None:
 def ravel(structure: Structure) -> tuple[tf.Tensor, Callable[[tf.Tensor], Structure]]:
     """Concatenates the leaves into one vector `[n]`; returns it and the inverse map.
 
-    Raises:
-      ValueError: for leaves of different or non-floating dtypes, or of shapes not known statically.
+    Raises ValueError for leaves of different or non-floating dtypes, or without static shapes.
     """
     leaves = tf.nest.flatten(to_tensors(structure))
     dtypes = sorted({leaf.dtype.name for leaf in leaves})

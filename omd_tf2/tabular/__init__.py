@@ -30,5 +30,3 @@ True
 """
 
 from omd_tf2.tabular.experiments import EXPERIMENTS
-
-__all__ = ["EXPERIMENTS"]

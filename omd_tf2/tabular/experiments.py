@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
-from baselines_tf2.common.errors import TrainingError, check_types
-from baselines_tf2.runs.checkpoint import Checkpoints, state_of
+from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.runs.checkpoint import Checkpoints, Part, state_of
 from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.runs.logger import Logger
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, Count, Positive, check_fields
+from omd_tf2.common.functional import adam_init
 from omd_tf2.tabular.evaluate import Evaluation, evaluate
 from omd_tf2.tabular.mdp import Model, paper_mdp, soft_values
 from omd_tf2.tabular.report import mean_table, plot_analysis, write_results
@@ -26,7 +28,6 @@ from omd_tf2.tabular.update import (
     Residuals,
     State,
     bellman_loss,
-    initial_state,
     return_loss,
     train_steps,
 )
@@ -40,35 +41,27 @@ NUM_CHUNKS = 20  # rows of the learning curve
 class OuterConfig:
     """The outer optimisation."""
 
-    num_timesteps: int = 10_000  # Adam steps
-    lr: float = 0.01  # of Adam
+    num_timesteps: Count = 10_000  # Adam steps
+    lr: Positive = 0.01  # of Adam
 
     def __post_init__(self):
-        check_types(self)
-        if self.num_timesteps < 1:
-            raise ConfigError(f"num_timesteps must be at least 1, not {self.num_timesteps}")
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr must be a finite number above 0, not {self.lr}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class Settings:
     """All that defines a run, but for its first seed."""
 
-    projection: str = "joint"  # onto the norm ball: joint or leaf; none where there is no ball
+    # Onto the norm ball; none where there is no ball.
+    projection: Annotated[str, (*PROJECTIONS, NONE)] = "joint"
     # Derivatives taken at the noised solution: all, as of an inexact solver, or the objective's
     # alone; none where there is no noise.
-    noise_reaches: str = NONE
-    num_seeds: int = 10  # seed, seed + 1, ...
+    noise_reaches: Annotated[str, (*NOISE_REACHES, NONE)] = NONE
+    num_seeds: Count = 10  # seed, seed + 1, ...
     train: OuterConfig = field(default_factory=OuterConfig)
 
     def __post_init__(self):
-        check_types(self)
-        for name, known in (("projection", PROJECTIONS), ("noise_reaches", NOISE_REACHES)):
-            if getattr(self, name) not in (*known, NONE):
-                raise unknown(name, getattr(self, name), (*known, NONE))
-        if self.num_seeds < 1:
-            raise ConfigError(f"num_seeds must be at least 1, not {self.num_seeds}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -118,10 +111,8 @@ class Draws:
 
     def __init__(self, seeds: range, problem: Problem):
         pairs = [np.random.SeedSequence(seed).spawn(2) for seed in seeds]
-        self._start, self._noise = (
-            [np.random.default_rng(sequence) for sequence in kind]
-            for kind in zip(*pairs, strict=True)
-        )
+        self.rngs = [np.random.default_rng(s) for kind in zip(*pairs, strict=True) for s in kind]
+        self._start, self._noise = self.rngs[: len(seeds)], self.rngs[len(seeds) :]
         self._problem = problem
         self._shape = problem.truth.rewards.shape[:2]
 
@@ -135,10 +126,7 @@ class Draws:
         repeats = problem.noise_std.shape[0] // len(self._start)
         model = Model(*(tf.constant(np.tile(x, repeats)) for x in (logits, rewards)))
         values = np.tile(soft_values(tf.constant(q), problem.truth.temperature), repeats)
-        return initial_state(model, tf.constant(values[:, problem.num_mle :]))
-
-    def rngs(self) -> list[np.random.Generator]:
-        return [*self._start, *self._noise]
+        return State(model, adam_init(model), tf.constant(values[:, problem.num_mle :]))
 
     def noise(self, steps: int) -> np.ndarray:
         """Standard normal, fresh for every step, `[steps, S, A, seeds]`."""
@@ -165,7 +153,7 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         logger, training = Logger(folder), Training(problem, settings.train, draws)
-        parts = {"training": training, "logger": logger}
+        parts: dict[str, Part] = {"training": training, "logger": logger}
         try:
             if checkpoints.resume(parts):
                 progress.resume(checkpoints.step)
@@ -174,10 +162,9 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
                 logger.log(step, _metrics(analysis, evaluation, residuals))
                 progress.update(step, None)
                 checkpoints.after_cycle(step, lambda: state_of(parts))
-            evaluation = training.evaluation
         finally:
             logger.close()
-        rows = result_rows(analysis, settings, seeds, evaluation)
+        rows = result_rows(analysis, settings, seeds, training.evaluation)
         write_results(folder / "results.csv", rows)
         plot_analysis(folder / f"{analysis.name}.png", analysis.name, rows)
         return {
@@ -197,7 +184,8 @@ class Training:
     """
 
     def __init__(self, problem: Problem, config: OuterConfig, draws: Draws):
-        self.step, self.evaluation = 0, None  # of the latest chunk
+        self.step = 0
+        self.evaluation: Evaluation  # of the latest chunk
         self._config, self._draws, self._state = config, draws, draws.state()
         self._train, self._evaluate = (
             compiled(partial(f, problem)) for f in (train_steps, evaluate)
@@ -211,8 +199,9 @@ class Training:
             self._state, residuals = self._train(self._state, noise, tf.constant(steps))
             evaluation = self._evaluate(self._state.model, tf.constant(draws.noise(1)[0]))
             self.step += steps
-            self.evaluation, residuals = _numpy((evaluation, residuals))
-            yield self.step, self.evaluation, residuals
+            evaluation, residuals = _numpy((evaluation, residuals))
+            self.evaluation = evaluation
+            yield self.step, evaluation, residuals
 
     def get_state(self) -> dict:
         """All that the coming chunks depend on."""
@@ -220,7 +209,7 @@ class Training:
             "step": self.step,
             "state": tf.nest.flatten(_numpy(self._state)),
             "evaluation": tf.nest.flatten(self.evaluation),
-            "rngs": [rng.bit_generator.state for rng in self._draws.rngs()],
+            "rngs": [rng.bit_generator.state for rng in self._draws.rngs],
         }
 
     def set_state(self, state: dict) -> None:
@@ -230,7 +219,7 @@ class Training:
         tensors = [tf.constant(x, y.dtype) for x, y in zip(state["state"], like, strict=True)]
         self._state = tf.nest.pack_sequence_as(self._state, tensors)
         self.evaluation = Evaluation(*state["evaluation"])
-        for rng, own in zip(self._draws.rngs(), state["rngs"], strict=True):
+        for rng, own in zip(self._draws.rngs, state["rngs"], strict=True):
             rng.bit_generator.state = own
 
 
@@ -268,7 +257,7 @@ def result_rows(
     keys = [(v, x, seed) for v in analysis.variants for x in analysis.levels for seed in seeds]
     rows = []
     for i, (variant, level, seed) in enumerate(keys):
-        row = {analysis.level: float(level), "seed": seed}
+        row: dict[str, Any] = {analysis.level: float(level), "seed": seed}
         if analysis.of_methods:
             row |= {"method": variant, "projection": settings.projection}
         else:

@@ -41,8 +41,7 @@ def write_results(path: Path, rows: Sequence[dict]) -> None:
 def mean_table(analysis: str, rows: Sequence[dict]) -> str:
     """Means over seeds with the half width of their 95% interval, one line per level."""
     level, curves = _curves(analysis, rows)
-    header = [level, *(f"{variant} {column}" for variant, column in curves)]
-    lines = [header]
+    lines = [[level, *(f"{variant} {column}" for variant, column in curves)]]
     for i, x in enumerate(next(iter(curves.values()))[0]):
         cells = [f"{mean[i]:.4f} +- {half[i]:.4f}" for _, mean, half in curves.values()]
         lines.append([f"{x:.4g}", *cells])
@@ -58,16 +57,14 @@ def plot_analysis(path: Path, analysis: str, rows: Sequence[dict]) -> None:
     level, curves = _curves(analysis, rows)
     columns = PANELS[analysis]
     figure = Figure(figsize=(1 + 4.5 * len(columns), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]
-    for axis, column in zip(axes, columns, strict=True):
+    for i, column in enumerate(columns, 1):
+        axis = figure.add_subplot(1, len(columns), i)
         for (variant, name), (x, mean, half) in curves.items():
             if name == column:
                 axis.plot(x, mean, ".-", color=COLORS[variant], label=LABELS[variant])
                 axis.fill_between(x, mean - half, mean + half, color=COLORS[variant], alpha=0.2)
         if column == "J":
-            axis.axhline(
-                OPTIMAL_RETURN, color="black", linestyle="--", linewidth=1, label="optimal"
-            )
+            axis.axhline(OPTIMAL_RETURN, c="black", ls="--", lw=1, label="optimal")
         axis.set(xlabel=LABELS[level], ylabel=LABELS[column], title=TITLES[analysis])
         axis.set_xscale("log" if level == "noise_std" else "linear")
         axis.legend(fontsize="small")
@@ -94,5 +91,4 @@ def _half_width(values: np.ndarray) -> np.ndarray:
     seeds = values.shape[1]
     if seeds == 1:
         return np.zeros(len(values))
-    error = values.std(1, ddof=1) / np.sqrt(seeds)
-    return stats.t.ppf(0.975, seeds - 1) * error
+    return stats.t.ppf(0.975, seeds - 1) * stats.sem(values, 1)

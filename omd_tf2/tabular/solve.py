@@ -41,13 +41,8 @@ def solve_fixed_point(mdp: MDP, values: tf.Tensor) -> FixedPoint:
     over actions: S unknowns instead of S * A. As F' = discount P_pi this is soft policy iteration.
     F is convex and monotone, hence it converges from anywhere, and in the end quadratically. The
     policy depends on V / temperature, so that it is worth to go on to the last digit.
-
-    Args:
-      mdp: N instances.
-      values: `[S, N]`, where to start; the solution of a problem nearby saves steps.
-
-    Returns:
-      The fixed point. A residual above INNER_TOL, or one that is not finite, is one not solved.
+    `values` `[S, N]`: the solution of a problem nearby saves steps. A residual above INNER_TOL, or
+    one that is not finite, is a problem not solved.
     """
 
     def improved(values):
@@ -77,17 +72,10 @@ def fixed_point_vjp(
     """The gradient in theta of an outer loss through the fixed point Q = B_hat(Q, theta).
 
     With f(Q, theta) = Q - B_hat(Q, theta) = 0 it is -(df/dtheta)^T (df/dQ)^{-T} dloss/dQ, by the
-    implicit function theorem; where `exact` is false, the identity takes the inverse's place.
-
-    Args:
-      model: theta, N instances.
-      truth: the MDP whose discount and temperature the model shares.
-      q: the fixed point, `[S, A, N]`.
-      cotangent: dloss/dQ, `[S, A, N]`.
-      exact: `[N]`, bool.
-
-    Returns:
-      The gradient, shaped as the model, and the health of the linear solve.
+    implicit function theorem; where `exact`, `[N]` bool, is false, the identity takes the inverse's
+    place. theta is the model, whose discount and temperature are those of `truth`; `q`, the fixed
+    point, and the cotangent dloss/dQ are `[S, A, N]`. The gradient comes shaped as the model, with
+    the health of the linear solve.
     """
 
     def optimality(q, model):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from omd_tf2.common.functional import AdamState, adam_init, adam_step
+from omd_tf2.common.functional import AdamState, adam_step
 from omd_tf2.tabular.mdp import (
     MDP,
     Model,
@@ -70,11 +70,6 @@ class Residuals(NamedTuple):
     adjoint: tf.Tensor
 
 
-def initial_state(model: Model, values: tf.Tensor) -> State:
-    """The state before the first step; values `[S, N - num_mle]`."""
-    return State(model, adam_init(model), values)
-
-
 def mle_gradient(model: Model, truth: MDP) -> Model:
     """The gradient of `mle_loss`, per instance."""
     with tf.GradientTape() as tape:
@@ -89,15 +84,9 @@ def omd_gradient(
     """The implicit gradient of the outer loss at Q = fixed point + noise, per OMD instance.
 
     With `noise_in_adjoint` all derivatives are taken at that Q, as a caller has them whose solver
-    is inexact; else the outer loss's alone, as in the original.
-
-    Args:
-      model: theta of the OMD instances, N of them here.
-      values: `[S, N]`, where the inner solve starts.
-      noise: `[S, A, N]`.
-
-    Returns:
-      The gradient, the inner solution V `[S, N]`, and the residuals of both solves.
+    is inexact; else the outer loss's alone, as in the original. Of the N OMD instances alone:
+    values `[S, N]`, where the inner solve starts, noise `[S, A, N]`. Returned with the inner
+    solution V `[S, N]` and the residuals of both solves.
     """
     truth = problem.truth
     solution = solve_fixed_point(induced_mdp(model, truth), values)
@@ -120,23 +109,17 @@ def project(model: Model, norm_bound: tf.Tensor, projection: str, temperature: f
     by sqrt(|x[0] / temperature|^2 + |x[1:]|^2), whose first axis is the action for the logits and
     the state for the rewards.
     """
-    if projection == "joint":
-        norm = tf.sqrt(_square(model.logits / temperature) + _square(model.rewards))
-        return tf.nest.map_structure(lambda x: x * _scale(norm, norm_bound), model)
 
-    def project_leaf(x):
-        norm = tf.sqrt(_square(x[:1] / temperature) + _square(x[1:]))
-        return x * _scale(norm, norm_bound)
+    def scaled(x, hot, cold):
+        norm = tf.sqrt(_square(hot / temperature) + _square(cold))
+        return x * tf.where(norm > norm_bound, tf.math.divide_no_nan(norm_bound, norm), 1.0)
 
-    return tf.nest.map_structure(project_leaf, model)
+    joint = projection == "joint"
+    return Model(*(scaled(x, *(model if joint else (x[:1], x[1:]))) for x in model))
 
 
 def _square(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(x**2, axis=list(range(len(x.shape) - 1)))
-
-
-def _scale(norm: tf.Tensor, norm_bound: tf.Tensor) -> tf.Tensor:
-    return tf.where(norm > norm_bound, tf.math.divide_no_nan(norm_bound, norm), 1.0)
 
 
 def projected_update(problem: Problem, state: State, noise: tf.Tensor) -> tuple[State, Residuals]:

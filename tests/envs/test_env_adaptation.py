@@ -13,7 +13,7 @@ from envs import (
     find_robot,
     make_env,
     mass_parameter,
-    record_transitions,
+    recorded,
     simulator_log_likelihood,
 )
 
@@ -25,6 +25,17 @@ def make(task, backend, **fields):
 def random_policy(env):
     env.action_space.seed(0)
     return lambda observation: env.action_space.sample()
+
+
+def record_transitions(env, policy, steps, seed):
+    """`steps` transitions of the target robot in `env` under `policy`, over falls."""
+    with recorded(env) as transitions:
+        observation, _ = env.reset(seed=seed)
+        for _ in range(steps):
+            observation, _, terminated, truncated, _ = env.step(policy(observation))
+            if terminated or truncated:
+                observation, _ = env.reset()
+    return transitions
 
 
 def test_adapt_finds_a_gaussian_posterior():

@@ -44,8 +44,7 @@ def run(agent, num_timesteps=10, num_envs=1, **options):
         agent,
         Collector(envs, [], np.random.default_rng(0), seed=0),
         num_timesteps=num_timesteps,
-        num_envs=num_envs,
-        **({"overlap": False} | options),
+        **options,
     )
     loop.run(epochs.append, lambda step, episodes: cycles.append(step))
     return epochs, cycles

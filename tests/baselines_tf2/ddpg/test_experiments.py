@@ -173,7 +173,7 @@ def test_the_decisive_case_is_the_mass_ensemble_with_a_level_of_reward(task, bac
         (["train.random_steps=300"], "leaves nothing to train on in 300 steps"),
         (
             ["train.random_steps=0", "agent.critic=additive", "agent.pairing=same_member"],
-            "needs an ensemble",
+            "set env.ensemble and env.ensemble_size",
         ),
         (["train.random_steps=0", "train.epopt_trajectories=10"], "selects nothing in 300 steps"),
         (

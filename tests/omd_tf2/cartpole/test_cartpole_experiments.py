@@ -132,7 +132,7 @@ def test_mistaken_settings_are_refused(override, message):
 
 def test_an_agent_fits_its_environment():
     env = make_env(EnvSpec("cartpole", "classic", distractors=3), training=True)
-    agent = make_agent(settings("vep_cartpole").agent, env, 0)
+    agent = make_agent(env, settings("vep_cartpole").agent, 0)
     state = agent._learner.state
     assert state.critics[0][0][0].shape[0] == 4 + 3 and state.critics[0][-1][0].shape[1] == 2
     assert state.model[0][0][0].shape[0] == 4 + 3 + 2 and state.model[0][-1][0].shape[1] == 4 + 3

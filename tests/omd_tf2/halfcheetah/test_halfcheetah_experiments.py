@@ -125,7 +125,7 @@ def test_a_run_repeats_itself_and_another_seed_differs(tmp_path, eagerly):
 )
 def test_spaces_that_do_not_suit_are_refused(env, message):
     with pytest.raises(ConfigError, match=message):
-        make_agent(HalfCheetahConfig(), env, 0)
+        make_agent(env, HalfCheetahConfig(), 0)
 
 
 @pytest.mark.parametrize(

@@ -218,9 +218,9 @@ def test_what_does_not_apply_to_an_analysis_is_refused(name, override, message):
         ("projection=leave", "unknown projection 'leave'; did you mean 'leaf'"),
         ("num_seeds=0", "num_seeds must be at least 1, not 0"),
         ("train.num_timesteps=0", "num_timesteps must be at least 1, not 0"),
-        ("train.lr=0", "lr must be a finite number above 0, not 0.0"),
-        ("train.lr=nan", "lr must be a finite number above 0, not nan"),
-        ("train.lr=inf", "lr must be a finite number above 0, not inf"),
+        ("train.lr=0", "lr must be positive and finite, not 0.0"),
+        ("train.lr=nan", "lr must be positive and finite, not nan"),
+        ("train.lr=inf", "lr must be positive and finite, not inf"),
     ],
 )
 def test_mistaken_settings_are_named(override, message):

@@ -9,13 +9,14 @@ import tensorflow as tf
 
 import omd_tf2.tabular
 from baselines_tf2.common.compile import compiled
+from omd_tf2.common.functional import adam_init
 from omd_tf2.tabular.evaluate import evaluate, mle_bound, omd_bound, optimal_q
 from omd_tf2.tabular.mdp import MDP, Model, expected_return, paper_mdp, soft_bellman
 from omd_tf2.tabular.update import (
     PROJECTIONS,
     Problem,
+    State,
     bellman_loss,
-    initial_state,
     mle_gradient,
     mle_loss,
     omd_gradient,
@@ -61,7 +62,8 @@ def make_problem(outer_loss=return_loss, num_mle=2, norm_bound=(0.0, 3.0, 1.0, 2
 
 def make_state(problem):
     model = random_model(problem.norm_bound.shape[0])
-    return initial_state(model, tf.zeros([2, model.rewards.shape[2] - problem.num_mle], tf.float64))
+    values = tf.zeros([2, model.rewards.shape[2] - problem.num_mle], tf.float64)
+    return State(model, adam_init(model), values)
 
 
 def test_return_loss_is_minus_the_return():
@@ -233,7 +235,7 @@ def test_instances_do_not_see_one_another():
     for n in range(2):
         alone = make_problem(num_mle=0, norm_bound=(float(problem.norm_bound[n]),))
         model = tf.nest.map_structure(lambda x, n=n: x[..., n : n + 1], state.model)
-        one = initial_state(model, state.values[:, n : n + 1])
+        one = State(model, adam_init(model), state.values[:, n : n + 1])
         one, _ = train_steps(alone, one, noise, tf.constant(2))
         for leaf, other in zip(one.model, together.model, strict=True):
             np.testing.assert_allclose(leaf[..., 0], other[..., n], rtol=1e-11)

@@ -10,7 +10,10 @@ setup(
     packages=find_packages(
         include=["baselines_tf2", "baselines_tf2.*", "omd_tf2", "omd_tf2.*", "envs", "envs.*"]
     ),
-    package_data={"baselines_tf2.report": ["*.html", "*.css", "*.mplstyle"]},
+    package_data={
+        "": ["py.typed"],
+        "baselines_tf2.report": ["*.html", "*.css", "*.mplstyle"],
+    },
     py_modules=["run_experiments"],
     install_requires=[
         "absl-py>=2.1",
@@ -35,6 +38,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
+            "mypy>=1.18",
             "ruff>=0.15",
             "jinja2>=3.1",
             "rliable==1.2.0",

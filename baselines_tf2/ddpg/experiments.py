@@ -10,7 +10,7 @@ from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from baselines_tf2.runs.experiment import Experiment
-from baselines_tf2.runs.preparing import load, prepare
+from baselines_tf2.runs.training import load, prepare
 from envs import (
     CONTINUOUS_TASKS,
     ConfigError,

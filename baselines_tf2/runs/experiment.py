@@ -12,7 +12,6 @@ from baselines_tf2.runs.checkpoint import Checkpoints
 from envs.errors import ConfigError, check_known
 
 PRESETS = ("default", "original")
-FAILED = "failed"  # of a summary: what went wrong though the run went on to its end
 NAMED_BY_FLAGS = {"env.task": "--exp", "env.backend": "--backend"}
 # Settings by their older names, as in the config.json of older runs -> where they are now.
 MOVED = {f"agent.{name}": f"train.{name}" for name in (

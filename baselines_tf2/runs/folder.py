@@ -18,7 +18,7 @@ from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import FAILED, MOVED, Progress, RunFunction, defaults, flatten
+from baselines_tf2.runs.experiment import MOVED, Progress, RunFunction, defaults, flatten
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -161,9 +161,8 @@ def carry_out(
         with suppress(OSError):  # what stopped the run matters more
             write_json(folder / FAILURE, {"error": str(error)})
         raise
-    if FAILED not in summary:
-        write_json(folder / FINISHED, summary)
-        checkpoints.remove()
+    write_json(folder / FINISHED, summary)
+    checkpoints.remove()
     return summary
 
 

@@ -4,21 +4,23 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.rollout import STOPS, Episode
+from baselines_tf2.common.rollout import STOPS, Envs, Episode, SerialEnvs
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
+from baselines_tf2.runs.adaptation import make_adaptation
 from baselines_tf2.runs.checkpoint import Checkpoints, state_of
-from baselines_tf2.runs.experiment import Progress
+from baselines_tf2.runs.experiment import Progress, RunFunction
 from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
 from baselines_tf2.runs.judging import Judge
 from baselines_tf2.runs.logger import Logger
 from baselines_tf2.runs.plots import plot_run
-from envs import ConfigError
+from envs import ConfigError, make_env
 
+MakeAgent = Callable[[Envs, Any, int], Any]  # (envs, config, seed); ConfigError for wrong spaces
 RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
 
 
@@ -155,3 +157,42 @@ def _resume(checkpoints, progress, parts):
 def _row(index: int, episode: Episode) -> dict[str, float]:
     row = {"episode": index, "return": episode.episode_return, "length": episode.length}
     return row | {f"physics/{name}": value for name, value in episode.physics.items()}
+
+
+def prepare(
+    settings: Any, seed: int, *, make_agent: MakeAgent, make_loop: Callable, video: bool = False
+) -> RunFunction:
+    """Builds environments and agent; the returned function trains and fills the run folder.
+
+    settings: env, agent and train. make_loop(agent, envs, settings, seeds, adaptation) gives the
+    TrainLoop.
+    """
+    seeds, train = spawn_seeds(seed), settings.train
+    made, envs = _make_envs(settings, training=True)
+    agent = make_agent(envs, settings.agent, seeds.agent)
+    judge = Judge(settings.env, train, seeds.evaluation, video=video)
+    adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
+
+    def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
+        loop = make_loop(agent, envs, settings, seeds, adaptation)
+        return run_training(folder, progress, checkpoints, loop, judge)
+
+    return run
+
+
+def load(settings: Any, folder: Path, *, make_agent: MakeAgent) -> Any:
+    """The trained agent of a run's folder; ConfigError if its weights are missing or damaged."""
+    made, envs = _make_envs(settings, training=False)
+    agent = make_agent(envs, settings.agent, 0)
+    for env in made:
+        env.close()
+    agent.load(folder / WEIGHTS)
+    return agent
+
+
+def _make_envs(settings, *, training):
+    # Agents that do not say how many environments they step take one, and no pairs.
+    num_envs = getattr(settings.train, "num_envs", 1)
+    made = [make_env(settings.env, training=training) for _ in range(num_envs)]
+    twins = getattr(settings.agent, "pairing", "independent") == "coupled"
+    return made, SerialEnvs(made, twins=twins)

@@ -8,7 +8,7 @@ from typing import Any
 from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import OneHotActions, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
-from baselines_tf2.runs import preparing
+from baselines_tf2.runs import training
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.cartpole.agent import CartPoleAgent
@@ -56,8 +56,8 @@ def make_agent(envs: Envs, config: CartPoleConfig, seed: int) -> CartPoleAgent:
     return CartPoleAgent(config, observation_dim(envs.observation_space), num_actions, seed=seed)
 
 
-prepare = partial(preparing.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
-load = partial(preparing.load, make_agent=make_agent)
+prepare = partial(training.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
+load = partial(training.load, make_agent=make_agent)
 
 
 def _settings(agent: str) -> Callable[[str, str], Settings]:

@@ -8,7 +8,7 @@ from typing import Any
 from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
-from baselines_tf2.runs import preparing
+from baselines_tf2.runs import training
 from baselines_tf2.runs.experiment import Experiment
 from envs import EnvSpec, backends_of
 from omd_tf2.common import experiment
@@ -52,8 +52,8 @@ def make_agent(envs: Envs, config: HalfCheetahConfig, seed: int) -> HalfCheetahA
     return HalfCheetahAgent(config, observation_dim(envs.observation_space), action_dim, seed=seed)
 
 
-prepare = partial(preparing.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
-load = partial(preparing.load, make_agent=make_agent)
+prepare = partial(training.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
+load = partial(training.load, make_agent=make_agent)
 
 
 def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:

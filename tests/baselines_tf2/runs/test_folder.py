@@ -9,7 +9,6 @@ import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import FAILED
 from baselines_tf2.runs.folder import (
     FINISHED,
     carry_out,
@@ -182,14 +181,6 @@ def test_a_finished_run_is_not_done_again(tmp_path):
     for _ in range(2):
         assert carry_out(run, tmp_path, None, Checkpoints(tmp_path)) == {"return": "1"}
     assert calls == [tmp_path] and not (tmp_path / "checkpoints").exists()
-
-
-def test_a_run_that_failed_in_part_is_not_finished(tmp_path):
-    def run(folder, progress, checkpoints):
-        return {FAILED: "one of them"}
-
-    carry_out(run, tmp_path, None, Checkpoints(tmp_path))
-    assert not (tmp_path / FINISHED).exists()
 
 
 def test_without_a_checkpoint_tables_start_anew(tmp_path):

@@ -58,7 +58,8 @@ def signal_to_noise(gradients: tf.Tensor) -> tf.Tensor:
     sampling noise, 1/M of the noise, taken off; 0 if nothing is left.
     """
     noise = tf.reduce_sum(_sample_variance(tf.transpose(gradients)))
-    signal = tf.reduce_sum(tf.square(tf.reduce_mean(gradients, axis=0))) - noise / len(gradients)
+    count = tf.cast(tf.shape(gradients)[0], gradients.dtype)
+    signal = tf.reduce_sum(tf.square(tf.reduce_mean(gradients, axis=0))) - noise / count
     return tf.math.divide_no_nan(tf.maximum(signal, 0), noise)
 
 

@@ -106,7 +106,7 @@ def test_few_runs_have_a_range_and_no_verdict(store):
         del store.rows[key]
     table = comparison(part, store, "mean")
     assert "| IQM (lowest to highest) |" in table.splitlines()[0]
-    assert "| slow | 2 | 1,100 (1,100 to 1,101) | 100 | 1 | too few runs |" in table
+    assert "| slow | 2 | 1,100 (1,100 to 1,101) | 100 | – | too few runs |" in table
     assert Picture(store, part, "outcome", "mean").draw(store.study.path.parent)
 
 

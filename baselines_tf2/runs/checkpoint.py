@@ -66,11 +66,6 @@ class Checkpoints:
         self._digests: dict[str, str] = {}  # file name -> SHA-256
         self._next_row = 0  # the replay's first row that no file holds
 
-    def of(self, folder: Path) -> "Checkpoints":
-        """The same rules for a folder of its own: a part of the run."""
-        return Checkpoints(folder, every=self._every, keep=self._keep,
-                           interrupted=self._interrupted, tell=self.tell)  # fmt: skip
-
     def exist(self) -> bool:
         """Whether there is any, sound or not."""
         return bool(self._manifests())

@@ -167,7 +167,7 @@ def carry_out(
 
 
 def _remove_what_was_logged(folder, checkpoints):
-    """It will be logged again: the run died before its first checkpoint. Folders of parts stay."""
+    """It will be logged again: the run died before its first checkpoint."""
     if (folder / WEIGHTS).exists():
         error = failure(folder)
         why = "" if error is None else f", since its run failed ({error})"
@@ -176,7 +176,7 @@ def _remove_what_was_logged(folder, checkpoints):
             "start again with --overwrite"
         )
     logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
-    if logged and not any(folder.glob(f"*/**/{CONFIG}")):
+    if logged:
         checkpoints.tell(f"{folder} has no checkpoint yet: it starts from the beginning")
     _remove(logged)
 

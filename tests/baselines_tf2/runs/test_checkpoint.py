@@ -199,17 +199,6 @@ def test_an_interrupted_run_is_saved_first(tmp_path):
     assert_same_samples(replay, other, paired=False)
 
 
-def test_a_part_of_a_run_follows_the_same_rules(tmp_path):
-    asked = []
-    whole = Checkpoints(tmp_path, every=10, keep=1, interrupted=lambda: bool(asked.append(1)))
-    (tmp_path / "part").mkdir()
-    part = whole.of(tmp_path / "part")
-    for step in (5, 10, 15, 20):
-        part.after_cycle(step, dict)
-    assert steps(tmp_path / "part") == [20] and len(asked) == 4
-    assert not whole.exist() and not (tmp_path / "checkpoints").exists()
-
-
 @pytest.mark.parametrize("option", [{"every": 0}, {"keep": 0}])
 def test_impossible_numbers_are_refused(tmp_path, option):
     with pytest.raises(ConfigError, match="must be at least 1, not 0"):

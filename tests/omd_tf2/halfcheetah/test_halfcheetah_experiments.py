@@ -14,7 +14,7 @@ from omd_tf2 import halfcheetah
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.agent import HalfCheetahAgent
 from omd_tf2.halfcheetah.config import AGENTS, HalfCheetahConfig
-from omd_tf2.halfcheetah.experiments import CORRECTED, EXPERIMENTS, make_agent
+from omd_tf2.halfcheetah.experiments import EXPERIMENTS, make_agent
 from omd_tf2.halfcheetah.update import metric_names
 from tests.toys import Corridor
 
@@ -61,8 +61,9 @@ def test_the_experiments_are_four_agents_on_three_robots():
                 assert chosen.env.backend == backend
                 residual = preset == "default" and chosen.agent.agent in ("mle", "vaml")
                 assert chosen.agent.residual_model == residual
+                solver = SolverConfig("gauss_newton", ridge_relative=0.1, correct_inner=True)
                 corrected = preset == "default" and chosen.agent.agent == "omd"
-                assert chosen.agent.solver == (CORRECTED if corrected else SolverConfig())
+                assert chosen.agent.solver == (solver if corrected else SolverConfig())
                 wide = preset == "default" and chosen.agent.agent != "sac"
                 assert chosen.agent.model_hidden_dim == (256 if wide else 64)
                 assert experiment.num_timesteps(chosen) == chosen.train.num_timesteps == 1_000_000

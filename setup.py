@@ -10,10 +10,7 @@ setup(
     packages=find_packages(
         include=["baselines_tf2", "baselines_tf2.*", "omd_tf2", "omd_tf2.*", "envs", "envs.*"]
     ),
-    package_data={
-        "": ["py.typed"],
-        "baselines_tf2.report": ["*.html", "*.css", "*.mplstyle"],
-    },
+    package_data={"": ["py.typed"], "baselines_tf2.report": ["*.html", "*.css", "*.mplstyle"]},
     py_modules=["run_experiments"],
     install_requires=[
         "absl-py>=2.1",

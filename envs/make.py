@@ -42,11 +42,7 @@ def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -
 
 
 def build(
-    task: str,
-    backend: str,
-    training: bool = True,
-    render_mode: str | None = None,
-    **fields: Any,
+    task: str, backend: str, training: bool = True, render_mode: str | None = None, **fields: Any
 ) -> gym.Env:
     """The registered entry point: the environment without time limit; `fields` are EnvSpec's."""
     spec = EnvSpec(task, backend, **fields)

@@ -242,11 +242,7 @@ class DDPGAgent:
             return {}
         config, rng = self.config, self._diagnostic_rng
         groups = self.replay.sample_members(
-            rng,
-            DIAGNOSTIC_ROBOTS,
-            DIAGNOSTIC_ROWS,
-            paired=config.paired,
-            window=DIAGNOSTIC_WINDOW,
+            rng, DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, paired=config.paired, window=DIAGNOSTIC_WINDOW
         )
         batches = self.replay.sample_many(
             rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired

@@ -11,14 +11,7 @@ from baselines_tf2.ddpg.epopt import check_selection
 from baselines_tf2.ddpg.learn import make_agent, make_loop
 from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.training import load, prepare
-from envs import (
-    CONTINUOUS_TASKS,
-    ConfigError,
-    EnvSpec,
-    backends_of,
-    default_ensemble,
-    time_limit,
-)
+from envs import CONTINUOUS_TASKS, ConfigError, EnvSpec, backends_of, default_ensemble, time_limit
 
 
 @dataclass(frozen=True)

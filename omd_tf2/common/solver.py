@@ -10,14 +10,7 @@ import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError
 from envs.errors import ConfigError, check_fields
-from omd_tf2.implicit import (
-    Result,
-    get_solver,
-    guarded,
-    root_vjp,
-    solver_options,
-    target_weights,
-)
+from omd_tf2.implicit import Result, get_solver, guarded, root_vjp, solver_options, target_weights
 from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.structures import Structure, transposed
 

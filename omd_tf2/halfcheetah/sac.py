@@ -101,11 +101,7 @@ def critic_loss(critics: Critics, batch: Transition, targets: tf.Tensor) -> tf.T
 
 
 def actor_loss(
-    actor: Layers,
-    critics: Critics,
-    log_temperature: tf.Tensor,
-    obs: tf.Tensor,
-    noise: tf.Tensor,
+    actor: Layers, critics: Critics, log_temperature: tf.Tensor, obs: tf.Tensor, noise: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """mean(temperature log pi(a|s) - min Q(s, a)), and the entropy mean(-log pi)."""
     actions, log_probs = sample_actions(actor, obs, noise)

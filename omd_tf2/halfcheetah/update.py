@@ -264,10 +264,7 @@ def _residuals(state, batch, noise, config):
 
 
 def model_gradient(
-    state: State,
-    real: Transition,
-    noise: tf.Tensor,
-    config: HalfCheetahConfig,
+    state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
 ) -> tuple[tf.Tensor, Layers, Health]:
     """The outer loss, its gradient in the model by the implicit function theorem, and the health.
 

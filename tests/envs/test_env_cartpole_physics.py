@@ -78,10 +78,7 @@ def test_acceleration_is_that_of_a_uniform_rod_on_a_cart(cart, pole, length, act
     angle, rate, force = 0.15, 0.7, 20 * action - 10  # [rad], [rad/s], [N]
     robot.physics.set_state(np.array([0.0, 0.0, angle, rate, -1]))
     arm = pole * length / 2
-    inertia = [
-        [cart + pole, arm * np.cos(angle)],
-        [arm * np.cos(angle), pole * length**2 / 3],
-    ]
+    inertia = [[cart + pole, arm * np.cos(angle)], [arm * np.cos(angle), pole * length**2 / 3]]
     forces = [force + arm * np.sin(angle) * rate**2, 9.8 * arm * np.sin(angle)]
     acceleration = np.linalg.solve(inertia, forces)
     robot.step(action)

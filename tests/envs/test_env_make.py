@@ -138,8 +138,7 @@ def test_pictures_of_the_classic_ones_need_pygame(task, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a screen")
 @pytest.mark.parametrize(
-    ("task", "backend"),
-    [("cheetah", "mujoco"), ("cheetah", "pybullet"), ("cartpole", "classic")],
+    ("task", "backend"), [("cheetah", "mujoco"), ("cheetah", "pybullet"), ("cartpole", "classic")]
 )
 def test_a_window_needs_a_screen(task, backend, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)

@@ -3,14 +3,7 @@ import json
 
 import pytest
 
-from envs import (
-    CONTINUOUS_TASKS,
-    TASKS,
-    ConfigError,
-    EnvSpec,
-    backends_of,
-    default_ensemble,
-)
+from envs import CONTINUOUS_TASKS, TASKS, ConfigError, EnvSpec, backends_of, default_ensemble
 from envs.ensemble import Ensemble
 from envs.errors import unknown
 from envs.grid import grid_values

@@ -2,15 +2,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs import (
-    ConfigError,
-    Ensemble,
-    EnvSpec,
-    find_robot,
-    get_env_state,
-    make_env,
-    set_env_state,
-)
+from envs import ConfigError, Ensemble, EnvSpec, find_robot, get_env_state, make_env, set_env_state
 from envs.wrappers import Distractors, NoisyAction, NoisyObservation
 
 ENSEMBLE = "mass:1,0.25,0.5,1.5"

@@ -60,10 +60,7 @@ NOISY = {"distractors": 2, "observation_noise": 0.1, "action_noise": 0.3}
 
 @pytest.mark.parametrize(
     ("backend", "ensemble", "target"),
-    [
-        ("mujoco", "torso_mass:6,1.5,3,9", 11.0),
-        ("pybullet", "torso_mass:9.5,2.4,4.7,14.2", 17.0),
-    ],
+    [("mujoco", "torso_mass:6,1.5,3,9", 11.0), ("pybullet", "torso_mass:9.5,2.4,4.7,14.2", 17.0)],
 )
 def test_noise_distractors_and_what_is_fixed_are_no_riddles(monkeypatch, backend, ensemble, target):
     for name, value in {"ROBOTS": 20, "LEAST": 3, "TRANSITIONS": 20}.items():

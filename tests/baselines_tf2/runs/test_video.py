@@ -203,8 +203,7 @@ print("drawn")
 
 
 @pytest.mark.parametrize(
-    ("task", "backend"),
-    [("cheetah", "mujoco"), ("cheetah", "pybullet"), ("cartpole", "classic")],
+    ("task", "backend"), [("cheetah", "mujoco"), ("cheetah", "pybullet"), ("cartpole", "classic")]
 )
 def test_without_a_screen_beside_tensorflow(task, backend, tmp_path):
     """In a process of its own, which ends in the middle of an episode: no file is left."""

@@ -70,8 +70,7 @@ def test_an_unknown_agent_gets_the_nearest_name():
 
 
 @pytest.mark.parametrize(
-    "name, good",
-    [("gamma", 0.0), ("gamma", 1.0), ("tau", 1.0), ("epsilon", 0.0)],
+    "name, good", [("gamma", 0.0), ("gamma", 1.0), ("tau", 1.0), ("epsilon", 0.0)]
 )
 def test_bounds_are_included(name, good):
     assert getattr(CartPoleConfig(**{name: good}), name) == good

@@ -8,14 +8,7 @@ import tensorflow as tf
 
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.losses import critic_loss, critic_targets, in_model, values
-from omd_tf2.cartpole.update import (
-    OUTPUT_GAIN,
-    Noise,
-    State,
-    critic_steps,
-    metric_names,
-    update,
-)
+from omd_tf2.cartpole.update import OUTPUT_GAIN, Noise, State, critic_steps, metric_names, update
 from omd_tf2.common.functional import AdamState, adam_init, loss_and_gradient
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.common.transition import Transition

@@ -28,15 +28,7 @@ from omd_tf2.cartpole.update import (
 )
 from omd_tf2.common.functional import adam_init, adam_step, loss_and_gradient, mlp, soft_update
 from omd_tf2.common.solver import SolverConfig, report
-from tests.omd_tf2.cartpole.small import (
-    A,
-    K,
-    O,
-    at,
-    make_batches,
-    make_config,
-    make_state,
-)
+from tests.omd_tf2.cartpole.small import A, K, O, at, make_batches, make_config, make_state
 from tests.omd_tf2.small import Draw, assert_same, changed, flat
 
 

@@ -117,10 +117,7 @@ def test_a_run_repeats_itself_and_another_seed_differs(tmp_path, eagerly):
     ("env", "message"),
     [
         (Corridor(action_space=gym.spaces.Discrete(3)), r"continuous action space.*Discrete\(3\)"),
-        (
-            Corridor(action_space=gym.spaces.Box(0.0, 1.0, (1,))),
-            "must be symmetric around 0",
-        ),
+        (Corridor(action_space=gym.spaces.Box(0.0, 1.0, (1,))), "must be symmetric around 0"),
         (gym.make("CartPole-v1"), r"continuous action space.*Discrete\(2\)"),
     ],
 )

@@ -78,10 +78,7 @@ def actor_step_by_hand(state, noise):
     _, gradient = loss_and_gradient(temperature_loss, state.log_temperature, entropy, -A / 2)
     log_temperature, adam = adam_step(state.log_temperature, gradient, state.temperature_adam, 0.04)
     state = state._replace(
-        actor=actor,
-        actor_adam=actor_adam,
-        log_temperature=log_temperature,
-        temperature_adam=adam,
+        actor=actor, actor_adam=actor_adam, log_temperature=log_temperature, temperature_adam=adam
     )
     return state, loss, entropy
 

@@ -15,12 +15,7 @@ from omd_tf2.tabular.mdp import (
     soft_values,
     softmax_policy,
 )
-from omd_tf2.tabular.solve import (
-    INNER_TOL,
-    fixed_point_vjp,
-    solve_adjoint,
-    solve_fixed_point,
-)
+from omd_tf2.tabular.solve import INNER_TOL, fixed_point_vjp, solve_adjoint, solve_fixed_point
 
 RNG = np.random.default_rng(0)
 TRUTH = paper_mdp()

@@ -3,7 +3,6 @@
 import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from baselines_tf2.report.figures import number, span, style_of
 from baselines_tf2.report.runs import Group, Run, differing, settings_of, show
 from envs.errors import ConfigError
 
-MAX_ROWS = 200  # of a table of results
 FEW_SEEDS = 5
 
 
@@ -36,7 +34,6 @@ def page(
         undefined=jinja2.StrictUndefined,
     )
     templates.filters["base64"] = lambda png: base64.b64encode(png).decode()
-    runs = [(group, run) for group in groups for run in group.runs if run.results]
     seeds = [(group.name, len(group.evaluated)) for group in groups]
     return templates.get_template("page.html").render(
         groups=groups,
@@ -49,7 +46,12 @@ def page(
             title: [text for group in groups if (text := of(group))]
             for title, of in UNFINISHED.items()
         },
-        own=[(group, run, run_pictures(run), _results_table(run)) for group, run in runs],
+        own=[
+            (group, run, _pictures(run))
+            for group in groups
+            for run in group.runs
+            if run.has_results
+        ],
         **_configuration(groups),
         **{f.__name__.strip("_"): f for f in (style_of, show, _summary, _values)},
         statistics=statistics,
@@ -79,8 +81,8 @@ UNFINISHED = {
 }
 
 
-def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
-    """Its seeds, as in "(0–2," and "7)", and the lines of each other cell of its row."""
+def _summary(group: Group) -> list[list[str]]:
+    """The lines of each cell of its row."""
     final = mean = percentiles = "–"
     if group.evaluated:
         scores, middle, interval = statistics.final_returns(group)
@@ -89,81 +91,17 @@ def _summary(group: Group) -> tuple[list[str], list[list[str]]]:
         percentiles = " / ".join(map(number, statistics.last_percentiles(group)))
     speed = statistics.median_speed(group)
     texts = [final, mean, percentiles, "–" if speed is None else number(speed)]
-    return _seeds([run.seed for run in group.runs]), [_reached(group), *([x] for x in texts)]
-
-
-def _seeds(seeds: Sequence[int]) -> list[str]:
-    texts = []
-    for _, run in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):  # without a gap
-        first, *others = [seed for _, seed in run]
-        texts.append(f"{first}–{others[-1]}" if others else f"{first}")
-    return f"({', '.join(texts)})".split(" ")
-
-
-def _reached(group: Group) -> list[str]:
     done, planned = [run.steps for run in group.runs], group.runs[0].planned
-    lines = [f"{min(done):,}" + (f" to {max(done):,}" if min(done) < max(done) else "")]
-    if planned is not None and min(done) < planned:
-        lines.append(f"of {planned:,}")
-    return lines
+    reached = [f"{min(done):,}" + f" to {max(done):,}" * (min(done) < max(done))]
+    reached += [f"of {planned:,}"] * (planned is not None and min(done) < planned)
+    return [reached, *([text] for text in texts)]
 
 
-def run_pictures(run: Run) -> list[tuple[Path, bytes]]:
+def _pictures(run: Run) -> list[tuple[Path, bytes]]:
     """The PNGs in a run's folder, but for those of a report."""
     paths = [p for p in sorted(run.folder.glob("*.png")) if not p.name.startswith("report_")]
     pictures = [(path, path.read_bytes()) for path in paths]
     return [(path, png) for path, png in pictures if png.startswith(b"\x89PNG\r\n\x1a\n")]
-
-
-def _results_table(run: Run) -> tuple[str, list[str], list[list[str]], int]:
-    """Means over the column `seed`: those left of it tell rows apart, those right were found.
-
-    Returns a note, the header, the rows and the first column of numbers.
-    """
-    columns = [name for name in run.results[0] if any(row[name] for row in run.results)]
-    if "seed" not in columns:
-        rows, header, numeric = [list(row.values()) for row in run.results], columns, len(columns)
-        note = ""
-    else:
-        numeric = columns.index("seed")
-        keys, found = columns[:numeric], columns[numeric + 1 :]
-        rows, header = _means(run.results, keys, found), [*keys, "seeds", *found]
-        note = "Mean over seeds ± standard deviation between them. "
-    if len(rows) > MAX_ROWS:
-        note += f"The first {MAX_ROWS} of {len(rows)} rows; the run's results.csv has them all."
-    return note, header, rows[:MAX_ROWS], numeric
-
-
-def _means(
-    rows: Sequence[Mapping[str, str]], keys: Sequence[str], found: Sequence[str]
-) -> list[list[str]]:
-    alike = defaultdict(list)
-    for row in rows:
-        alike[tuple(row[key] for key in keys)].append(row)
-    out = []
-    for key, same in alike.items():
-        cells = [_mean([row[name] for row in same]) for name in found]
-        out.append([*map(_short, key), str(len(same)), *cells])
-    return out
-
-
-def _mean(texts: Sequence[str]) -> str:
-    try:
-        values = np.array([float(text) for text in texts if text])
-    except ValueError:
-        return ", ".join(dict.fromkeys(texts))
-    if not len(values):
-        return "–"
-    mean = f"{values.mean():,.4g}" if abs(values.mean()) < 1000 else f"{values.mean():,.0f}"
-    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.2g}"
-
-
-def _short(text: str) -> str:
-    """A number with at most four digits; any other text as it is."""
-    try:
-        return f"{float(text):.4g}"
-    except ValueError:
-        return text or "–"
 
 
 def _configuration(groups: Sequence[Group]) -> dict[str, object]:

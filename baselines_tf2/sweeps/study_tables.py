@@ -1,21 +1,22 @@
 """What a study's numbers say: interquartile means, differences and verdicts, as tables of text."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from baselines_tf2.report.figures import number, span
 from baselines_tf2.report.statistics import FINAL_REPS, interval, iqm
-from baselines_tf2.sweeps.study import Part, words
+from baselines_tf2.sweeps.study import Part
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
 from baselines_tf2.sweeps.study_store import FINISHED, Key, Store
 
 # Runs, below which there is no 95%: if three of one arm all beat three of another, chance does that
 # one time in ten (two of 20 orders), and a bootstrap's interval is their range.
 FEWEST = 4
-NOT_RUN = "not run yet"
+NOT_RUN, TOO_FEW = "not run yet", "too few runs"
+VERDICTS = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
 
 
 class Estimate(NamedTuple):
@@ -37,9 +38,6 @@ class Range(Estimate):
         return number(self.middle) + (f" ({low} to {high})" if low != high else "")
 
 
-TOO_FEW = "too few runs"
-
-
 class Result(NamedTuple):
     """An arm at a level, beside the baseline at that level."""
 
@@ -56,11 +54,10 @@ def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.n
     An arm without a factor is at all its levels. A run that failed before it had a value that can
     be good or bad has the worst of its part.
     """
-    places = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
-    found = {}
-    for (level, arm), own in places.items():
-        cell = store.cell(part, arm, own)
-        found[level, arm] = np.array([store.number(key, outcome) for key in cell], float)
+    found = {
+        place: np.array([store.number(key, outcome) for key in keys], float)
+        for place, keys in store.places(part).items()
+    }
     every = np.concatenate([*found.values()])
     if np.isnan(every).all():
         return {}
@@ -74,21 +71,18 @@ def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.n
 def results(part: Part, store: Store, outcome: str) -> list[Result]:
     """Every arm at every level of which a run was done."""
     samples = scores(part, store, outcome)
-    all_ = [(x,) for x in samples.values()]
-    own = [
-        Range(one.middle, x.min(), x.max()) if len(x) < FEWEST else one
-        for (x,), one in zip(all_, estimates(iqm, all_), strict=True)
-    ]
     others = [at for at in samples if at[1] != part.baseline and (at[0], part.baseline) in samples]
     pairs = [(samples[level, arm], samples[level, part.baseline]) for level, arm in others]
     sign = OUTCOMES[outcome].sign or 1
     gains = estimates(difference, pairs)
     chances = estimates(improvement, [(sign * x, sign * y) for x, y in pairs])
     beside = dict(zip(others, zip(gains, chances, strict=True), strict=True))
-    return [
-        Result(arm, level, value, *beside.get((level, arm), ()))
-        for (level, arm), value in zip(samples, own, strict=True)
-    ]
+    found = []
+    values = estimates(iqm, [(x,) for x in samples.values()])
+    for ((level, arm), x), value in zip(samples.items(), values, strict=True):
+        shown = Range(value.middle, x.min(), x.max()) if len(x) < FEWEST else value
+        found.append(Result(arm, level, shown, *beside.get((level, arm), ())))
+    return found
 
 
 def difference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -110,25 +104,23 @@ def estimates(
 ) -> list[Estimate]:
     """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
     by_size = defaultdict(list)
-    found: dict[int, Sequence[float]] = {}
+    found: dict[int, Estimate] = {}
     for i, arrays in enumerate(samples):
         by_size[tuple(map(len, arrays))].append(i)
     for sizes, places in by_size.items():
         stacked = [np.stack(x, axis=1) for x in zip(*(samples[i] for i in places), strict=True)]
         ends = None if min(sizes) < FEWEST else interval(statistic, *stacked, reps=FINAL_REPS)
         ends = np.full((2, len(places)), np.nan) if ends is None else ends
-        found |= dict(zip(places, zip(statistic(*stacked), *ends, strict=True), strict=True))
-    return [Estimate(*map(float, found[i])) for i in range(len(samples))]
+        for i, *numbers in zip(places, statistic(*stacked), *ends, strict=True):
+            found[i] = Estimate(*map(float, numbers))
+    return [found[i] for i in range(len(samples))]
 
 
 def verdict(gain: Estimate, sign: int) -> str:
     """'none' if the interval of the difference holds 0."""
     if np.isnan(gain.low):
         return TOO_FEW
-    if not (gain.low > 0 or gain.high < 0):
-        return "none"
-    falls_rises = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
-    return falls_rises[sign][gain.low > 0]
+    return VERDICTS[sign][gain.low > 0] if gain.low > 0 or gain.high < 0 else "none"
 
 
 def comparison(part: Part, store: Store, outcome: str) -> str:
@@ -138,26 +130,23 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
     value = f"IQM {'(lowest to highest)' if few else '[95% interval]'}"
     beside = f"minus {part.baseline}", "P(better)", "difference"
     rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
-    cells = {(words(x), arm): part.level_of(arm, x) for x in part.levels for arm in part.arms}
+    places = store.places(part)
     for one in found:
-        runs = _runs(store, store.cell(part, one.arm, cells[one.level, one.arm]))
         end: Sequence = ("", "", "baseline" if one.arm == part.baseline else "–")
         if one.difference is not None:
             said = verdict(one.difference, OUTCOMES[outcome].sign)
             end = (one.difference, "–" if said == TOO_FEW else one.improvement, said)
+        runs = _runs(store, places[one.level, one.arm])
         rows.append((one.level or "–", one.arm, runs, one.value, *end)[:width])
-    return _table(rows)
+    return markdown(*rows)
 
 
 def summary(part: Part, store: Store, outcome: str) -> str:
     """Arms by levels: interquartile means with their intervals."""
-    found = results(part, store, outcome)
-    levels = list(dict.fromkeys(one.level for one in found))
-    rows: list[Sequence] = [("arm", *(level or OUTCOMES[outcome].words for level in levels))]
-    for arm in dict.fromkeys(one.arm for one in found):
-        values = {one.level: one.value for one in found if one.arm == arm}
-        rows.append((arm, *(values.get(level, "–") for level in levels)))
-    return _table(rows)
+    values = {(one.level, one.arm): one.value for one in results(part, store, outcome)}
+    levels, arms = dict.fromkeys(at[0] for at in values), dict.fromkeys(at[1] for at in values)
+    head = ("arm", *(level or OUTCOMES[outcome].words for level in levels))
+    return markdown(head, *((arm, *(values.get((x, arm), "–") for x in levels)) for arm in arms))
 
 
 def outcomes(part: Part, store: Store, outcome: str) -> str:
@@ -169,23 +158,22 @@ def outcomes(part: Part, store: Store, outcome: str) -> str:
         samples = (columns[name].get(place) for name in names)
         means = ("–" if x is None else number(float(iqm(x))) for x in samples)
         rows.append((place[0] or "–", place[1], *means))
-    return _table(rows)
+    return markdown(*rows)
 
 
-def _table(rows: Sequence[Sequence]) -> str:
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join((lines[0], "|---" * len(rows[0]) + "|", *lines[1:]))
+def markdown(head: Sequence, *rows: Sequence) -> str:
+    first, *others = ("| " + " | ".join(map(str, row)) + " |" for row in (head, *rows))
+    return "\n".join((first, "|---" * len(head) + "|", *others))
 
 
 TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
 
 
-def missing(part: Part, store: Store, *cells: tuple[str, str]) -> str:
-    """What is left to do of these cells (none: of all) in words; "" if nothing is."""
-    done = [len(store.cell(part, *cell)) for cell in cells or part.cells()]
-    if not any(done):
+def missing(part: Part, places: Collection[Collection[Key]]) -> str:
+    """What is left to do where these runs are done, in words; "" if nothing is."""
+    few, many, planned = min(map(len, places)), max(map(len, places)), len(part.seeds)
+    if not many:
         return NOT_RUN
-    few, many, planned = min(done), max(done), len(part.seeds)
     if few == planned:
         return ""
     return f"not finished: {few if few == many else f'{few} to {many}'} of {planned} seeds"
@@ -194,7 +182,7 @@ def missing(part: Part, store: Store, *cells: tuple[str, str]) -> str:
 def facts(store: Store) -> str:
     """How much was run, how long it took, and what failed."""
     parts = store.study.parts.values()
-    keys = [key for part in parts for cell in part.cells() for key in store.cell(part, *cell)]
+    keys = [key for part in parts for key in store.keys(part)]
     planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
     commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"

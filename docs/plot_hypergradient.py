@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from baselines_tf2.common.files import read_table, write_atomically
-from baselines_tf2.sweeps.study_tables import markdown
+from baselines_tf2.sweeps.study_results import markdown
 
 DOCS = Path(__file__).parent
 STYLES = {  # solver without its numbers -> colour, marker

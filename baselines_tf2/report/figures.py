@@ -4,7 +4,6 @@ import io
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
 LEGEND_CHARS, TITLE_CHARS = 64, 48
 LOOK: list[str | Path | dict] = ["default", Path(__file__).with_suffix(".mplstyle")]
+Panels = Mapping[Any, Sequence[Group]]  # by (title,) or (title, column of a table)
+Drawn = tuple[Figure | None, dict[Any, Axes]]
 PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
 SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
@@ -69,12 +70,13 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     """Return by step: interquartile means with 95% intervals, seeds thin; an axis per setting."""
     groups = [group for group in groups if group.evaluated]
     title = "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
-    figure, axes = _by_step(groups, title, "return per episode", statistics.learning_curve)
+    panels = _by_environment(groups)
+    figure, axes = _by_step(panels, title, "return per episode", statistics.learning_curve)
     for group in groups:
         for run in group.evaluated if len(group.evaluated) > 1 else ():
             returns = statistics.returns_by_step(run)
-            axes[group.environment].plot(list(returns), list(returns.values()), linewidth=0.7,
-                                         color=style_of(group)[0], alpha=0.45)  # fmt: skip
+            axes[group.environment,].plot(list(returns), list(returns.values()), linewidth=0.7,
+                                          color=style_of(group)[0], alpha=0.45)  # fmt: skip
     return figure
 
 
@@ -82,31 +84,27 @@ def speed(groups: Sequence[Group]) -> Figure | None:
     """Environment steps per second by step, on a log axis."""
     groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
     title = "Speed of training: median over seeds, lowest to highest shaded"
-    curve = partial(statistics.metric_curve, column=SPEED)
-    figure, axes = _by_step(groups, title, "environment steps per second", curve)
+    panels, y = _by_environment(groups, SPEED), "environment steps per second"
+    figure, axes = _by_step(panels, title, y, statistics.metric_curve)
     for axis in axes.values():
         _log_axis(axis)
     return figure
 
 
-def _by_step(
-    groups: Sequence[Group], title: str, y: str, curve: Callable[[Group], Curve]
-) -> tuple[Figure | None, dict[str, Axes]]:
-    """Each group's curve on the axis of its environment; wide ones where there are many lines."""
-    panels = _by_environment(groups)
+def _by_step(panels: Panels, title: str, y: str, curve: Callable[..., Curve]) -> Drawn:
+    """Curves by step on axes by environment; wide ones where there are many lines."""
     wide = max(map(len, panels.values()), default=0) > MANY_LINES
-    columns = 1 if wide else 2
-    figure, axes = _panels(panels, title, lambda group, _: curve(group), columns=columns)
-    for environment, axis in axes.items():
+    figure, axes = _panels(panels, title, curve, columns=1 if wide else 2)
+    for (environment, *_), axis in axes.items():
         label_axis(axis, environment, y)
         step_axis(axis)
     return figure, axes
 
 
 def _panels(
-    panels: Mapping[Any, Sequence[Group]], title: str, curve: Callable, marker: str = "", **layout
-) -> tuple[Figure | None, dict[Any, Axes]]:
-    """An axis for each panel, {key: groups}, with curve(group, key) of each; None without panels."""
+    panels: Panels, title: str, curve: Callable[..., Curve], marker: str = "", **layout: Any
+) -> Drawn:
+    """An axis for each panel, with curve(group, column) of each group; None without panels."""
     if not panels:
         return None, {}
     shown = {group.index: group for members in panels.values() for group in members}
@@ -115,7 +113,7 @@ def _panels(
     axes = dict(zip(panels, drawn, strict=True))
     for key, axis in axes.items():
         for group in panels[key]:
-            plot_curve(axis, group, curve(group, key), marker)
+            plot_curve(axis, group, curve(group, *key[1:]), marker)
     return figure, axes
 
 
@@ -128,7 +126,7 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     title = f"Final return: mean of the last {statistics.LAST} evaluations; "
     title += "interquartile mean over seeds, 95% interval, seeds as dots"
     figure, axes = grid(len(panels), title, groups)
-    for axis, (environment, members) in zip(axes, panels.items(), strict=True):
+    for axis, ((environment,), members) in zip(axes, panels.items(), strict=True):
         for x, group in enumerate(members):
             seeds, middle, ends = statistics.final_returns(group)
             plot_seeds(axis, group, x, seeds, ends)
@@ -147,11 +145,6 @@ def plot_seeds(axis: Axes, line: Line, x: float, seeds: Sequence[float], ends: A
         axis.plot([x] * 2, ends, color=color, linewidth=2.5, alpha=0.8)
 
 
-def _of_column(curve: Callable[[Group, str], Curve]) -> Callable[[Group, tuple[str, str]], Curve]:
-    """For panels by (environment, column)."""
-    return lambda group, key: curve(group, key[1])
-
-
 def robot_response(groups: Sequence[Group]) -> Figure | None:
     """Return by each varied parameter at the last evaluation, the training range shaded."""
     panels = defaultdict(list)
@@ -160,7 +153,7 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
             panels[group.environment, column].append(group)
     title = "Last evaluation by robot: interquartile mean, 95% interval over seeds"
     trained = Patch(color=RANGE_COLOR, alpha=0.16, label="robots trained on")
-    figure, axes = _panels(panels, title, _of_column(statistics.robot_curve), "o", more=[trained])
+    figure, axes = _panels(panels, title, statistics.robot_curve, "o", more=[trained])
     for (environment, column), axis in axes.items():
         name = column.removeprefix(PHYSICS)
         ranges = panels[environment, column][0].training_ranges
@@ -172,17 +165,17 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
 
 def percentiles(groups: Sequence[Group]) -> Figure | None:
     """The 10th, 50th and 90th percentile of evaluation episodes by step, an axis per group."""
-    panels = {group.name: [group] for group in groups if group.evaluated}
+    panels: Panels = {(group.name,): [group] for group in groups if group.evaluated}
     columns, chars, size = (2, TITLE_CHARS, 11.5) if len(panels) < 5 else (3, 32, 10)
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
-    curve, layout = statistics.percentile_curve, {"columns": columns, "height": 3.1}
-    figure, axes = _panels(panels, title, lambda group, _: curve(group), **layout)
+    curve = statistics.percentile_curve
+    figure, axes = _panels(panels, title, curve, columns=columns, height=3.1)
     first: dict[str, Axes] = {}
-    for name, axis in axes.items():
-        label_axis(axis, wrap(name, chars), "return per episode")
+    for key, axis in axes.items():
+        label_axis(axis, wrap(key[0], chars), "return per episode")
         axis.title.set_fontsize(size)
         step_axis(axis)
-        one = first.setdefault(panels[name][0].environment, axis)
+        one = first.setdefault(panels[key][0].environment, axis)
         if one is not axis:
             axis.sharey(one)
     return figure
@@ -192,11 +185,11 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
     """What the solver of the hypergradient reported by step, an axis per quantity that is not 0."""
     panels = {
         (environment, column): [g for g in members if any(run.series(column) for run in g.runs)]
-        for environment, members in _by_environment(groups).items()
+        for (environment,), members in _by_environment(groups).items()
         for column in _solver_columns(members)
     }
     title = "Solver of the hypergradient: median over seeds, lowest to highest shaded"
-    figure, axes = _panels(panels, title, _of_column(statistics.metric_curve), height=3.1)
+    figure, axes = _panels(panels, title, statistics.metric_curve, height=3.1)
     environments = {environment for environment, _ in panels}
     for (environment, column), axis in axes.items():
         below = f"\n{environment}" if len(environments) > 1 else ""
@@ -236,11 +229,11 @@ def span(interval: Iterable[float]) -> str:
     return f"[{', '.join(map(number, interval))}]"
 
 
-def _by_environment(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    by_environment = defaultdict(list)
+def _by_environment(groups: Sequence[Group], *column: str) -> Panels:
+    panels = defaultdict(list)
     for group in groups:
-        by_environment[group.environment].append(group)
-    return by_environment
+        panels[group.environment, *column].append(group)
+    return panels
 
 
 def grid(

@@ -93,7 +93,7 @@ def _summary(group: Group) -> list[list[str]]:
     texts = [final, mean, percentiles, "–" if speed is None else number(speed)]
     done, planned = [run.steps for run in group.runs], group.runs[0].planned
     reached = [f"{min(done):,}" + f" to {max(done):,}" * (min(done) < max(done))]
-    reached += [f"of {planned:,}"] * (planned is not None and min(done) < planned)
+    reached += [f"of {planned:,}"] * (min(done) < planned)
     return [reached, *([text] for text in texts)]
 
 

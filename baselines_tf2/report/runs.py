@@ -51,13 +51,13 @@ class Run:
         return max([*logged, *self.evaluations], default=0)
 
     @property
-    def planned(self) -> int | None:
-        """How many steps it was to make; None if it does not say."""
-        return self.config["settings"].get("train", {}).get("num_timesteps")
+    def planned(self) -> int:
+        """How many steps it was to make; 0 if it does not say."""
+        return self.config["settings"].get("train", {}).get("num_timesteps", 0)
 
     @property
     def is_finished(self) -> bool:
-        return self.planned is None or self.steps >= self.planned
+        return self.steps >= self.planned
 
     @property
     def last_evaluation(self) -> list[Row]:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from baselines_tf2.runs.experiment import Experiment, defaults, flatten
 from baselines_tf2.runs.one_run import choose
-from baselines_tf2.sweeps.plan import PlannedRun, folder_name, parse_seeds, plan_run
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from baselines_tf2.sweeps.sweep import PlannedRun, folder_name, parse_seeds, plan_run
 from envs.errors import ConfigError, check_known
 
 WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}

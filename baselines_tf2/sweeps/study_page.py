@@ -11,10 +11,9 @@ from typing import NamedTuple
 from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
 from baselines_tf2.sweeps.study import Part
-from baselines_tf2.sweeps.study_figures import FIGURES
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from baselines_tf2.sweeps.study_results import FIGURES, NOT_RUN, TABLES, facts, missing, results
 from baselines_tf2.sweeps.study_store import Store
-from baselines_tf2.sweeps.study_tables import NOT_RUN, TABLES, facts, missing, results
 from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)

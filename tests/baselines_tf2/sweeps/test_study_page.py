@@ -10,8 +10,7 @@ from rliable import metrics
 from baselines_tf2.report.statistics import iqm
 from baselines_tf2.sweeps.study import words
 from baselines_tf2.sweeps.study_page import Picture, fill, write_page
-from baselines_tf2.sweeps.study_store import KEY, Store
-from baselines_tf2.sweeps.study_tables import (
+from baselines_tf2.sweeps.study_results import (
     Estimate,
     comparison,
     estimates,
@@ -22,6 +21,7 @@ from baselines_tf2.sweeps.study_tables import (
     summary,
     verdict,
 )
+from baselines_tf2.sweeps.study_store import KEY, Store
 from envs.errors import ConfigError
 from tests.baselines_tf2.sweeps.test_study import TEXT, study
 

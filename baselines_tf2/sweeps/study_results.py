@@ -284,7 +284,7 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
     axes = _axes(dict.fromkeys(level for level, _ in found), title, lines.values())
     for (level, arm), (x, seeds) in found.items():
         axis, few = axes[level], len(seeds) < FEWEST
-        middle, *ends = np.array([next(middles) for _ in x]).T
+        middle, *ends = np.array([next(middles)[:3] for _ in x]).T
         plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
         for y in seeds if few else ():
             axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)

@@ -13,13 +13,13 @@ from dataclasses import replace
 from functools import cache
 from statistics import median
 
-from _timing import start_tensorflow
+from _timing import run, start_tensorflow
 
 start_tensorflow()
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from baselines_tf2.common.compile import called_directly, compiled
 from baselines_tf2.common.files import table_text, write_text
@@ -247,5 +247,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("rounds", 15)
-    app.run(main)
+    run(main, rounds=15)

@@ -166,14 +166,12 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
 def percentiles(groups: Sequence[Group]) -> Figure | None:
     """The 10th, 50th and 90th percentile of evaluation episodes by step, an axis per group."""
     panels: Panels = {(group.name,): [group] for group in groups if group.evaluated}
-    columns, chars, size = (2, TITLE_CHARS, 11.5) if len(panels) < 5 else (3, 32, 10)
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
     curve = statistics.percentile_curve
-    figure, axes = _panels(panels, title, curve, columns=columns, height=3.1)
+    figure, axes = _panels(panels, title, curve, height=3.1)
     first: dict[str, Axes] = {}
     for key, axis in axes.items():
-        label_axis(axis, wrap(key[0], chars), "return per episode")
-        axis.title.set_fontsize(size)
+        label_axis(axis, key[0], "return per episode")
         step_axis(axis)
         one = first.setdefault(panels[key][0].environment, axis)
         if one is not axis:
@@ -192,8 +190,19 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
     figure, axes = _panels(panels, title, statistics.metric_curve, height=3.1)
     environments = {environment for environment, _ in panels}
     for (environment, column), axis in axes.items():
-        below = f"\n{environment}" if len(environments) > 1 else ""
-        _solver_axis(axis, column.removeprefix("solver/"), below)
+        name = column.removeprefix("solver/")
+        words = name.replace("_", " ")
+        label = SOLVER_LABELS.get(name, words)
+        is_share = label.startswith("share")
+        below = f"\n{environment}" * (len(environments) > 1)
+        label_axis(axis, label + below, "share" if is_share else words)
+        step_axis(axis)
+        if is_share:
+            axis.set_ylim(-0.05, 1.05)
+        elif name.endswith(("residual", "norm")):
+            _log_axis(axis)
+        else:
+            axis.set_ylim(bottom=0)
         if not any(group.evaluated for group in panels[environment, column]):  # as in tabular runs
             axis.set_xlabel("training steps")
     return figure
@@ -205,19 +214,6 @@ def _solver_columns(groups: Sequence[Group]) -> list[str]:
     found = {name for row in rows for name in row if name.startswith("solver/") and row[name]}
     known = [f"solver/{name}" for name in SOLVER_LABELS]
     return [name for name in known if name in found] + sorted(found - set(known))
-
-
-def _solver_axis(axis: Axes, name: str, below: str) -> None:
-    label = SOLVER_LABELS.get(name, name.replace("_", " "))
-    is_share = label.startswith("share")
-    label_axis(axis, label + below, "share" if is_share else name.replace("_", " "))
-    step_axis(axis)
-    if is_share:
-        axis.set_ylim(-0.05, 1.05)
-    elif name.endswith(("residual", "norm")):
-        _log_axis(axis)
-    else:
-        axis.set_ylim(bottom=0)
 
 
 def number(x: float) -> str:

@@ -41,10 +41,9 @@ from baselines_tf2.runs.terminal import (
     print_summary,
     print_table,
 )
-from baselines_tf2.sweeps.plan import PlannedRun, parse_seeds, plan_run, variants
 from baselines_tf2.sweeps.study import read_study
-from baselines_tf2.sweeps.study_smoke import smoke
-from baselines_tf2.sweeps.sweep import do_study, do_sweep
+from baselines_tf2.sweeps.study_run import do_study, smoke
+from baselines_tf2.sweeps.sweep import PlannedRun, do_sweep, parse_seeds, plan_run, variants
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular

@@ -7,6 +7,7 @@ measures inside itself, so that a process loads no more than it needs.
 import multiprocessing
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -30,7 +31,6 @@ RATE = "steps/s"
 LIBRARIES = ("tensorflow", "gymnasium", "mujoco", "numpy", "ray")
 
 Row = dict[str, float]  # what a worker measured
-Results = Mapping[str, Sequence[Row]]  # by worker, a row for each round
 
 
 class Clock:
@@ -50,8 +50,8 @@ class Clock:
         return (step1 - step0) / (time1 - time0)
 
 
-def _in_turns(workers: Mapping[str, Callable[[], Row]]) -> Results:
-    """Runs A B C A B C ..., each in a fresh process on the first `--cores` cores."""
+def _in_turns(workers: Mapping[str, Callable[[], Row]]) -> dict[str, list[Row]]:
+    """Runs A B C A B C ..., each in a fresh process; a row for each round."""
     results = {name: [] for name in workers}
     for turn in range(FLAGS.rounds):
         for name, worker in workers.items():
@@ -144,26 +144,37 @@ def compare(
 
     notes: more lines on the versions. Stops with one line where the processes cannot be pinned.
     """
-    kept = [name for name in workers if any(x in name for x in FLAGS.only or [""])]
-    workers = {name: workers[name] for name in kept}
-    pairs = [pair for pair in pairs if set(pair) <= set(kept)]
-    if not kept:
+    workers = {
+        k: worker for k, worker in workers.items() if any(x in k for x in FLAGS.only or [""])
+    }
+    if not workers:
         sys.exit(f"error: --only={','.join(FLAGS.only)} leaves nothing to time")
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
     if FLAGS.cores > len(os.sched_getaffinity(0)):
         sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(os.sched_getaffinity(0))}")
     versions = [f"{x} {metadata.version(x)}" for x in LIBRARIES if util.find_spec(x)]
+    cpus = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(f"work      {work}")
     print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} turns each")
-    print(f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {_processor()}")
+    print(
+        f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {(cpus or ['unknown'])[0]}"
+    )
     print(f"load      {os.getloadavg()[0]:.1f} before the start; should be near 0")
     print(f"versions  python {platform.python_version()}, {', '.join(versions)}")
     print(*(f"          {note}" for note in notes), "", sep="\n", flush=True)
     results = _in_turns(workers)
-    _print_medians(results)
-    for column in columns if pairs else ():
-        _print_ratios(results, pairs, column)
+    measured = list(next(iter(results.values()))[0])
+    lines = [["median (range)", *measured]]
+    for name, rows in results.items():
+        values = ([row[column] for row in rows] for column in measured)
+        lines.append([name, *(f"{median(x):,.0f} ({min(x):,.0f}-{max(x):,.0f})" for x in values)])
+    _print_aligned(lines)
+    if pairs := [pair for pair in pairs if set(pair) <= set(workers)]:
+        lines = [["ratio (range)", *columns]]
+        for a, b in pairs:
+            lines.append([f"{a} / {b}", *(_ratio(results[a], results[b], x) for x in columns)])
+        _print_aligned(lines)
 
 
 def run(main: Callable, **defaults: int) -> None:
@@ -173,31 +184,11 @@ def run(main: Callable, **defaults: int) -> None:
     app.run(main)
 
 
-def _processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _print_medians(results: Results) -> None:
-    """A line for each worker: median and range over the rounds."""
-    columns = list(next(iter(results.values()))[0])
-    lines = [["median (range)", *columns]]
-    for name, rows in results.items():
-        values = ([row[column] for row in rows] for column in columns)
-        lines.append([name, *(f"{median(x):,.0f} ({min(x):,.0f}-{max(x):,.0f})" for x in values)])
-    _print_aligned(lines)
-
-
-def _print_ratios(results: Results, pairs: Sequence[tuple[str, str]], column: str) -> None:
-    """A line for each pair: the ratio of the medians, and the range of the rounds' ratios."""
-    lines = [["ratio (range)", column]]
-    for pair in pairs:
-        a, b = ([row[column] for row in results[name]] for name in pair)
-        each = [x / y for x, y in zip(a, b, strict=True)]
-        ratio = f"{median(a) / median(b):.2f} ({min(each):.2f}-{max(each):.2f})"
-        lines.append([" / ".join(pair), ratio])
-    _print_aligned(lines)
+def _ratio(a: Sequence[Row], b: Sequence[Row], column: str) -> str:
+    """That of the medians, and the range of the rounds' ratios."""
+    x, y = ([row[column] for row in rows] for rows in (a, b))
+    each = [one / other for one, other in zip(x, y, strict=True)]
+    return f"{median(x) / median(y):.2f} ({min(each):.2f}-{max(each):.2f})"
 
 
 def _print_aligned(lines):

@@ -10,25 +10,26 @@ relu network's minima lie on kinks.
 
 import time
 from dataclasses import replace
+from functools import cache
 from statistics import median
 
-from _timing import start_tensorflow
+from _timing import run, start_tensorflow
 
 start_tensorflow()
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from baselines_tf2.common.compile import called_directly, compiled
 from baselines_tf2.common.files import table_text, write_text
-from baselines_tf2.common.rollout import Collector, SerialEnvs
-from baselines_tf2.common.train_loop import TrainLoop
+from baselines_tf2.common.rollout import SerialEnvs
 from baselines_tf2.runs.experiment import make_settings
 from baselines_tf2.runs.training import spawn_seeds
 from envs import make_env
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.cartpole import update as cartpole_update
+from omd_tf2.common.experiment import make_loop
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.common.transition import from_replay
 from omd_tf2.halfcheetah import experiments as halfcheetah
@@ -40,10 +41,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("seed", 0, "Of runs, batches and noise.", lower_bound=0)
 flags.DEFINE_string("out", "docs/studies/hypergradient.csv", "The table.")
 
-SETTINGS = {  # name -> room, update, experiment, snapshots after so many steps, overrides
-    "CartPole": (cartpole, cartpole_update, "omd_cartpole", (2_000, 5_000, 20_000), [16, 32]),
+SETTINGS = {  # name -> room, update, experiment, snapshots after so many steps, units
+    "CartPole": (cartpole, cartpole_update, "omd_cartpole", (2_000, 5_000, 20_000), (16, 32)),
     "HalfCheetah": (
-        halfcheetah, halfcheetah_update, "omd_cheetah", (11_000, 25_000, 50_000), [32, 32],
+        halfcheetah, halfcheetah_update, "omd_cheetah", (11_000, 25_000, 50_000), (32, 32),
     ),
 }  # fmt: skip
 TRAINED = (
@@ -51,11 +52,8 @@ TRAINED = (
     "agent.solver.ridge_relative=0.1", "agent.solver.correct_inner=true",
     "agent.solver.on_failure=use",
 )  # fmt: skip
-AFTER, MOMENTUM, STEP = (
-    (1, 10, 100),
-    0.9,
-    0.5,
-)  # steps; of descent, STEP over the largest eigenvalue
+AFTER = (1, 10, 100)  # steps of descent with
+MOMENTUM, STEP = 0.9, 0.5  # STEP over the largest eigenvalue
 RIDGE = 1e-5  # the original's, of the exact answer too: without it the matrix is singular
 DIFFERENCE = 1e-3  # of the model's weights, as a vector
 USE = {"on_failure": "use"}
@@ -87,9 +85,11 @@ def snapshots(name: str) -> list[tuple]:
     overrides = [*TRAINED, *sizes, f"train.num_timesteps={steps[-1]}"]
     settings = make_settings(room.EXPERIMENTS[experiment], "default", None, overrides)
     config, seeds = settings.agent, spawn_seeds(FLAGS.seed)
-    env, rng = make_env(settings.env, training=True), np.random.default_rng(FLAGS.seed)
-    agent = room.make_agent(config, env, seeds.agent)
-    explore, found = np.random.default_rng(seeds.exploration), []
+    envs, rng = (
+        SerialEnvs([make_env(settings.env, training=True)]),
+        np.random.default_rng(FLAGS.seed),
+    )
+    agent, found = room.make_agent(envs, config, seeds.agent), []
 
     def on_epoch(epoch):
         if epoch.step in steps:
@@ -97,16 +97,7 @@ def snapshots(name: str) -> list[tuple]:
             real = from_replay(agent.replay.layout.unpack(tf.constant(rows)))
             found.append((epoch.step, config, agent._learner.state, real))
 
-    TrainLoop(
-        agent,
-        Collector(SerialEnvs([env]), [], explore, seed=seeds.envs),
-        num_timesteps=steps[-1],
-        num_envs=1,
-        nb_rollout_steps=config.cycle_steps,
-        nb_epoch_cycles=1_000 // config.cycle_steps,
-        random_steps=config.random_steps,
-        overlap=False,
-    ).run(on_epoch)
+    make_loop(agent, envs, settings, seeds, None).run(on_epoch)
     return found
 
 
@@ -116,11 +107,12 @@ class Problem:
     data: state, real batch and noise, of which all but critics and model are held.
     """
 
-    def __init__(self, update, config, state):
-        self._update, self._config = update, config
-        self._critics, self._model = ravel(state.critics)[1], ravel(state.model)[1]
-        for name in ("f", "inner", "outer", "hessian", "pull_back", "descend", "unrolled"):
-            setattr(self, name, compiled(getattr(self, f"_{name}")))
+    def __init__(self, update, config, data: tuple):
+        self._update, self._config, self._unravel = update, config, ravel(data)[1]
+        self._critics, self._model = ravel(data[0].critics)[1], ravel(data[0].model)[1]
+        self.inner, self.f = compiled(self._inner), compiled(self._f)
+        self.outer, self.hessian = compiled(self._outer), compiled(self._hessian)
+        self.fast = cache(self._fast)
 
     def gradient(self, solver: SolverConfig | None, data: tuple) -> tf.Tensor:
         """The solver's hypergradient; None: the gradient of VAML's loss, which solves nothing."""
@@ -129,6 +121,10 @@ class Problem:
             return ravel(self._update.model_loss_and_gradient(*data, config)[1])[0]
         config = replace(self._config, solver=solver)
         return ravel(self._update.model_gradient(*data, config)[1])[0]
+
+    def _fast(self, solver):
+        """The same of the data as a vector, compiled."""
+        return called_directly(compiled(lambda flat: self.gradient(solver, self._unravel(flat))))
 
     def _inner(self, w, theta, data):
         state, *batch = data
@@ -139,46 +135,22 @@ class Problem:
         return gradient_of(lambda w: self._inner(w, theta, data))(w)
 
     def _outer(self, w, data):
-        def loss(w):
-            moved = data[0]._replace(critics=self._critics(w))
-            config = replace(self._config, solver=SolverConfig())
-            return self._update.model_gradient(moved, *data[1:], config)[0]
-
-        return loss(w), gradient_of(loss)(w)
-
-    def _pull_back(self, w, theta, a, data):
-        """(df/dw)^T a and (df/dtheta)^T a."""
-        return transposed(lambda point: self._f(*point, data), (w, theta))[1](a)
+        moved = data[0]._replace(critics=self._critics(w))
+        config = replace(self._config, solver=SolverConfig())
+        return self._update.model_gradient(moved, *data[1:], config)[0]
 
     def _hessian(self, w, theta, data):
         _, product = transposed(lambda w: self._f(w, theta, data), w)
         return tf.map_fn(product, tf.eye(w.shape[0], dtype=w.dtype))
 
-    def _descend(self, theta, count, step_size, data):
-        """The critics before and after each of `count` steps, [max(AFTER) + 1, n]."""
+    def descend(self, theta, count, step_size, data):
+        """The critics after `count` steps."""
         w, _ = ravel(data[0].critics)
-        path = tf.tile(w[None], [AFTER[-1] + 1, 1])
-
-        def step(k, w, speed, path):
-            speed = MOMENTUM * speed - step_size * self._f(w, theta, data)
+        speed = tf.zeros_like(w)
+        for _ in range(count):
+            speed = MOMENTUM * speed - step_size * self.f(w, theta, data)
             w += speed
-            return k + 1, w, speed, tf.tensor_scatter_nd_update(path, [[k + 1]], w[None])
-
-        return tf.while_loop(lambda k, *_: k < count, step, (0, w, tf.zeros_like(w), path))[3]
-
-    def _unrolled(self, theta, count, step_size, data):
-        """Outer and inner loss after `count` steps, and the outer one's gradient in theta."""
-        path = self._descend(theta, count, step_size, data)
-        loss, a = self._outer(path[count], data)
-
-        def back(k, a, speed, total):
-            speed += a
-            of_w, of_theta = self._pull_back(path[k], theta, speed, data)
-            return k - 1, a - step_size * of_w, MOMENTUM * speed, total - step_size * of_theta
-
-        start = (count - 1, a, tf.zeros_like(a), tf.zeros_like(theta))
-        total = tf.while_loop(lambda k, *_: k >= 0, back, start)[3]
-        return loss, self._inner(path[count], theta, data), total
+        return w
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
@@ -189,27 +161,34 @@ def relative_error(x: np.ndarray, y: np.ndarray) -> float:
     return np.linalg.norm(x - y) / np.linalg.norm(y)
 
 
-def measured(problem: Problem, data32: tuple, fast: dict) -> list[dict]:
-    """A snapshot's rows, one for each solver. fast: compiled functions to go on with."""
+def measured(problem: Problem, data32: tuple) -> list[dict]:
+    """A snapshot's rows, one for each solver."""
     data = tf.nest.map_structure(lambda x: tf.cast(x, "float64"), data32)
     (w, _), (theta, _) = ravel(data[0].critics), ravel(data[0].model)
-    loss, g = problem.outer(w, data)
-    hessian = problem.hessian(w, theta, data).numpy()
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch((w, theta))
+        loss, f = problem.outer(w, data), problem.f(w, theta, data)
+    g, hessian = tape.gradient(loss, w).numpy(), problem.hessian(w, theta, data).numpy()
     eigenvalues = np.linalg.eigvalsh(hessian)
-    step_size, last = tf.constant(STEP / eigenvalues[-1]), tf.constant(AFTER[-1])
-    adjoint = np.linalg.solve(hessian + RIDGE * np.eye(len(hessian)), g.numpy())
-    exact = -problem.pull_back(w, theta, tf.constant(adjoint), data)[1].numpy()
-    after = {n: problem.unrolled(theta, tf.constant(n), step_size, data) for n in AFTER}
-    last_loss, last_inner, resolved = after[AFTER[-1]]
+    adjoint = np.linalg.solve(hessian + RIDGE * np.eye(len(hessian)), g)
+    found = {"exact": -tape.gradient(f, theta, tf.constant(adjoint)).numpy()}
+    step_size, last = STEP / eigenvalues[-1], AFTER[-1]
+    for count in AFTER:
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            after = problem.descend(theta, count, step_size, data)
+            last_loss = problem.outer(after, data)
+        found[f"after {count}"] = tape.gradient(last_loss, theta).numpy()
+    length = np.linalg.norm(found[f"after {last}"])
     shared = {
         "smallest": eigenvalues[0],
         "largest": eigenvalues[-1],
         "negative": np.mean(eigenvalues < -RIDGE),
         "zero": np.mean(abs(eigenvalues) <= RIDGE),
-        "f_norm": np.linalg.norm(problem.f(w, theta, data)),
+        "f_norm": np.linalg.norm(f),
         "g_norm": np.linalg.norm(g),
         "inner_loss": float(problem.inner(w, theta, data)),
-        "inner_loss_after": float(last_inner),
+        "inner_loss_after": float(problem.inner(after, theta, data)),
         "outer_loss": float(loss),
         "outer_loss_after": float(last_loss),
     }
@@ -217,63 +196,55 @@ def measured(problem: Problem, data32: tuple, fast: dict) -> list[dict]:
     def slope(direction):
         """The central difference along it, as a share of the gradient's length."""
         move = DIFFERENCE * direction / np.linalg.norm(direction)
-        ends = [problem.descend(theta + x, last, step_size, data)[-1] for x in (move, -move)]
-        change = np.subtract(*[float(problem.outer(end, data)[0]) for end in ends])
-        return change / (2 * DIFFERENCE * np.linalg.norm(resolved))
+        ends = [problem.descend(theta + x, last, step_size, data) for x in (move, -move)]
+        change = np.subtract(*[float(problem.outer(end, data)) for end in ends])
+        return change / (2 * DIFFERENCE * length)
 
-    found, timed = answers(problem, solvers(eigenvalues[-1]), data, data32, fast)
-    found |= {"exact": exact} | {
-        f"after {n}": gradient.numpy() for n, (*_, gradient) in after.items()
-    }
+    configs = solvers(eigenvalues[-1])
+    answers = {name: problem.gradient(config, data).numpy() for name, config in configs.items()}
+    times = timed(problem, configs, data32, answers)
+    found = answers | found
     return [{
         **shared,
         "solver": name,
-        **timed.get(name, {}),
-        "cos_exact": cosine(x, exact),
-        "error_exact": relative_error(x, exact),
+        **times.get(name, {}),
+        "cos_exact": cosine(x, found["exact"]),
+        "error_exact": relative_error(x, found["exact"]),
         **{f"cos_{n}": cosine(x, found[f"after {n}"]) for n in AFTER},
-        f"error_{AFTER[-1]}": relative_error(x, resolved.numpy()),
-        f"slope_{AFTER[-1]}": slope(x),
+        f"error_{last}": relative_error(x, found[f"after {last}"]),
+        f"slope_{last}": slope(x),
     } for name, x in found.items()]  # fmt: skip
 
 
-def answers(problem: Problem, configs: dict, data: tuple, data32: tuple, fast: dict) -> tuple:
-    """Each one's gradient in float64; median time and rounding of the compiled one in float32."""
-    flat, unravel = ravel(data32)
-    for config in set(configs.values()) - set(fast):
-        fast[config] = called_directly(
-            compiled(lambda flat, config=config: problem.gradient(config, unravel(flat)))
-        )
-    functions = {name: fast[config] for name, config in configs.items()}
-    found = {name: problem.gradient(config, data).numpy() for name, config in configs.items()}
-    rounded = {name: function(flat).numpy() for name, function in functions.items()}  # compiles
+def timed(problem: Problem, configs: dict, data: tuple, answers: dict) -> dict[str, dict]:
+    """Median CPU time of each compiled one, and its rounding in float32."""
+    flat, _ = ravel(data)
+    rounded = {name: problem.fast(config)(flat).numpy() for name, config in configs.items()}
     spent = {name: [] for name in configs}
     for _ in range(FLAGS.rounds):  # in turns: what the machine does meanwhile hits all of them
-        for name, function in functions.items():
+        for name, config in configs.items():
             start = time.process_time()
-            function(flat).numpy()
+            problem.fast(config)(flat).numpy()
             spent[name].append(1000 * (time.process_time() - start))
-    timed = {
+    return {
         name: {"ms": median(spent[name]), "rounding": relative_error(rounded[name], x)}
-        for name, x in found.items()
+        for name, x in answers.items()
     }
-    return found, timed
 
 
 def main(_) -> None:
     rows = []
-    for name in SETTINGS:
-        problem, fast = None, {}
+    for name, (_, update, *_) in SETTINGS.items():
+        problem = None
         for step, config, state, real in snapshots(name):
             rng = np.random.default_rng([FLAGS.seed, step])
             noise = tf.constant(rng.standard_normal(real.actions.shape), "float32")
-            problem = problem or Problem(SETTINGS[name][1], config, state)
-            for row in measured(problem, (state, real, noise), fast):
-                rows.append({"setting": name, "step": step} | row)
+            data = state, real, noise
+            problem = problem or Problem(update, config, data)
+            rows += [{"setting": name, "step": step} | row for row in measured(problem, data)]
             write_text(FLAGS.out, table_text(rows[0], rows))
             print(f"{name}, {step:,} steps: {FLAGS.out} has them", flush=True)
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("rounds", 15)
-    app.run(main)
+    run(main, rounds=15)

@@ -1,96 +1,105 @@
-"""What logging and checkpoints cost a run at the defaults, and how long a checkpoint stops it.
+"""What logging and checkpoints cost a run at the defaults, and what a full replay costs.
 
-Their share of the loop's time is clocked inside the run, whose other work is the peer.
-`--rows` transitions are also saved at once into the replay's files, as at a first checkpoint late
-in a run, and a second time with a thousand more, as at the next.
+The share of logging and checkpoints in the loop's time is clocked inside the run, whose other work
+is the peer. Replays of 10,000 transitions of HalfCheetah and of `--rows`, each an episode of its
+own, are sampled from, 50 batches of 256 a turn; and saved at once, as at a first checkpoint late in
+a run, and a second time with a thousand more, as at the next.
 """
 
+import resource
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
-from _timing import Clock, compare, load_experiment, run, start_tensorflow
+from _timing import Clock, Row, compare, load_experiment, run, start_tensorflow
 from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("exp", ["ddpg_cheetah", "diffcritic_cheetah", "omd_cartpole"], "What to run.")
-flags.DEFINE_integer("rows", 1_000_000, "Transitions of HalfCheetah to save at once.", 1)
-MORE = 1_000
+flags.DEFINE_integer("rows", 1_000_000, "Transitions of the large replay.", 1)
+FEW, MORE, BATCHES, SAMPLED = 10_000, 1_000, 50, "batches sampled/s"
 
 
-class Calls(list):
-    """(start, seconds) of each call of a function."""
+def clocked(function, calls: list[tuple[float, float]]):
+    """`function`, each call's start and seconds added to `calls`."""
 
-    def around(self, function):
-        """`function`, clocked."""
+    def call(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            calls.append((start, time.perf_counter() - start))
 
-        def clocked(*args, **kwargs):
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.append((start, time.perf_counter() - start))
-
-        return clocked
-
-    def seconds(self, start: float = 0.0) -> list[float]:
-        """Of those that began after the start."""
-        return [seconds for began, seconds in self if began > start]
+    return call
 
 
-def shares(name: str) -> dict[str, float]:
+def shares(name: str) -> Row:
     """Worker: thousandths of the loop's time, and the longest stop in milliseconds."""
     start_tensorflow()
     from baselines_tf2.runs import checkpoint, training
 
     experiment, settings = load_experiment(name, "default", [])
-    rows, saves, clock = Calls(), Calls(), Clock()
-    training.EpochRows.epoch = rows.around(training.EpochRows.epoch)
-    checkpoint.Checkpoints.save = saves.around(checkpoint.Checkpoints.save)
+    rows, saves, clock = [], [], Clock()
+    training.EpochRows.epoch = clocked(training.EpochRows.epoch, rows)
+    checkpoint.Checkpoints.save = clocked(checkpoint.Checkpoints.save, saves)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = checkpoint.Checkpoints(Path(folder))
         experiment.prepare(settings, 0)(Path(folder), clock, checkpoints)
     (_, start), (_, end) = clock.first, clock.last
-    *logged, last = rows.seconds(start)  # the last row's holds the evaluation at the end
-    saved, seconds = saves.seconds(start), end - start - last
+    logged, saved = ([x for began, x in calls if began > start] for calls in (rows, saves))
+    *logged, last = logged  # the last row's holds the evaluation at the end
+    per_mille = 1000 / (end - start - last)
     return {
-        "logging per mille": 1000 * sum(logged) / seconds,
-        "checkpoints per mille": 1000 * sum(saved) / seconds,
+        "logging per mille": per_mille * sum(logged),
+        "checkpoints per mille": per_mille * sum(saved),
         "longest checkpoint ms": 1000 * max(saved, default=0.0),
     }
 
 
-def saving() -> dict[str, float]:
-    """Worker: milliseconds that saving a large replay takes, all of it and a little more."""
+def replay_costs(rows: int) -> Row:
+    """Worker: of a replay that holds so many transitions."""
     start_tensorflow()
     import numpy as np
 
     from baselines_tf2.common.replay import Replay, Rollout
     from baselines_tf2.runs.checkpoint import Checkpoints
 
-    replay = Replay(17, 6, capacity=FLAGS.rows + MORE, gamma=0.99)
-    saves = Calls()
-
-    def transitions(count):
-        rng = np.random.default_rng(0)
-        flags = np.zeros((count, 1), bool)
-        obs, actions = rng.random((count, 1, 17), np.float32), rng.random((count, 1, 6), np.float32)
-        return Rollout(obs, actions, actions[..., 0], obs, flags, flags, flags.astype(int))
-
+    replay, rng, saves = (
+        Replay(17, 6, capacity=rows + MORE, gamma=0.99),
+        np.random.default_rng(0),
+        [],
+    )
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder))
-        for step, count in enumerate((FLAGS.rows, MORE)):
-            replay.add(transitions(count))
-            saves.around(checkpoints.save)(step, replay.get_state(), replay)
-    first, second = saves.seconds()
-    return {"all at once ms": 1000 * first, "the next ms": 1000 * second}
+        save = clocked(Checkpoints(Path(folder)).save, saves)
+        for step, count in enumerate((rows, MORE)):
+            flags = np.ones((count, 1), bool)
+            obs, actions = (
+                rng.random((2, count, 1, 17), np.float32),
+                rng.random((count, 1, 6), np.float32),
+            )
+            replay.add(
+                Rollout(obs[0], actions, actions[..., 0], obs[1], ~flags, flags, flags.astype(int))
+            )
+            save(step, replay.get_state(), replay)
+    turns, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < 2:
+        replay.sample_many(rng, BATCHES, 256)
+        turns += 1
+    return {
+        SAMPLED: BATCHES * turns / seconds,
+        "all at once ms": 1000 * saves[0][1],
+        "the next ms": 1000 * saves[1][1],
+        "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def main(_) -> None:
     runs = {name: partial(shares, name) for name in FLAGS.exp}
     compare("logging and checkpoints, default settings", runs)
-    compare("a large replay saved", {f"{FLAGS.rows:,} transitions": saving})
+    few, many = (f"{rows:,} held" for rows in (FEW, FLAGS.rows))
+    workers = {few: partial(replay_costs, FEW), many: partial(replay_costs, FLAGS.rows)}
+    compare("a replay sampled from and saved", workers, [(many, few)], (SAMPLED,))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,18 @@
 `python docs/plot_hypergradient.py` after `python benchmarks/hypergradient.py`.
 """
 
-from math import isnan
+from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from absl import app, flags
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.sweeps.study_results import markdown
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("table", "docs/studies/hypergradient.csv", "What the benchmark wrote.")
-flags.DEFINE_string("out", "docs/hypergradient.png", "The picture.")
-
+DOCS = Path(__file__).parent
 STYLES = {  # solver without its numbers -> colour, marker
     "identity": ("black", "o"),
     "gauss_newton": ("tab:blue", "s"),
@@ -58,25 +55,16 @@ def draw(axis, rows: list[dict[str, str]]) -> None:
     axis.grid(alpha=0.3)
 
 
-def table(lines: list[list[str]]) -> None:
-    for i, line in enumerate(lines):
-        print("|", " | ".join(line), "|")
-        if not i:
-            print("|" + "---|" * len(line))
-    print()
-
-
-def main(_) -> None:
-    groups = {}
-    for row in read_table(Path(FLAGS.table)):
-        groups.setdefault((row["setting"], int(row["step"])), {})[row["solver"]] = row
+def main() -> None:
+    groups = defaultdict(dict)
+    for row in read_table(DOCS / "studies" / "hypergradient.csv"):
+        groups[row["setting"], int(row["step"])][row["solver"]] = row
     settings = list(dict.fromkeys(setting for setting, _ in groups))
     figure = Figure(figsize=(12, 7.4), layout="constrained")
     axes = figure.subplots(len(settings), 3, sharey=True).flatten()
-    for axis, (key, rows) in zip(axes, groups.items(), strict=True):
-        timed = [row for row in rows.values() if row["ms"]]
-        draw(axis, timed)
-        axis.set(title=f"{key[0]}, {key[1]:,} steps", xlabel="CPU time of the hypergradient [ms]")
+    for axis, ((setting, step), rows) in zip(axes, groups.items(), strict=True):
+        draw(axis, [row for row in rows.values() if row["ms"]])
+        axis.set(title=f"{setting}, {step:,} steps", xlabel="CPU time of the hypergradient [ms]")
     for axis in axes[::3]:
         axis.set_ylabel("cosine")
     handles = [
@@ -85,36 +73,24 @@ def main(_) -> None:
     for fill, text in (("full", "with the re-solved"), ("none", "with the exact, unsolved")):
         handles.append(Line2D([], [], color="black", marker="o", ls="", fillstyle=fill, label=text))
     figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize="small")
-    write_atomically(FLAGS.out, lambda file: figure.savefig(file, format="png", dpi=110))
+    write_atomically(DOCS / "hypergradient.png", lambda file: figure.savefig(file, dpi=110))
 
-    first = next(iter(groups.values()))
     heads = [f"{setting} {step // 1000}k" for setting, step in groups]
-    lines = [["solver", *(f"{setting} [ms]" for setting in settings), *heads]]
-    for name in first:
-        if name.startswith("after"):
-            continue
-        ms = [
-            mean(float(r[name]["ms"] or "nan") for key, r in groups.items() if key[0] == s)
-            for s in settings
-        ]
-        cells = [
-            f"{float(r[name][RESOLVED]):.2f} / {float(r[name][UNSOLVED]):.2f}"
-            for r in groups.values()
-        ]
-        lines.append([name, *("" if isnan(x) else f"{x:.1f}" for x in ms), *cells])
-    table(lines)
-    lines = [["", *heads]]
-    for name, label in SHARED.items():
-        same = [next(iter(rows.values()))[name] for rows in groups.values()]
-        lines.append([label, *(f"{float(x):.3g}" for x in same)])
-    lines.append(
-        [
-            "difference / gradient",
-            *(f"{float(r['after 100']['slope_100']):.2f}" for r in groups.values()),
-        ]
-    )
-    table(lines)
+    lines = []
+    for name in next(iter(groups.values())):
+        times = [[r[name]["ms"] for at, r in groups.items() if at[0] == s] for s in settings]
+        ms = [f"{mean(map(float, x)):.1f}" if all(x) else "" for x in times]
+        cosines = (
+            [float(r[name][column]) for column in (RESOLVED, UNSOLVED)] for r in groups.values()
+        )
+        lines.append([name, *ms, *(f"{x:.2f} / {y:.2f}" for x, y in cosines)])
+    lines = [line for line in lines if not line[0].startswith("after")]
+    print(markdown(["solver", *(f"{name} [ms]" for name in settings), *heads], *lines), end="\n\n")
+    first = [next(iter(rows.values())) for rows in groups.values()]
+    lines = [[label, *(f"{float(r[x]):.3g}" for r in first)] for x, label in SHARED.items()]
+    slopes = [f"{float(rows['after 100']['slope_100']):.2f}" for rows in groups.values()]
+    print(markdown(["", *heads], *lines, ["difference / gradient", *slopes]))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -11,7 +11,7 @@ from PIL import Image
 from baselines_tf2.common.files import read_table
 from baselines_tf2.sweeps.study import read_study
 from baselines_tf2.sweeps.study_page import BLOCK, fill
-from baselines_tf2.sweeps.study_smoke import smoke
+from baselines_tf2.sweeps.study_run import smoke
 from run_experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parent.parent / "docs"

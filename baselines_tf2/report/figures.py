@@ -3,9 +3,9 @@
 import io
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import style
@@ -30,6 +30,8 @@ WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
 LEGEND_CHARS, TITLE_CHARS = 64, 48
 LOOK: list[str | Path | dict] = ["default", Path(__file__).with_suffix(".mplstyle")]
+Panels = Mapping[Any, Sequence[Group]]  # by (title,) or (title, column of a table)
+Drawn = tuple[Figure | None, dict[Any, Axes]]
 PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
 SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
 SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
@@ -68,13 +70,51 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     """Return by step: interquartile means with 95% intervals, seeds thin; an axis per setting."""
     groups = [group for group in groups if group.evaluated]
     title = "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
-    figure, axes = _by_step(groups, title, "return per episode", statistics.learning_curve)
+    panels = _by_environment(groups)
+    figure, axes = _by_step(panels, title, "return per episode", statistics.learning_curve)
     for group in groups:
         for run in group.evaluated if len(group.evaluated) > 1 else ():
             returns = statistics.returns_by_step(run)
-            axes[group.environment].plot(list(returns), list(returns.values()), linewidth=0.7,
-                                         color=style_of(group)[0], alpha=0.45)  # fmt: skip
+            axes[group.environment,].plot(list(returns), list(returns.values()), linewidth=0.7,
+                                          color=style_of(group)[0], alpha=0.45)  # fmt: skip
     return figure
+
+
+def speed(groups: Sequence[Group]) -> Figure | None:
+    """Environment steps per second by step, on a log axis."""
+    groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
+    title = "Speed of training: median over seeds, lowest to highest shaded"
+    panels, y = _by_environment(groups, SPEED), "environment steps per second"
+    figure, axes = _by_step(panels, title, y, statistics.metric_curve)
+    for axis in axes.values():
+        _log_axis(axis)
+    return figure
+
+
+def _by_step(panels: Panels, title: str, y: str, curve: Callable[..., Curve]) -> Drawn:
+    """Curves by step on axes by environment; wide ones where there are many lines."""
+    wide = max(map(len, panels.values()), default=0) > MANY_LINES
+    figure, axes = _panels(panels, title, curve, columns=1 if wide else 2)
+    for (environment, *_), axis in axes.items():
+        label_axis(axis, environment, y)
+        step_axis(axis)
+    return figure, axes
+
+
+def _panels(
+    panels: Panels, title: str, curve: Callable[..., Curve], marker: str = "", **layout: Any
+) -> Drawn:
+    """An axis for each panel, with curve(group, column) of each group; None without panels."""
+    if not panels:
+        return None, {}
+    shown = {group.index: group for members in panels.values() for group in members}
+    lines = [shown[index] for index in sorted(shown)]
+    figure, drawn = grid(len(panels), title, lines, **layout)
+    axes = dict(zip(panels, drawn, strict=True))
+    for key, axis in axes.items():
+        for group in panels[key]:
+            plot_curve(axis, group, curve(group, *key[1:]), marker)
+    return figure, axes
 
 
 def final_returns(groups: Sequence[Group]) -> Figure | None:
@@ -82,36 +122,27 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     groups = [group for group in groups if group.evaluated]
     if not groups:
         return None
-    by_environment = _by_environment(groups)
-    lines = max(wrap(group.name, 44).count("\n") + 1 for group in groups)
-    row = max(0.62, 0.1 + 0.2 * lines)
-    heights = [1.1 + row * len(members) for members in by_environment.values()]
-    figure = Figure(figsize=(WIDTH, 0.6 + sum(heights)), layout="constrained")
-    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, (environment, members) in zip(axes, by_environment.items(), strict=True):
-        for y, group in enumerate(members):
-            _plot_final(axis, y, group)
-        axis.set_yticks(range(len(members)), [wrap(group.name, 44) for group in members])
-        axis.set_ylim(len(members) - 0.5, -0.5)
-        axis.grid(axis="y", visible=False)
-        axis.set_title(wrap(environment, 90))
-        axis.set_xlabel("return per episode")
-        axis.xaxis.set_major_formatter(PLAIN)
+    panels = _by_environment(groups)
     title = f"Final return: mean of the last {statistics.LAST} evaluations; "
-    _headline(figure, f"{title}interquartile mean over seeds, 95% interval, seeds as dots")
+    title += "interquartile mean over seeds, 95% interval, seeds as dots"
+    figure, axes = grid(len(panels), title, groups)
+    for axis, ((environment,), members) in zip(axes, panels.items(), strict=True):
+        for x, group in enumerate(members):
+            seeds, middle, ends = statistics.final_returns(group)
+            plot_seeds(axis, group, x, seeds, ends)
+            axis.plot(x, middle, "D", color=style_of(group)[0], markersize=6)
+        axis.set_xticks([])
+        axis.set_xlim(-0.5, len(members) - 0.5)
+        label_axis(axis, environment, "return per episode", "")
     return figure
 
 
-def _plot_final(axis: Axes, y: int, group: Group) -> None:
-    color, _ = style_of(group)
-    scores, middle, interval = statistics.final_returns(group)
-    if interval is not None:
-        axis.plot(interval, [y, y], color=color, linewidth=9, alpha=0.35, solid_capstyle="butt")
-        axis.plot(scores, [y + 0.24] * len(scores), "o", color=color, markersize=4.5, alpha=0.75)
-    axis.plot(middle, y, "D", color=color, markersize=8)
-    text = number(middle) if interval is None else f"{number(middle)}  {span(interval)}"
-    axis.annotate(text, (1, y), xycoords=axis.get_yaxis_transform(), xytext=(8, 0),
-                  textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
+def plot_seeds(axis: Axes, line: Line, x: float, seeds: Sequence[float], ends: Any) -> None:
+    """Seeds as dots, and beside them the interval as a bar if there is one."""
+    color, _ = style_of(line)
+    axis.plot([x + 0.03] * len(seeds), seeds, "o", color=color, markersize=3, alpha=0.6)
+    if ends is not None:
+        axis.plot([x] * 2, ends, color=color, linewidth=2.5, alpha=0.8)
 
 
 def robot_response(groups: Sequence[Group]) -> Figure | None:
@@ -120,93 +151,59 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
     for group in groups:
         for column in statistics.robot_columns(group):
             panels[group.environment, column].append(group)
-    if not panels:
-        return None
-    shown = [group for group in groups if any(group in members for members in panels.values())]
     title = "Last evaluation by robot: interquartile mean, 95% interval over seeds"
     trained = Patch(color=RANGE_COLOR, alpha=0.16, label="robots trained on")
-    figure, axes = grid(len(panels), title, shown, more=[trained])
-    for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
+    figure, axes = _panels(panels, title, statistics.robot_curve, "o", more=[trained])
+    for (environment, column), axis in axes.items():
         name = column.removeprefix(PHYSICS)
-        for group in members:
-            plot_curve(axis, group, statistics.robot_curve(group, column), marker="o")
-        if name in members[0].training_ranges:
-            axis.axvspan(*members[0].training_ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
+        ranges = panels[environment, column][0].training_ranges
+        if name in ranges:
+            axis.axvspan(*ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
         label_axis(axis, environment, "mean return per episode", axis_label(name))
     return figure
 
 
 def percentiles(groups: Sequence[Group]) -> Figure | None:
     """The 10th, 50th and 90th percentile of evaluation episodes by step, an axis per group."""
-    groups = [group for group in groups if group.evaluated]
-    if not groups:
-        return None
-    columns, chars, size = (2, TITLE_CHARS, 11.5) if len(groups) < 5 else (3, 32, 10)
+    panels: Panels = {(group.name,): [group] for group in groups if group.evaluated}
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
-    figure, axes = grid(len(groups), title, (), columns, 3.1)
-    shared = defaultdict(list)
-    for axis, group in zip(axes, groups, strict=True):
-        steps, (low, middle, high) = statistics.percentile_curves(group)
-        color, _ = style_of(group)
-        axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        axis.plot(steps, middle, color=color, linewidth=2, marker="o" * (len(steps) == 1))
-        label_axis(axis, wrap(group.name, chars), "return per episode")
-        axis.title.set_fontsize(size)
+    curve = statistics.percentile_curve
+    figure, axes = _panels(panels, title, curve, height=3.1)
+    first: dict[str, Axes] = {}
+    for key, axis in axes.items():
+        label_axis(axis, key[0], "return per episode")
         step_axis(axis)
-        shared[group.environment].append(axis)
-    for same in shared.values():
-        share_scale(same)
+        one = first.setdefault(panels[key][0].environment, axis)
+        if one is not axis:
+            axis.sharey(one)
     return figure
-
-
-def speed(groups: Sequence[Group]) -> Figure | None:
-    """Environment steps per second by step, on a log axis."""
-    groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
-    title = "Speed of training: median over seeds, lowest to highest shaded"
-    curve = partial(statistics.metric_curve, column=SPEED)
-    figure, axes = _by_step(groups, title, "environment steps per second", curve)
-    for axis in axes.values():
-        _log_axis(axis)
-    return figure
-
-
-def _by_step(
-    groups: Sequence[Group], title: str, y: str, curve: Callable[[Group], Curve]
-) -> tuple[Figure | None, dict[str, Axes]]:
-    """Each group's curve on the axis of its environment; wide ones where there are many lines."""
-    by_environment = _by_environment(groups)
-    if not groups:
-        return None, {}
-    wide = max(map(len, by_environment.values())) > MANY_LINES
-    figure, drawn = grid(len(by_environment), title, groups, 1 if wide else 2)
-    axes = dict(zip(by_environment, drawn, strict=True))
-    for group in groups:
-        plot_curve(axes[group.environment], group, curve(group))
-    for environment, axis in axes.items():
-        label_axis(axis, environment, y)
-        step_axis(axis)
-    return figure, axes
 
 
 def solver_health(groups: Sequence[Group]) -> Figure | None:
     """What the solver of the hypergradient reported by step, an axis per quantity that is not 0."""
     panels = {
         (environment, column): [g for g in members if any(run.series(column) for run in g.runs)]
-        for environment, members in _by_environment(groups).items()
+        for (environment,), members in _by_environment(groups).items()
         for column in _solver_columns(members)
     }
-    if not panels:
-        return None
-    shown = [group for group in groups if any(group in members for members in panels.values())]
     title = "Solver of the hypergradient: median over seeds, lowest to highest shaded"
-    figure, axes = grid(len(panels), title, shown, height=3.1)
+    figure, axes = _panels(panels, title, statistics.metric_curve, height=3.1)
     environments = {environment for environment, _ in panels}
-    for axis, ((environment, column), members) in zip(axes, panels.items(), strict=True):
-        for group in members:
-            plot_curve(axis, group, statistics.metric_curve(group, column))
-        below = f"\n{environment}" if len(environments) > 1 else ""
-        _solver_axis(axis, column.removeprefix("solver/"), below)
-        if not any(group.evaluated for group in members):  # as in tabular analyses
+    for (environment, column), axis in axes.items():
+        name = column.removeprefix("solver/")
+        words = name.replace("_", " ")
+        label = SOLVER_LABELS.get(name, words)
+        is_share = label.startswith("share")
+        below = f"\n{environment}" * (len(environments) > 1)
+        label_axis(axis, label + below, "share" if is_share else words)
+        step_axis(axis)
+        if is_share:
+            axis.set_ylim(-0.05, 1.05)
+        elif name.endswith(("residual", "norm")):
+            _log_axis(axis)
+        else:
+            axis.set_ylim(bottom=0)
+        if not any(group.evaluated for group in panels[environment, column]):  # as in tabular runs
             axis.set_xlabel("training steps")
     return figure
 
@@ -219,19 +216,6 @@ def _solver_columns(groups: Sequence[Group]) -> list[str]:
     return [name for name in known if name in found] + sorted(found - set(known))
 
 
-def _solver_axis(axis: Axes, name: str, below: str) -> None:
-    label = SOLVER_LABELS.get(name, name.replace("_", " "))
-    is_share = label.startswith("share")
-    label_axis(axis, label + below, "share" if is_share else name.replace("_", " "))
-    step_axis(axis)
-    if is_share:
-        axis.set_ylim(-0.05, 1.05)
-    elif name.endswith(("residual", "norm")):
-        _log_axis(axis)
-    else:
-        axis.set_ylim(bottom=0)
-
-
 def number(x: float) -> str:
     """A return or a rate with three digits or more, as 5,816 or 0.123."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
@@ -241,18 +225,11 @@ def span(interval: Iterable[float]) -> str:
     return f"[{', '.join(map(number, interval))}]"
 
 
-def _by_environment(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    by_environment = defaultdict(list)
+def _by_environment(groups: Sequence[Group], *column: str) -> Panels:
+    panels = defaultdict(list)
     for group in groups:
-        by_environment[group.environment].append(group)
-    return by_environment
-
-
-def share_scale(axes: Sequence[Axes]) -> None:
-    """From the lowest to the highest of their ends."""
-    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
-    for axis in axes:
-        axis.set_ylim(min(lows), max(highs))
+        panels[group.environment, *column].append(group)
+    return panels
 
 
 def grid(
@@ -272,9 +249,13 @@ def grid(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.remove()
-    if groups:
-        _legend(figure, groups, more)
-    _headline(figure, title)
+    handles = []
+    for group in groups:
+        (color, dashes), label = style_of(group), wrap(group.name, LEGEND_CHARS)
+        handles.append(Line2D([], [], color=color, linestyle=dashes, linewidth=2.5, label=label))
+    if handles:
+        figure.legend(handles=[*handles, *more], loc="outside lower left", ncols=2)
+    figure.suptitle(title, x=0.01, horizontalalignment="left")
     return figure, list(axes[:count])
 
 
@@ -307,18 +288,6 @@ def _log_axis(axis: Axes) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
         axis.yaxis.set_major_formatter(SHORT)
         axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(figure: Figure, groups: Sequence[Line], more: Sequence[Patch]) -> None:
-    lines = []
-    for group in groups:
-        (color, dashes), label = style_of(group), wrap(group.name, LEGEND_CHARS)
-        lines.append(Line2D([], [], color=color, linestyle=dashes, linewidth=2.5, label=label))
-    figure.legend(handles=[*lines, *more], loc="outside lower left", ncols=2)
-
-
-def _headline(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, horizontalalignment="left")
 
 
 def wrap(text: str, width: int) -> str:

@@ -5,7 +5,7 @@ import glob
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ class Run:
     metrics: list[Row]  # of metrics.csv; a row lacks the columns that were empty
     evaluations: dict[int, list[Row]]  # step -> its episodes, of eval.csv
     eval_columns: tuple[str, ...]
-    results: list[dict[str, str]]  # of results.csv, as text
+    has_results: bool  # an analysis' results.csv
     failure: str | None = None  # why it could not go on, if so
 
     @property
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.metrics or self.evaluations or self.results)
+        return not (self.metrics or self.evaluations or self.has_results)
 
     @cached_property
     def steps(self) -> int:
@@ -51,13 +51,13 @@ class Run:
         return max([*logged, *self.evaluations], default=0)
 
     @property
-    def planned(self) -> int | None:
-        """How many steps it was to make; None if it does not say."""
-        return self.config["settings"].get("train", {}).get("num_timesteps")
+    def planned(self) -> int:
+        """How many steps it was to make; 0 if it does not say."""
+        return self.config["settings"].get("train", {}).get("num_timesteps", 0)
 
     @property
     def is_finished(self) -> bool:
-        return self.planned is None or self.steps >= self.planned
+        return self.steps >= self.planned
 
     @property
     def last_evaluation(self) -> list[Row]:
@@ -133,9 +133,8 @@ def read_run(folder: Path) -> Run:
     evaluations = defaultdict(list)
     for row in episodes:
         evaluations[int(row["step"])].append(row)
-    _, results = _read_table(folder / "results.csv")
-    by_step = dict(sorted(evaluations.items()))
-    return Run(folder, config, metrics, by_step, columns, results, failure(folder))
+    by_step, has_results = dict(sorted(evaluations.items())), (folder / "results.csv").exists()
+    return Run(folder, config, metrics, by_step, columns, has_results, failure(folder))
 
 
 def _checked_config(folder: Path) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def _checked_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+def _read_numbers(path: Path, required: Sequence[str]) -> tuple[tuple[str, ...], list[Row]]:
     """The columns and rows of a CSV, both empty if there is none yet."""
     if not path.exists():
         return (), []
@@ -158,26 +157,19 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
         header, *lines = csv.reader(whole.split("\n"), strict=True)
     except (ValueError, csv.Error) as error:
         raise ConfigError(f"{path} is damaged: {error}") from None
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(header):
-            message = f"has {len(line)} cells where the header has {len(header)}"
-            raise ConfigError(f"{path}, line {number} {message}")
-    return tuple(header), [dict(zip(header, line, strict=True)) for line in lines]
-
-
-def _read_numbers(path: Path, required: Iterable[str]) -> tuple[tuple[str, ...], list[Row]]:
-    columns, texts = _read_table(path)
     rows = []
-    for number, texts_of_row in enumerate(texts, start=2):
+    for number, line in enumerate(lines, start=2):
+        where = f"{path}, line {number}"
+        if len(line) != len(header):
+            raise ConfigError(f"{where} has {len(line)} cells where the header has {len(header)}")
         try:
-            row = {name: float(text) for name, text in texts_of_row.items() if text}
+            row = {name: float(x) for name, x in zip(header, line, strict=True) if x}
         except ValueError as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from None
-        for name in required:
-            if name not in row:
-                raise ConfigError(f"{path}, line {number} has no '{name}'")
+            raise ConfigError(f"{where}: {error}") from None
+        if missing := [name for name in required if name not in row]:
+            raise ConfigError(f"{where} has no '{missing[0]}'")
         rows.append(row)
-    return columns, rows
+    return tuple(header), rows
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
@@ -204,17 +196,13 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
 
 
 def _check_columns(runs: Sequence[Run]) -> None:
-    for table in ("eval", "results"):
-        seen: dict[tuple[str, ...], Path] = {}
-        for run in runs:
-            columns = run.eval_columns if table == "eval" else tuple((run.results or [{}])[0])
-            if columns:
-                seen.setdefault(columns, run.folder / f"{table}.csv")
-        if len(seen) > 1:
-            (one, first), (other, second), *_ = seen.items()
-            odd = ", ".join(sorted(set(one) ^ set(other))) or "their order"
+    tables = [run for run in runs if run.eval_columns]
+    for run in tables[1:]:
+        if run.eval_columns != tables[0].eval_columns:
+            odd = sorted(set(tables[0].eval_columns) ^ set(run.eval_columns))
             raise ConfigError(
-                f"{first} and {second} are of one configuration but differ in columns: {odd}"
+                f"{tables[0].folder / 'eval.csv'} and {run.folder / 'eval.csv'} are of one "
+                f"configuration but differ in columns: {', '.join(odd) or 'their order'}"
             )
 
 
@@ -249,10 +237,9 @@ def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for config in configs:
-        same = alike[config["exp"], config["backend"]]
-        name = f"{config['exp']}, {config['backend']}"
-        if marks := _marks(config, same):
-            name = f"{name}: {marks}"
+        which = config["exp"], config["backend"]
+        marks = _marks(config, alike[which])
+        name = ", ".join(which) + f": {marks}" * bool(marks)
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return names
@@ -260,15 +247,16 @@ def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
     """All differing settings if they are few, else those in which this one is not as most are."""
-    leaves = [settings_of(one) for one in same]
     own, paths = settings_of(config), differing(same)
     if len(paths) > MAX_IN_NAME:
+        leaves = [settings_of(one) for one in same]
         usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
         paths = [path for path in paths if show(own.get(path)) != usual[path]]
-    more = len(paths) - MAX_IN_NAME
     texts = []
     for path in paths[:MAX_IN_NAME]:
         value = show(own.get(path))
         value = value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
         texts.append(f"{path.partition('.')[2] or path}={value}")
-    return ", ".join(texts + [f"{more} more"] * (more > 0))
+    if (more := len(paths) - MAX_IN_NAME) > 0:
+        texts.append(f"{more} more")
+    return ", ".join(texts)

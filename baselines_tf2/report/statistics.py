@@ -1,6 +1,7 @@
 """The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,11 +33,6 @@ def iqm(scores: np.ndarray) -> np.ndarray:
     """
     cut = len(scores) // 4
     return np.sort(scores, axis=0)[cut : len(scores) - cut].mean(axis=0)
-
-
-def iqm_interval(scores: np.ndarray, reps: int) -> np.ndarray | None:
-    """95% interval of `iqm`: `[2, points]`; None for one seed."""
-    return interval(iqm, scores, reps=reps)
 
 
 def interval(
@@ -72,11 +68,6 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def common_steps(series: Sequence[Mapping[Any, object]]) -> list:
-    """The steps that every seed's series has, sorted."""
-    return sorted(set.intersection(*map(set, series))) if series else []
-
-
 def returns_by_step(run: Run) -> dict[int, float]:
     """Mean return of each evaluation."""
     items = run.evaluations.items()
@@ -91,7 +82,7 @@ def final_return(run: Run) -> float:
 def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Final return of each seed `[seeds]`, their interquartile mean, and its interval `[2]`."""
     scores = np.array([[final_return(run)] for run in group.evaluated])
-    ends = iqm_interval(scores, FINAL_REPS)
+    ends = interval(iqm, scores, reps=FINAL_REPS)
     return scores[:, 0], float(iqm(scores)[0]), None if ends is None else ends[:, 0]
 
 
@@ -106,12 +97,13 @@ def learning_curve(group: Group) -> Curve:
     return _iqm_curve([returns_by_step(run) for run in group.evaluated])
 
 
-def percentile_curves(group: Group) -> tuple[list[int], np.ndarray]:
-    """Common steps, and the 10/50/90 percentiles of all seeds' episodes there, `[3, steps]`."""
-    by_step = [run.evaluations for run in group.evaluated]
-    steps = common_steps(by_step)
-    pooled = [[row["return"] for one in by_step for row in one[step]] for step in steps]
-    return steps, np.array([percentiles(x) for x in pooled]).reshape(-1, 3).T
+def percentile_curve(group: Group) -> Curve:
+    """Median of all seeds' episodes at the steps that all have, from the 10th to the 90th percentile."""
+    steps, seeds = _at_common_steps([run.evaluations for run in group.evaluated])
+    pooled = [itertools.chain(*rows) for rows in zip(*seeds, strict=True)]
+    returns = [[row["return"] for row in rows] for rows in pooled]
+    low, middle, high = np.array([percentiles(x) for x in returns]).reshape(-1, 3).T
+    return Curve(steps, middle, np.array([low, high]))
 
 
 def robot_columns(group: Group) -> list[str]:
@@ -131,22 +123,22 @@ def _iqm_curve(series: Sequence[Series]) -> Curve:
     x, scores = _at_common_steps(series)
     if not x.size:
         return Curve(x, x, None)
-    return Curve(x, iqm(scores), iqm_interval(scores, CURVE_REPS))
+    values = np.array(scores)
+    return Curve(x, iqm(values), interval(iqm, values, reps=CURVE_REPS))
 
 
-def _at_common_steps(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
-    """The steps `[points]`, and every seed's values there, `[seeds, points]`."""
-    steps = common_steps(series)
-    return np.array(steps), np.array([[one[step] for step in steps] for one in series])
+def _at_common_steps(series: Sequence[Mapping]) -> tuple[np.ndarray, list[list]]:
+    """The steps that every seed's series has, sorted, and what each seed has there."""
+    steps = sorted(set.intersection(*map(set, series))) if series else []
+    return np.array(steps), [[one[step] for step in steps] for one in series]
 
 
 def metric_curve(group: Group, column: str) -> Curve:
     """Median over seeds of a column of metrics.csv, and the seeds' lowest and highest value."""
-    series = [one for run in group.runs if (one := run.series(column))]
-    x, values = _at_common_steps(series)
+    x, values = _at_common_steps([one for run in group.runs if (one := run.series(column))])
     if not x.size:
         return Curve(x, x, None)
-    ends = np.array([values.min(0), values.max(0)]) if len(values) > 1 else None
+    ends = np.array([np.min(values, 0), np.max(values, 0)]) if len(values) > 1 else None
     return Curve(x, np.median(values, 0), ends)
 
 

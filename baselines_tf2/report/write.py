@@ -1,16 +1,32 @@
-"""A report on runs: one self-contained HTML page, and its figures as PNGs beside it."""
+"""A report on runs: one self-contained HTML page, and its figures as PNGs beside it.
 
-from collections.abc import Callable, Sequence
+The page is made of the template beside this file, and needs nothing beside itself.
+"""
+
+import base64
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from baselines_tf2.common.files import write_bytes, write_text
-from baselines_tf2.report import figures
-from baselines_tf2.report.page import page
-from baselines_tf2.report.runs import Group, Run, find_runs, group_runs, read_run
+from baselines_tf2.report import figures, statistics
+from baselines_tf2.report.figures import number, span, style_of
+from baselines_tf2.report.runs import (
+    Group,
+    Run,
+    differing,
+    find_runs,
+    group_runs,
+    read_run,
+    settings_of,
+    show,
+)
 from envs.errors import ConfigError
 
+FEW_SEEDS = 5
 # By the name of the PNG and of its place in what write_report returns; page.html has the captions.
 FIGURES: dict[str, Callable[[Sequence[Group]], Figure | None]] = {
     "curves": figures.learning_curves,
@@ -26,12 +42,12 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     """Writes `report.html` and `report_<figure>.png` to `out`; returns {what: path}.
 
     patterns: globs of run folders or of their parents; a run folder is one with a config.json.
-    Runs that are equal but for the seed form a group. Runs without any row are left out, and so
-    are damaged ones and a second run of the same configuration and seed; "left out" in what is returned names them.
-    The same runs give the same bytes.
+    Runs that are equal but for the seed form a group. Runs without any row are left out, and so are
+    damaged ones and a second run of the same configuration and seed; "left out" in what is returned
+    names them. The same runs give the same bytes.
 
-    Raises ConfigError if there is nothing sound to report on, the tables of one
-    group differ in columns, or rliable is needed and not installed.
+    Raises ConfigError if there is nothing sound to report on, the tables of one group differ in
+    columns, or rliable is needed and not installed.
     """
     runs, damaged = _read_runs(find_runs(patterns))
     empty = [run.folder for run in runs if run.is_empty]
@@ -44,7 +60,7 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
         **damaged,
     }
     pictures = {name: figures.render(draw, groups) for name, draw in FIGURES.items()}
-    html = page(groups, pictures, left_out)
+    html = _page(groups, pictures, left_out)
     paths = _write(out, html, pictures)
     if skipped := [f"{folder}, {why}" for why, f in left_out.items() for folder in f]:
         paths["left out"] = "\n".join(skipped)
@@ -77,3 +93,82 @@ def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
             path.unlink(missing_ok=True)
     write_text(out / "report.html", html)
     return {"page": str(out / "report.html")} | paths
+
+
+def _page(
+    groups: Sequence[Group], pictures: Mapping[str, bytes], left_out: Mapping[str, Sequence[Path]]
+) -> str:
+    """The HTML; ConfigError if Jinja2 is not installed.
+
+    pictures: PNGs by the names that page.html has captions for. left_out: why -> the folders that
+    are not in `groups` for that reason.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ConfigError(f"a report needs Jinja2 ({error}): pip install '.[report]'") from None
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["base64"] = lambda png: base64.b64encode(png).decode()
+    seeds = [(group.name, len(group.evaluated)) for group in groups]
+    return templates.get_template("page.html").render(
+        groups=groups,
+        pictures=pictures,
+        left_out=left_out,
+        single=[name for name, count in seeds if count == 1],
+        few=[name for name, count in seeds if 1 < count < FEW_SEEDS],
+        few_seeds=FEW_SEEDS,
+        **_configuration(groups),
+        **{f.__name__.strip("_"): f for f in (style_of, show, _summary, _values, _own_pictures)},
+        statistics=statistics,
+    )
+
+
+def _summary(group: Group) -> list[list[str]]:
+    """The lines of each cell of its row."""
+    final = mean = percentiles = "–"
+    if group.evaluated:
+        scores, middle, interval = statistics.final_returns(group)
+        final = number(middle) + (f" {span(interval)}" if interval is not None else "")
+        mean = number(float(np.mean(scores)))
+        percentiles = " / ".join(map(number, statistics.last_percentiles(group)))
+    speed = statistics.median_speed(group)
+    texts = [final, mean, percentiles, "–" if speed is None else number(speed)]
+    done, planned = [run.steps for run in group.runs], group.runs[0].planned
+    reached = [f"{min(done):,}" + f" to {max(done):,}" * (min(done) < max(done))]
+    reached += [f"of {planned:,}"] * (min(done) < planned)
+    return [reached, *([text] for text in texts)]
+
+
+def _own_pictures(run: Run) -> list[tuple[Path, bytes]]:
+    """The PNGs in a run's folder, but for those of a report."""
+    paths = [p for p in sorted(run.folder.glob("*.png")) if not p.name.startswith("report_")]
+    pictures = [(path, path.read_bytes()) for path in paths]
+    return [(path, png) for path, png in pictures if png.startswith(b"\x89PNG\r\n\x1a\n")]
+
+
+def _configuration(groups: Sequence[Group]) -> dict[str, object]:
+    """Which settings differ, what the others and the versions are; groups by experiment."""
+    different = differing([group.config for group in groups])
+    same = {path: x for path, x in settings_of(groups[0].config).items() if path not in different}
+    packages = [path for path in same if path.startswith("versions.")]
+    experiments = defaultdict(list)
+    for group in groups:
+        experiments[f"{group.config['exp']}, {group.config['backend']}"].append(group)
+    return {
+        "different": different,
+        "common": {path: x for path, x in same.items() if path not in packages},
+        "versions": {path.removeprefix("versions."): same[path] for path in packages},
+        "experiments": experiments,
+        "differing": lambda members: differing([group.config for group in members]),
+    }
+
+
+def _values(path: str, groups: Sequence[Group]) -> str:
+    values = (show(settings_of(group.config).get(path)) for group in groups)
+    return " or ".join(dict.fromkeys(values))

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
@@ -29,13 +29,6 @@ LOOK_SECONDS = 1.0  # between two looks at the tasks
 REPORT_SECONDS = 0.5  # between two reports of a run
 SAVE_SECONDS = 60.0  # that interrupted runs have to write their checkpoints
 MAX_LOSSES = 5  # of workers without a step in between; a run that always kills its worker must end
-
-
-class Task(NamedTuple):
-    """One run: what the table calls it, and what the entry point gets (JSON-like values)."""
-
-    name: str
-    arguments: tuple
 
 
 class Progress:
@@ -95,7 +88,7 @@ class Board:
 
 
 def launch(
-    tasks: Sequence[Task],
+    tasks: Mapping[str, Sequence],
     entry: str,
     *,
     address: str | None,
@@ -107,12 +100,12 @@ def launch(
 ) -> dict[str, str]:
     """Runs `entry` on each task's arguments, as many at a time as there are CPUs and GPUs.
 
-    entry: "module:function"; called in a process that does `calls` tasks, one after the other, as
-    function(arguments, progress), with a `Progress`, in the main thread, so that it may install
-    signal handlers. cpus, gpus: of each task; fractions of a GPU share it. address: "host:port" of
-    a Ray cluster (`ray start --head`), of which this machine must be a node; None starts Ray here,
-    and ends it again. before() is called once Ray is there and has room; after() whenever a task
-    has come to its end.
+    tasks: {name: JSON-like arguments}. entry: "module:function"; called in a process that does
+    `calls` tasks, one after the other, as function(arguments, progress), with a `Progress`, in the
+    main thread, so that it may install signal handlers. cpus, gpus: of each task; fractions of a GPU
+    share it. address: "host:port" of a Ray cluster (`ray start --head`), of which this machine must
+    be a node; None starts Ray here, and ends it again. before() is called once Ray is there and has
+    room; after() whenever a task has come to its end.
 
     A task whose process or node dies, or is told to end (SIGTERM), is run again, `MAX_LOSSES`
     times: resuming is the entry's part. An exception in the entry fails that task only. Nodes of a
@@ -202,21 +195,21 @@ class _Sweep:
     Ray could do the last by itself, but would not tell: then the table could not either.
     """
 
-    def __init__(self, ray, tasks: Sequence[Task], entry: str, each: dict[str, Any]):
-        self._ray, self._tasks, self._entry = ray, tasks, entry
+    def __init__(self, ray, tasks: Mapping[str, Sequence], entry: str, each: dict[str, Any]):
+        self._ray, self._arguments, self._entry = ray, list(tasks.values()), entry
         node = ray.get_runtime_context().get_node_id()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         # Few pending calls: were the board out of reach, the runs' memory would fill with them.
         options = {"num_cpus": 0, "max_restarts": -1, "max_pending_calls": 10}
         self._board = ray.remote(Board).options(**options, scheduling_strategy=here).remote()
         self._remote = ray.remote(max_retries=0, **each)(_run)
-        self._rows = [Row(task.name) for task in tasks]
+        self._rows = [Row(name) for name in tasks]
         self._table = Table(self._rows)
         self._pending: dict[Any, int] = {}  # reference -> index of its task
 
     def run(self, after: Callable[[], None]) -> dict[str, str]:
         try:
-            for key in range(len(self._tasks)):
+            for key in range(len(self._rows)):
                 self._submit(key)
             while self._pending:
                 done = self._wait(LOOK_SECONDS)
@@ -237,8 +230,8 @@ class _Sweep:
         return self._ray.wait(references, num_returns=len(references), timeout=seconds)[0]
 
     def _submit(self, key: int) -> None:
-        arguments = (self._entry, self._tasks[key].arguments, self._board, key)
-        self._pending[self._remote.remote(*arguments, self._rows[key].losses)] = key
+        given = self._entry, self._arguments[key], self._board, key, self._rows[key].losses
+        self._pending[self._remote.remote(*given)] = key
 
     def _read_board(self) -> None:
         reports = {}
@@ -246,8 +239,7 @@ class _Sweep:
             reports = self._ray.get(self._board.take.remote(), timeout=LOOK_SECONDS)
         for key, report in reports.items():
             row = self._rows[key]
-            late = report.attempt != row.losses or row.state in ("failed", "finished")
-            if not late:
+            if report.attempt == row.losses and row.state not in ("failed", "finished"):
                 self._take(row, report)
                 if row.state != "running":
                     self._table.change(row, "running")

@@ -4,15 +4,15 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from baselines_tf2.runs.experiment import Experiment, defaults, flatten
 from baselines_tf2.runs.one_run import choose
-from baselines_tf2.sweeps.plan import PlannedRun, folder_name, parse_seeds, plan_run
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from baselines_tf2.sweeps.sweep import PlannedRun, folder_name, parse_seeds, plan_run
 from envs.errors import ConfigError, check_known
 
 WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
@@ -53,6 +53,7 @@ class Part:
     outcomes: tuple[str, ...]  # all that the tables show, the primary one first
     overrides: tuple[str, ...]  # of all its runs
     backend: str | None
+    tunes: bool  # chooses settings: no other part may report its seeds
 
     @property
     def levels(self) -> list[dict[str, str]]:
@@ -60,18 +61,19 @@ class Part:
         every = itertools.product(*self.factors.values())
         return [dict(zip(self.factors, levels, strict=True)) for levels in every]
 
-    def level_of(self, arm: str, level: Mapping[str, str]) -> str:
-        """The level in words, without what means nothing to the arm: the column of the table."""
-        return words(level, self.arms[arm].without)
+    def places(self) -> dict[tuple[str, str], str]:
+        """(level in words, arm) -> the level without what means nothing to the arm, as runs have it."""
+        every = itertools.product(self.levels, self.arms.items())
+        return {(words(x), name): words(x, arm.without) for x, (name, arm) in every}
 
     def cells(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """(arm, level in words) -> all overrides; of two for one setting the more special counts."""
+        """(arm, level of its runs) -> all overrides; of two for one setting the more special counts."""
         cells = {}
         for level, (name, arm) in itertools.product(self.levels, self.arms.items()):
             given = (self.factors[f][x] for f, x in level.items() if f not in arm.without)
             texts = (*self.overrides, *itertools.chain(*given), *arm.overrides)
             by_path = {text.partition("=")[0]: text for text in texts}
-            cells[name, self.level_of(name, level)] = tuple(by_path.values())
+            cells[name, words(level, arm.without)] = tuple(by_path.values())
         return cells
 
 
@@ -98,10 +100,10 @@ def read_study(path: Path) -> Study:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     try:
         shared = {name: value for name, value in table.items() if name in SHARED}
-        _check("the study", table, STUDY, set(SHARED))
+        _check("the study", table, STUDY, {*OPTIONAL, *SHARED})
         arms = table.get("arm", {})
         parts = {name: _part(name, part, shared, arms) for name, part in table["part"].items()}
-        _check_seeds(parts, {name for name, part in table["part"].items() if part.get("tunes")})
+        _check_seeds(parts.values())
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Study(path, table["question"], table["hypotheses"], table.get("tuning", ""), parts)
@@ -118,53 +120,54 @@ def _check(
         if type(value) is not kinds[name] or (kinds[name] is list and not is_list):
             raise ConfigError(f"'{name}' of {where} must be {WORDS[kinds[name]]}, not {value!r}")
     for name in kinds:
-        if name not in table and name not in optional | OPTIONAL:
+        if name not in table and name not in optional:
             raise ConfigError(f"{where} lacks '{name}', {WORDS[kinds[name]]}")
 
 
 def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, Any]) -> Part:
     where = f"part.{name}"
-    _check(where, own, PART, set(SHARED))
-    part = {**shared, **own}
+    part = {**shared, **own} if isinstance(own, dict) else own
     _check(where, part, PART)
     for arm in part.get("arms", ()):
         check_known(f"arm of {where}", arm, known)
+    factors, outcomes = part.get("factor", {}), (part["primary"], *part["outcomes"])
     tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
-    arms = {arm: _arm(f"{where}.arm.{arm}", table, part) for arm, table in tables.items()}
+    arms = {arm: _arm(f"{where}.arm.{arm}", table, factors) for arm, table in tables.items()}
     if baseline := part.get("baseline", ""):
         check_known(f"baseline of {where}", baseline, arms)
-    for factor, levels in part.get("factor", {}).items():
+    for factor, levels in factors.items():
         _check(f"{where}.factor.{factor}", levels, dict.fromkeys(levels, list))
-    for outcome in (part["primary"], *part["outcomes"]):
+    for outcome in outcomes:
         check_known(f"outcome of {where}", outcome, OUTCOMES)
     return Part(
         name=name,
         title=part["title"],
         baseline=baseline,
         arms=arms,
-        factors=part.get("factor", {}),
+        factors=factors,
         seeds=parse_seeds(part["seeds"]),
         primary=part["primary"],
-        outcomes=tuple(dict.fromkeys((part["primary"], *part["outcomes"]))),
+        outcomes=tuple(dict.fromkeys(outcomes)),
         overrides=(
             f"train.num_timesteps={part['steps']}", *shared.get("set", ()), *own.get("set", ())
         ),
         backend=part.get("backend"),
+        tunes=part.get("tunes", False),
     )  # fmt: skip
 
 
-def _arm(where: str, table: Any, part: Mapping[str, Any]) -> Arm:
+def _arm(where: str, table: Any, factors: Mapping[str, Any]) -> Arm:
     _check(where, table, ARM)
     for factor in table.get("without", ()):
-        check_known(f"factor in 'without' of {where}", factor, part.get("factor", {}))
+        check_known(f"factor in 'without' of {where}", factor, factors)
     return Arm(table["exp"], tuple(table.get("set", ())), tuple(table.get("without", ())))
 
 
-def _check_seeds(parts: Mapping[str, Part], tuning: set[str]) -> None:
+def _check_seeds(parts: Collection[Part]) -> None:
     """A number is no evidence where its settings were chosen on its seed."""
-    tuned = {seed for name in tuning for seed in parts[name].seeds}
-    for part in parts.values():
-        if part.name not in tuning and (shared := tuned & set(part.seeds)):
+    tuned = {seed for part in parts if part.tunes for seed in part.seeds}
+    for part in parts:
+        if not part.tunes and (shared := tuned & set(part.seeds)):
             raise ConfigError(f"part.{part.name} reports seed {min(shared)}, which a part tunes on")
 
 
@@ -188,24 +191,17 @@ def plan(
         check_known(f"part of {study.path}", name, study.parts)
     runs = []
     for part in (study.parts[name] for name in parts or study.parts):
-        for seed, cell in itertools.product(part.seeds, part.cells().items()):
-            runs.append(_run(study, part, experiments, logdir, seed, *cell))
+        for seed, ((arm, level), texts) in itertools.product(part.seeds, part.cells().items()):
+            inner, exp = [text for text in (part.name, arm, level) if text], part.arms[arm].exp
+            folder = Path(logdir, *(folder_name([text]) for text in (study.name, *inner))).resolve()
+            try:
+                chosen = choose(experiments, exp, texts, str(folder), seed, part.backend)
+            except ConfigError as error:
+                raise ConfigError(f"{study.path}: part.{part.name}.arm.{arm}: {error}") from None
+            planned = plan_run(" ".join((*inner, f"seed {seed}")), chosen, str(folder))
+            mark = fingerprint(exp, flatten(chosen.settings), defaults(chosen.settings))
+            runs.append(StudyRun((part.name, arm, level, seed), planned, mark))
     return runs
-
-
-def _run(study, part, experiments, logdir, seed, names, overrides) -> StudyRun:
-    (arm, level), exp = names, part.arms[names[0]].exp
-    inner = [folder_name([text]) for text in (study.name, part.name, arm, level) if text]
-    logdir = str(Path(logdir, *inner).resolve())
-    try:
-        chosen = choose(experiments, exp, overrides, logdir, seed, part.backend)
-    except ConfigError as error:
-        raise ConfigError(f"{study.path}: part.{part.name}.arm.{arm}: {error}") from None
-    name = " ".join((*(text for text in (part.name, arm, level) if text), f"seed {seed}"))
-    planned = plan_run(name, chosen, logdir)
-    leaves = flatten(chosen.settings)
-    key = (part.name, arm, level, seed)
-    return StudyRun(key, planned, fingerprint(exp, leaves, defaults(chosen.settings)))
 
 
 def fingerprint(exp: str, leaves: Mapping[str, Any], usual: Mapping[str, Any]) -> str:

@@ -48,54 +48,41 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def every_evaluation(run: Run, values: Series) -> list[float]:
-    """A value for each evaluation; of a run that failed, for those too that it did not reach."""
-    series = list(values.values())
-    if run.failure is not None:
-        train = run.config["settings"]["train"]
-        planned = -(-train["num_timesteps"] // train["eval_interval"])
-        series += series[-1:] * (planned - len(series))
-    return series
-
-
-def _final(values: Callable[[Run], Series]) -> Callable[[Run], float]:
-    return lambda run: mean(every_evaluation(run, values(run))[-LAST:])
-
-
-def _area(values: Callable[[Run], Series]) -> Callable[[Run], float]:
-    return lambda run: mean(every_evaluation(run, values(run)))
-
-
-def _second_half(column: str) -> Callable[[Run], float]:
-    """Mean over the rows of metrics.csv in the second half of the steps that were planned."""
+def _evaluated(values: Callable[[Run], Series], last: int = 0) -> Callable[[Run], float]:
+    """Mean of all evaluations or of the last; of a run that failed with those it did not reach."""
 
     def of(run: Run) -> float:
-        half = run.config["settings"]["train"]["num_timesteps"] / 2
-        return mean(x for step, x in run.series(column).items() if step > half)
+        series = list(values(run).values())
+        if run.failure is not None:
+            every = run.config["settings"]["train"]["eval_interval"]
+            series += series[-1:] * (-(-run.planned // every) - len(series))
+        return mean(series[-last:])
 
     return of
 
 
+def _second_half(column: str) -> Callable[[Run], float]:
+    """Mean over the rows of metrics.csv in the second half of the steps that were planned."""
+    return lambda run: mean(x for step, x in run.series(column).items() if step > run.planned / 2)
+
+
 def _described(rows: Sequence[Mapping], name: str) -> float:
     """What `describe` calls so of these episodes; of a single robot, or for no such name, the mean."""
+    if not rows:
+        return math.nan
     robots = [{k: x for k, x in row.items() if k.startswith(PHYSICS)} for row in rows]
     told = describe("return", robots, [float(row["return"]) for row in rows])
     return told.get(f"return_{name}", told["return"])
 
 
-def _of_robots(name: str) -> Callable[[Run], Series]:
+def _robots(name: str) -> Callable[[Run], Series]:
     """The same at each evaluation, whose robots are its grid's."""
     return lambda run: {step: _described(rows, name) for step, rows in run.evaluations.items()}
 
 
 def _of_set(judged_on: tuple[str, str], name: str) -> Callable[[Run], float]:
     """The same of the episodes that `judge` left."""
-
-    def of(run: Run) -> float:
-        rows = read_table(_judged(run.folder, judged_on))
-        return _described(rows, name) if rows else math.nan
-
-    return of
+    return lambda run: _described(read_table(_judged(run.folder, judged_on)), name)
 
 
 def _judged(folder: Path, judged_on: tuple[str, str]) -> Path:
@@ -113,18 +100,18 @@ def judge(experiments: Mapping[str, Experiment], folder: Path, outcomes: Iterabl
 def steps_to_475(run: Run) -> float:
     """The first step whose evaluation reaches 475; all planned ones if none does."""
     reached = [step for step, x in returns_by_step(run).items() if x >= 475]
-    return float(min(reached, default=run.config["settings"]["train"]["num_timesteps"]))
+    return float(min(reached, default=run.planned))
 
 
 INSIDE, OUTSIDE = (methodcaller("series", f"eval/return_{side}") for side in SIDES)
 OUTCOMES = {
-    "mean": Outcome("final return", _final(returns_by_step)),
-    "inside": Outcome("return inside the training range", _final(INSIDE)),
-    "outside": Outcome("return outside the training range", _final(OUTSIDE)),
-    "worst": Outcome("return on the worst robot", _final(_of_robots("worst_robot"))),
-    "cvar10": Outcome("return in the worst tenth of episodes", _final(_of_robots("cvar10"))),
-    "area": Outcome("return, mean of all evaluations", _area(returns_by_step)),
-    "area_outside": Outcome("return outside, mean of all evaluations", _area(OUTSIDE)),
+    "mean": Outcome("final return", _evaluated(returns_by_step, LAST)),
+    "inside": Outcome("return inside the training range", _evaluated(INSIDE, LAST)),
+    "outside": Outcome("return outside the training range", _evaluated(OUTSIDE, LAST)),
+    "worst": Outcome("return on the worst robot", _evaluated(_robots("worst_robot"), LAST)),
+    "cvar10": Outcome("return in the worst tenth of episodes", _evaluated(_robots("cvar10"), LAST)),
+    "area": Outcome("return, mean of all evaluations", _evaluated(returns_by_step)),
+    "area_outside": Outcome("return outside, mean of all evaluations", _evaluated(OUTSIDE)),
     "steps_to_475": Outcome("steps to a return of 475", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
     "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),

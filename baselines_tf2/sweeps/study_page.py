@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
-from baselines_tf2.sweeps.study import Part, words
-from baselines_tf2.sweeps.study_figures import FIGURES
+from baselines_tf2.sweeps.study import Part
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
+from baselines_tf2.sweeps.study_results import FIGURES, NOT_RUN, TABLES, facts, missing, results
 from baselines_tf2.sweeps.study_store import Store
-from baselines_tf2.sweeps.study_tables import NOT_RUN, TABLES, facts, missing, results
 from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -38,7 +37,7 @@ class Picture(NamedTuple):
     def digest(self) -> str:
         """A short hash of all numbers of the part, which the file keeps as its description."""
         numbers = []
-        for key in (k for cell in self.part.cells() for k in self.store.cell(self.part, *cell)):
+        for key in self.store.keys(self.part):
             curves = self.store.curves.get(key, {}).items()
             points = {name: [list(x), list(y)] for name, (x, y) in curves}
             numbers.append([self.store.rows[key], points])
@@ -60,7 +59,7 @@ def write_page(store: Store, folder: Path) -> str:
     lines = [f"# {study.question}", "", *(f"- {text}" for text in study.hypotheses), ""]
     lines += [f"Settings: {study.tuning}", "", done, ""]
     for part in study.parts.values():
-        left = missing(part, store)
+        left = missing(part, store.places(part).values())
         if left == NOT_RUN:
             continue
         lines += [f"## {part.title}", "", *((f"*{left}*", "") if left else ())]
@@ -79,11 +78,11 @@ def write_page(store: Store, folder: Path) -> str:
 def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list[Picture]]:
     """The text with its blocks made anew of the studies' numbers, and the pictures they show.
 
-    A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what follows it, and
-    `<!-- end -->`. `table=` is comparison, summary or outcomes, or of the
-    whole study facts; `figure=` is outcome, curves, masses
-    or percentiles; `arm=` with `level=` puts a number into a line; `outcome=` is another one than the
-    part's primary. What is not run yet, or not to the last seed, says so. prefix: of a picture's path. Raises ConfigError naming the block.
+    A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what
+    follows it, and `<!-- end -->`. `table=` is comparison, summary or outcomes, or of the whole
+    study facts; `figure=` is outcome, curves, masses or percentiles; `arm=` with `level=` puts a
+    number into a line; `outcome=` is another one than the part's primary. What is not run yet, or
+    not to the last seed, says so. prefix: of a picture's path. Raises ConfigError naming the block.
     """
     pictures: list[Picture] = []
 
@@ -109,9 +108,9 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
     check_known("outcome", outcome, OUTCOMES)
     if "arm" in given:
         return _number(store, part, outcome, given["arm"], given.get("level", ""))
-    kind = "figure" if "figure" in given else "table"
-    show = _choose(kind, given.get(kind, ""), FIGURES if kind == "figure" else TABLES)
-    left = missing(part, store)
+    kind, kinds = ("figure", FIGURES) if "figure" in given else ("table", TABLES)
+    show = _choose(kind, given.get(kind, ""), kinds)
+    left = missing(part, store.places(part).values())
     note = f"\n*{part.title}: {left}.*\n" if left else ""
     if left == NOT_RUN:
         return note
@@ -122,8 +121,8 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
 
 
 def _number(store: Store, part: Part, outcome: str, arm: str, level: str) -> str:
-    cells = {f"{a}, {words(x)}": (a, part.level_of(a, x)) for x in part.levels for a in part.arms}
-    left = missing(part, store, _choose("arm and level", f"{arm}, {level}", cells))
+    places = {f"{a}, {x}": keys for (x, a), keys in store.places(part).items()}
+    left = missing(part, [_choose("arm and level", f"{arm}, {level}", places)])
     if left == NOT_RUN:
         return left
     values = {(one.arm, one.level): str(one.value) for one in results(part, store, outcome)}

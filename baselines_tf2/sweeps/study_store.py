@@ -3,6 +3,7 @@
 A run whose row is there is done, on whatever machine, though its folder is gone.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ from baselines_tf2.common.files import read_table, table_text, write_text
 from baselines_tf2.report.runs import read_run
 from baselines_tf2.runs.experiment import defaults, flatten
 from baselines_tf2.runs.folder import CONFIG, failure, is_finished, read_config
-from baselines_tf2.sweeps.plan import start_anew
 from baselines_tf2.sweeps.study import Part, Study, StudyRun, fingerprint
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES, curves
+from baselines_tf2.sweeps.sweep import start_anew
 from envs.errors import ConfigError
 
 KEY = ("part", "arm", "level", "seed")
@@ -35,9 +36,9 @@ class Store:
     def __init__(
         self, study: Study, judge: Callable[[Path, Sequence[str]], None] = lambda *_: None
     ):
-        self.study, self._judge, path = study, judge, study.path
-        self._path = path.with_suffix(".csv")
-        self._curves_path = path.with_name(f"{path.stem}_curves.csv")
+        self.study, self._judge = study, judge
+        self._path = study.path.with_suffix(".csv")
+        self._curves_path = study.path.with_name(f"{study.name}_curves.csv")
         self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
         self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for row in read_table(self._curves_path):
@@ -62,23 +63,21 @@ class Store:
             self.curves.pop(run.key, None)
             if run.planned.folder.exists():
                 start_anew(run.planned)
-        known = dict(self.rows)
-        for run in runs:
-            folder, part = run.planned.folder, self.study.parts[run.key[0]]
-            if self._is_news(run.key, folder, part.outcomes):
-                self._add(run, part)
-        if other or known != self.rows:
-            self.write()
+        news = [run for run in runs if self._is_news(run)]
+        for run in news:
+            self._add(run)
+        if other or news:
+            self._write()
         return [run for run in runs if run.key not in self.rows]
 
-    def _is_news(self, key: Key, folder: Path, outcomes: Sequence[str]) -> bool:
-        """Whether the folder holds a run that ended, and the row lacks it, or one of its outcomes."""
-        finished, row = is_finished(folder), self.rows.get(key)
-        if not finished and failure(folder) is None:
+    def _is_news(self, run: StudyRun) -> bool:
+        """Whether its folder holds a run that ended, and the row lacks it, or one of its outcomes."""
+        finished, row = is_finished(run.planned.folder), self.rows.get(run.key)
+        if not finished and failure(run.planned.folder) is None:
             return False
         if row is None or (row["status"] == FINISHED) != finished:
             return True
-        return not all(row.get(name) for name in outcomes)
+        return not all(row.get(name) for name in self.study.parts[run.key[0]].outcomes)
 
     def _is_other(self, run: StudyRun) -> bool:
         if run.key in self.rows:
@@ -89,20 +88,22 @@ class Store:
         usual = defaults(run.planned.settings)
         return fingerprint(config["exp"], flatten(config["settings"]), usual) != run.fingerprint
 
-    def _add(self, run: StudyRun, part: Part) -> None:
-        self._judge(run.planned.folder, part.outcomes)
+    def _add(self, run: StudyRun) -> None:
+        outcomes = self.study.parts[run.key[0]].outcomes
+        self._judge(run.planned.folder, outcomes)
         done = read_run(run.planned.folder)
-        row = dict(zip(KEY, map(str, run.key), strict=True))
-        row |= {"steps": str(done.steps), "settings": run.fingerprint}
-        row["status"] = FINISHED if done.failure is None else f"failed: {done.failure}"
-        row["commit"] = done.config.get("versions", {}).get("commit", "")
-        for name in ("seconds", *part.outcomes):
-            row[name] = _short(OUTCOMES[name].of(done))
-        self.rows[run.key] = row
+        self.rows[run.key] = {
+            **dict(zip(KEY, map(str, run.key), strict=True)),
+            "steps": str(done.steps),
+            "status": FINISHED if done.failure is None else f"failed: {done.failure}",
+            "settings": run.fingerprint,
+            "commit": done.config.get("versions", {}).get("commit", ""),
+            **{name: _short(OUTCOMES[name].of(done)) for name in ("seconds", *outcomes)},
+        }
         found = curves(done).items()
         self.curves[run.key] = {name: (_rounded(x), _rounded(x.values())) for name, x in found}
 
-    def write(self) -> None:
+    def _write(self) -> None:
         """Both files, rows sorted by their key."""
         columns = dict.fromkeys((*FACTS, *(name for row in self.rows.values() for name in row)))
         write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
@@ -113,10 +114,18 @@ class Store:
         ]
         write_text(self._curves_path, table_text(CURVES, rows))
 
-    def cell(self, part: Part, arm: str, level: str) -> list[Key]:
-        """The runs done of an arm at a level, by seed."""
-        keys = [(part.name, arm, level, seed) for seed in part.seeds]
-        return [key for key in keys if key in self.rows]
+    def places(self, part: Part) -> dict[tuple[str, str], list[Key]]:
+        """(level, arm) -> its runs done, by seed."""
+        return {
+            (level, arm): [
+                k for seed in part.seeds if (k := (part.name, arm, own, seed)) in self.rows
+            ]
+            for (level, arm), own in part.places().items()
+        }
+
+    def keys(self, part: Part) -> list[Key]:
+        """The part's runs done; that of an arm which a factor means nothing to counts once."""
+        return list(dict.fromkeys(itertools.chain(*self.places(part).values())))
 
     def number(self, key: Key, outcome: str) -> float:
         """An outcome of a run; NaN if it has none."""

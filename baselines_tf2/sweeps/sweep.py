@@ -1,21 +1,130 @@
-"""Many runs at once: those that are left of a sweep or of a study."""
+"""Many runs at once: which a sweep consists of, which are left to do, and the doing of them."""
 
+import hashlib
+import itertools
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.runs.experiment import Experiment
-from baselines_tf2.runs.folder import finished_summary
-from baselines_tf2.sweeps.launch import Task, launch
-from baselines_tf2.sweeps.plan import PlannedRun, check_apart, left_to_do, start_anew
-from baselines_tf2.sweeps.study import Study, plan
-from baselines_tf2.sweeps.study_outcomes import judge
-from baselines_tf2.sweeps.study_page import write_page
-from baselines_tf2.sweeps.study_store import Store
+from baselines_tf2.runs.folder import (
+    CONFIG,
+    check_config,
+    failed_before,
+    finished_summary,
+    is_finished,
+    locked,
+    open_folder,
+    read_config,
+)
+from baselines_tf2.runs.one_run import Chosen
+from baselines_tf2.sweeps.launch import launch
 from envs.errors import ConfigError
 
-RUNS_PER_PROCESS = 20  # of a study: loading the libraries takes as long as a tenth of a short run
+MAX_SEED = 2**31 - 1
+MAX_NAME = 150  # characters of a folder; file systems take 255
+
+
+class Variant(NamedTuple):
+    """One combination of overrides."""
+
+    name: str  # of its folder: what tells it from the others; "" if there are none
+    overrides: tuple[str, ...]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Reads "0-9" or "0,3,5-7"; ConfigError for what is no seed, or is named twice."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ConfigError(f"cannot read seeds '{text}': write --seeds=0-9 or --seeds=0,3,5-7")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if not low <= high <= MAX_SEED:
+            raise ConfigError(f"seeds {part.strip()} must rise, and end at {MAX_SEED} at most")
+        seeds += range(low, high + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds '{text}' name one twice: leave it out")
+    return seeds
+
+
+def variants(overrides: Sequence[str]) -> list[Variant]:
+    """Every combination of the values of settings that are given more than once.
+
+    overrides: "path.to.field=value" each. Raises ConfigError where a value is given twice.
+    """
+    values: dict[str, list[str]] = defaultdict(list)
+    for text in overrides:
+        given = values[text.partition("=")[0]]
+        if text in given:
+            raise ConfigError(f"override '{text}' is given twice: leave one out")
+        given.append(text)
+    fixed = {given[0] for given in values.values() if len(given) == 1}
+    every = itertools.product(*values.values())
+    return [Variant(folder_name([x for x in texts if x not in fixed]), texts) for texts in every]
+
+
+def folder_name(overrides: Sequence[str]) -> str:
+    """The texts as the name of a folder."""
+    text = ",".join(overrides)
+    name = re.sub(r"[^\w.=,+-]", "_", text)
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class PlannedRun(NamedTuple):
+    """One run of a sweep."""
+
+    name: str  # what tells it from the others
+    experiment: Experiment
+    folder: Path
+    flags: Mapping[str, Any]  # for its config.json, as the settings
+    settings: Any
+    arguments: tuple[str, ...]  # of its own command line
+
+
+def plan_run(name: str, chosen: Chosen, logdir: str, more: Sequence[str] = ()) -> PlannedRun:
+    """The run with a command line that goes on with it; more: flags that its config.json has not."""
+    values = {**chosen.flags, "logdir": logdir}
+    texts = [f"--set={text}" for text in values.pop("set")]
+    given = [f"--{flag}={value}" for flag, value in values.items()]
+    return PlannedRun(name, *chosen, (*given, "--resume", *texts, *more))
+
+
+def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, str]]:
+    """The runs that are not finished, and {name: error} of those that nothing can be done for.
+
+    That is: of those that failed at their latest start, which they would do again, and those whose
+    files are damaged. Raises ConfigError if a folder holds another run.
+    """
+    left, failed = [], {}
+    for run in runs:
+        exists, finished = (run.folder / CONFIG).exists(), is_finished(run.folder)
+        try:
+            if exists:
+                read_config(run.folder)
+            if finished:
+                finished_summary(run.folder)
+        except ConfigError as damage:
+            failed[run.name] = f"{damage}, alone"
+            continue
+        if exists:
+            check_config(run.folder, run.flags, run.settings)
+        if (error := failed_before(run.folder)) is not None:
+            failed[run.name] = error
+        elif not finished:
+            left.append(run)
+    return left, failed
+
+
+def start_anew(run: PlannedRun) -> None:
+    """Empties the folder of a run."""
+    with locked(run.folder):
+        open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
 
 def do_sweep(runs: Sequence[PlannedRun], entry: str, *, overwrite: bool, **where) -> None:
@@ -32,64 +141,35 @@ def do_sweep(runs: Sequence[PlannedRun], entry: str, *, overwrite: bool, **where
         for run in runs if overwrite else ():
             start_anew(run)
 
-    failed |= _launch(left, entry, overwrite, before=empty_folders, **where)
+    failed |= launch_runs(left, entry, overwrite, before=empty_folders, **where)
     for run in runs:
         if run.name not in failed:
             result = next(iter(finished_summary(run.folder).values()))
             print(f"{run.name}: {result}  {run.folder}")
-    lines = [f"{run.name}: {failed[run.name]}  {run.folder}" for run in runs if run.name in failed]
-    _check_failed(lines, len(runs))
+    errors = {run.name: f"{failed[run.name]}  {run.folder}" for run in runs if run.name in failed}
+    check_failed(errors, len(runs))
 
 
-def do_study(
-    study: Study,
-    experiments: Mapping[str, Experiment],
-    entry: str,
-    *,
-    logdir: str,
-    parts: Sequence[str],
-    collect: bool,
-    overwrite: bool,
-    **where,
-) -> None:
-    """Does a study's runs that are left, takes their numbers in, and writes its page.
-
-    collect: starts none. entry, where: as `launch` takes them. Raises TrainingError if a run could
-    not be done, and ConfigError. That a run failed is a result.
-    """
-    runs = plan(study, experiments, logdir, parts)
-    check_apart([run.planned for run in runs])
-    store = Store(study, partial(judge, experiments))
-    left = store.collect(runs, overwrite=overwrite)
-    print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
-
-    def take_in():
-        try:
-            store.collect(runs)
-        except (ConfigError, OSError) as error:  # no reason to stop the runs
-            print(f"warning: {error}", flush=True)
-
-    planned = [] if collect else [run.planned for run in left]
-    options = {"calls": RUNS_PER_PROCESS, "after": take_in}
-    errors = _launch(planned, entry, overwrite, **options, **where)
-    print(write_page(store, Path(logdir) / study.name))
-    undone = {run.planned.name for run in store.collect(runs)}
-    lines = [f"{name}: {error}" for name, error in errors.items() if name in undone]
-    _check_failed(lines, len(planned))
+def check_apart(runs: Sequence[PlannedRun]) -> None:
+    """ConfigError if two runs would have the same folder."""
+    for folder, count in Counter(run.folder for run in runs).items():
+        if count > 1:
+            raise ConfigError(f"two runs would share {folder}: sweep them one by one")
 
 
-def _launch(runs: Sequence[PlannedRun], entry: str, overwrite: bool, **options) -> dict[str, str]:
-    """The errors of those that failed."""
+def launch_runs(runs: Sequence[PlannedRun], entry: str, overwrite: bool, **options) -> dict:
+    """{name: error} of those that failed; options: as `launch` takes them."""
     if not runs:
         return {}
     try:
-        return launch([Task(run.name, run.arguments) for run in runs], entry, **options)
+        return launch({run.name: run.arguments for run in runs}, entry, **options)
     except KeyboardInterrupt:
         same = "the same command, without --overwrite," if overwrite else "the same command"
         raise Interrupted(f"interrupted: {same} goes on with the sweep") from None
 
 
-def _check_failed(lines: Sequence[str], count: int) -> None:
-    if lines:
-        text = "\n".join(f"  {line}" for line in lines)
-        raise TrainingError(f"{len(lines)} of {count} runs failed:\n{text}")
+def check_failed(errors: Mapping[str, str], count: int) -> None:
+    """TrainingError with a line for each run that failed."""
+    if errors:
+        text = "".join(f"\n  {name}: {error}" for name, error in errors.items())
+        raise TrainingError(f"{len(errors)} of {count} runs failed:{text}")

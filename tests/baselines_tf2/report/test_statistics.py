@@ -18,7 +18,7 @@ def run(evaluations=None, metrics=(), seed=0):
     for step, returns in (evaluations or {}).items():
         pairs = [r if isinstance(r, tuple) else (r, 6.0) for r in returns]
         episodes[step] = [{"return": r, "physics/torso_mass": mass} for r, mass in pairs]
-    return Run(Path("x"), config, list(metrics), episodes, (), [])
+    return Run(Path("x"), config, list(metrics), episodes, (), False)
 
 
 def group(*runs):
@@ -46,7 +46,7 @@ def test_it_is_rliables(seeds):
 def test_the_interval_of_two_seeds_is_from_one_to_the_other():
     # A quarter of the resamples are twice the lower seed, a quarter twice the higher one.
     pytest.importorskip("rliable")
-    interval = statistics.iqm_interval(np.array([[1.0, -5.0], [3.0, 5.0]]), reps=500)
+    interval = statistics.interval(statistics.iqm, np.array([[1.0, -5.0], [3.0, 5.0]]), reps=500)
     assert interval.tolist() == [[1.0, -5.0], [3.0, 5.0]]
 
 
@@ -54,7 +54,7 @@ def test_the_interval_is_near_the_normal_one_for_many_seeds():
     # The IQM of n normal draws has a standard deviation of about 1.09 / sqrt(n).
     pytest.importorskip("rliable")
     scores = np.random.default_rng(0).normal(size=(400, 1))
-    low, high = statistics.iqm_interval(scores, reps=1000)[:, 0]
+    low, high = statistics.interval(statistics.iqm, scores, reps=1000)[:, 0]
     assert (high - low) / 2 == pytest.approx(1.96 * 1.09 / 20, rel=0.2)
     assert low < statistics.iqm(scores)[0] < high
 
@@ -63,9 +63,9 @@ def test_the_interval_is_always_the_same_and_leaves_numpys_generator_alone():
     pytest.importorskip("rliable")
     scores = np.random.default_rng(0).normal(size=(5, 3))
     np.random.seed(7)
-    first = statistics.iqm_interval(scores, reps=50)
+    first = statistics.interval(statistics.iqm, scores, reps=50)
     after = np.random.random()
-    second = statistics.iqm_interval(scores, reps=50)
+    second = statistics.interval(statistics.iqm, scores, reps=50)
     np.testing.assert_array_equal(first, second)
     np.random.seed(7)
     assert np.random.random() == after
@@ -73,13 +73,13 @@ def test_the_interval_is_always_the_same_and_leaves_numpys_generator_alone():
 
 def test_one_seed_has_no_interval_and_needs_no_rliable(monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
-    assert statistics.iqm_interval(np.ones((1, 4)), reps=10) is None
+    assert statistics.interval(statistics.iqm, np.ones((1, 4)), reps=10) is None
 
 
 def test_without_rliable_two_seeds_are_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[report\]'"):
-        statistics.iqm_interval(np.ones((2, 4)), reps=10)
+        statistics.interval(statistics.iqm, np.ones((2, 4)), reps=10)
 
 
 def test_the_final_return_is_the_mean_of_the_last_ten_evaluations():
@@ -107,16 +107,17 @@ def test_curves_are_drawn_where_all_seeds_were_evaluated():
 def test_seeds_without_a_common_step_have_no_curve():
     curve = statistics.learning_curve(group(run({10: [0.0]}), run({11: [4.0]})))
     assert curve.x.size == curve.middle.size == 0 and curve.ends is None
-    steps, percentiles = statistics.percentile_curves(group(run({10: [0.0]}), run({11: [4.0]})))
-    assert steps == [] and percentiles.shape == (3, 0)
+    curve = statistics.percentile_curve(group(run({10: [0.0]}), run({11: [4.0]})))
+    assert curve.x.size == curve.middle.size == 0 and curve.ends.shape == (2, 0)
 
 
 def test_percentiles_are_of_all_seeds_episodes():
     # Of 0, 1, ..., 10 the 10th, 50th and 90th percentile are 1, 5 and 9.
     seeds = run({10: range(6), 20: range(6)}), run({10: range(6, 11), 20: range(6, 11)})
     assert statistics.last_percentiles(group(*seeds)).tolist() == [1, 5, 9]
-    steps, percentiles = statistics.percentile_curves(group(*seeds))
-    assert steps == [10, 20] and percentiles.tolist() == [[1, 1], [5, 5], [9, 9]]
+    curve = statistics.percentile_curve(group(*seeds))
+    assert curve.x.tolist() == [10, 20] and curve.middle.tolist() == [5, 5]
+    assert curve.ends.tolist() == [[1, 1], [9, 9]]
 
 
 def test_the_return_by_mass_is_the_last_evaluations():

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from baselines_tf2.sweeps import launch as launch_module
-from baselines_tf2.sweeps.launch import Task, launch
+from baselines_tf2.sweeps.launch import launch
 from baselines_tf2.sweeps.table import Report, Row, Table, render
 from envs import ConfigError
 from tests.launch_toys import DyingBoard, wait_for
@@ -29,7 +29,7 @@ def run(tasks, entry, address, cpus=1.0):
 def counters(folder, extras=(), steps=20):
     names = ("first", "second")
     arguments = {name: (str(folder / name), steps, 0.02) for name in names}
-    return [Task(name, arguments[name] + (extras if name == "first" else ())) for name in names]
+    return {name: arguments[name] + (extras if name == "first" else ()) for name in names}
 
 
 def results(folder):
@@ -37,7 +37,7 @@ def results(folder):
 
 
 def test_a_failed_task_is_named_and_fails_no_other(address, tmp_path, capsys):
-    tasks = [Task("bad", ("a",)), *counters(tmp_path)]
+    tasks = {"bad": ("a",)} | counters(tmp_path)
     assert run(tasks, "count_or_fail", address, cpus=0.5) == {"bad": "ValueError: no luck with a"}
     assert results(tmp_path) == [[20, 190], [20, 190]]
     lines = capsys.readouterr().out.splitlines()
@@ -54,7 +54,7 @@ def test_a_running_task_is_seen_as_such(address, tmp_path, monkeypatch, capsys):
             (tmp_path / state).touch()
 
     monkeypatch.setattr(launch_module, "Table", Watched)
-    assert run([Task("one", (str(tmp_path / "running"),))], "linger", address) == {}
+    assert run({"one": (str(tmp_path / "running"),)}, "linger", address) == {}
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("one: running") and last.startswith("one: finished, ")
 
@@ -71,13 +71,13 @@ def test_a_killed_worker_is_replaced_and_the_results_are_equal(address, tmp_path
 
 def test_a_task_that_always_kills_its_worker_ends(address, monkeypatch):
     monkeypatch.setattr(launch_module, "MAX_LOSSES", 1)
-    failed = run([Task("deadly", ())], "die", address)
+    failed = run({"deadly": ()}, "die", address)
     assert failed["deadly"].startswith("its worker or node died, after 1 other losses: once the")
 
 
 def test_an_exit_is_a_failure_and_so_is_an_entry_that_is_not_there(address):
-    assert run([Task("one", ())], "leave", address) == {"one": "error: enough"}
-    (error,) = run([Task("one", ())], "nothing", address).values()
+    assert run({"one": ()}, "leave", address) == {"one": "error: enough"}
+    (error,) = run({"one": ()}, "nothing", address).values()
     assert "AttributeError" in error and "nothing" in error
 
 
@@ -89,7 +89,7 @@ def test_without_the_board_runs_go_on(address, tmp_path, monkeypatch):
 
 def meeting(folder, seconds):
     paths = [str(folder / name) for name in ("first", "second")]
-    return [Task("first", (*paths, seconds)), Task("second", (*paths[::-1], seconds))]
+    return {"first": (*paths, seconds), "second": (*paths[::-1], seconds)}
 
 
 def starts(folder):
@@ -110,10 +110,10 @@ def test_the_tasks_of_a_dead_node_are_run_on_another(address, tmp_path):
         kill_node(node)
         (tmp_path / "killed").touch()
 
-    tasks = [
-        Task(name, (str(tmp_path / name), str(tmp_path / "killed"), 4.0))  # a worker dies later
+    tasks = {
+        name: (str(tmp_path / name), str(tmp_path / "killed"), 4.0)  # a worker dies later
         for name in ("first", "second")
-    ]
+    }
     with second_node(address) as node:
         thread = threading.Thread(target=kill_when_both_run)
         thread.start()
@@ -135,7 +135,7 @@ def test_ctrl_c_lets_the_runs_save(address, tmp_path):
 
     thread = threading.Thread(target=press)
     thread.start()
-    tasks = [Task("one", (str(path),)), Task("two", (str(tmp_path / "never"),))]
+    tasks = {"one": (str(path),), "two": (str(tmp_path / "never"),)}
     with pytest.raises(KeyboardInterrupt):
         run(tasks, "save_when_told", address)
     thread.join()
@@ -146,7 +146,7 @@ def test_ctrl_c_lets_the_runs_save(address, tmp_path):
 def test_on_this_machine_each_task_has_a_process_like_any_run_s(address, tmp_path):
     handler = signal.getsignal(signal.SIGTERM)
     paths = [tmp_path / str(i) for i in range(3)]
-    assert run([Task(path.name, (str(path),)) for path in paths], "describe", None) == {}
+    assert run({path.name: (str(path),) for path in paths}, "describe", None) == {}
     facts = [json.loads(path.read_text()) for path in paths]
     assert len({fact["pid"] for fact in facts}) == 3
     assert all(f["threads"] == ["1", "1", "1"] and f["nice"] == os.nice(0) for f in facts)
@@ -156,25 +156,25 @@ def test_on_this_machine_each_task_has_a_process_like_any_run_s(address, tmp_pat
 @pytest.mark.parametrize("wrong", ["127.0.0.1:1", "nonsense", "auto", "host.invalid:6379", ":", ""])
 def test_an_address_where_no_cluster_answers(wrong):
     with pytest.raises(ConfigError, match="no Ray cluster answers at"):
-        run([Task("one", ())], "die", wrong)
+        run({"one": ()}, "die", wrong)
 
 
 def test_a_request_that_no_node_can_serve(address):
     with pytest.raises(ConfigError, match="no node has the 500 CPUs and 0 GPUs .* have 1 and 0"):
-        run([Task("one", ())], "die", address, cpus=500.0)
+        run({"one": ()}, "die", address, cpus=500.0)
 
 
 @pytest.mark.parametrize(("cpus", "gpus"), [(0, 0), (-1, 0), (float("nan"), 0), (1, -1), (1, 1.5)])
 def test_requests_that_make_no_sense(cpus, gpus):
     wrong = "gpus_per_run must be 0, a part of one" if cpus == 1 else "cpus_per_run must be above 0"
     with pytest.raises(ConfigError, match=wrong):
-        launch([], "a:b", address=None, cpus=cpus, gpus=gpus)
+        launch({}, "a:b", address=None, cpus=cpus, gpus=gpus)
 
 
 def test_a_missing_ray_is_an_error_that_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"needs Ray: pip install -e '\.\[sweep\]'"):
-        run([Task("one", ())], "die", None)
+        run({"one": ()}, "die", None)
 
 
 def test_the_table_by_hand():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 
 from baselines_tf2.runs.folder import write_config
-from baselines_tf2.sweeps.plan import (
+from baselines_tf2.sweeps.sweep import (
     PlannedRun,
     Variant,
     check_apart,
@@ -52,7 +52,7 @@ class Settings:
 
 
 def planned(folder, name, settings=Settings()):
-    return PlannedRun(name, folder / name, {"exp": "toy"}, settings, ())
+    return PlannedRun(name, None, folder / name, {"exp": "toy"}, settings, ())
 
 
 def test_what_is_left_to_do(tmp_path):

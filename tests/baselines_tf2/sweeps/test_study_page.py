@@ -10,8 +10,8 @@ from rliable import metrics
 from baselines_tf2.report.statistics import iqm
 from baselines_tf2.sweeps.study import words
 from baselines_tf2.sweeps.study_page import Picture, fill, write_page
-from baselines_tf2.sweeps.study_store import KEY, Store
-from baselines_tf2.sweeps.study_tables import (
+from baselines_tf2.sweeps.study_results import (
+    FIGURES,
     Estimate,
     comparison,
     estimates,
@@ -22,6 +22,7 @@ from baselines_tf2.sweeps.study_tables import (
     summary,
     verdict,
 )
+from baselines_tf2.sweeps.study_store import KEY, Store
 from envs.errors import ConfigError
 from tests.baselines_tf2.sweeps.test_study import TEXT, study
 
@@ -184,6 +185,13 @@ def test_a_picture_keeps_the_digest_of_its_numbers(store, tmp_path):
     store.rows["first", "plain", "noise=a", 0]["mean"] = "7"
     assert picture.digest != old
     assert not Picture(store, store.study.parts["first"], "masses", "mean").draw(tmp_path)
+
+
+def test_curves_of_four_seeds_have_bands(store):
+    figure = FIGURES["curves"](store.study.parts["first"], store, "mean")
+    for axis in figure.axes:
+        assert len(axis.collections) == len(axis.lines) == 2  # an arm each
+        assert all(len(band.get_paths()[0].vertices) > 4 for band in axis.collections)
 
 
 def test_the_page_has_every_part_that_was_run(store, tmp_path):

@@ -28,7 +28,7 @@ def run_of(evaluations, metrics=(), failure=None, steps=500):
                for i, (m, x) in enumerate(episodes)]
         for step, episodes in evaluations.items()
     }  # fmt: skip
-    return Run(None, config, list(metrics), rows, (), [], failure)
+    return Run(None, config, list(metrics), rows, (), False, failure)
 
 
 def number(name, run):

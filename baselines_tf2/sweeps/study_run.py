@@ -1,4 +1,4 @@
-"""A study tried out: all of it with runs of some steps, in this process and a temporary folder."""
+"""A study's runs: all that are left, or a few tiny ones to try it out."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,11 @@ from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
 from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
+from baselines_tf2.sweeps.sweep import check_apart, check_failed, launch_runs
+from envs.errors import ConfigError
 
+RUNS_PER_PROCESS = 20  # loading the libraries takes as long as a tenth of a short run
+# Of a study that is tried out.
 EPISODE = 13  # [steps] of the robots
 # Of the settings that a run has, and has not at 0.
 TINY = {
@@ -30,6 +34,42 @@ TINY = {
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
 }  # fmt: skip
 SELECTION = {"train.epopt_trajectories": 2, "train.epopt_epsilon": 0.5}
+
+
+def do_study(
+    study: Study,
+    experiments: Mapping[str, Experiment],
+    entry: str,
+    *,
+    logdir: str,
+    parts: Sequence[str],
+    collect: bool,
+    overwrite: bool,
+    **where,
+) -> None:
+    """Does a study's runs that are left, takes their numbers in, and writes its page.
+
+    collect: starts none. entry, where: as `launch` takes them. Raises TrainingError if a run could
+    not be done, and ConfigError. That a run failed is a result.
+    """
+    runs = plan(study, experiments, logdir, parts)
+    check_apart([run.planned for run in runs])
+    store = Store(study, partial(judge, experiments))
+    left = store.collect(runs, overwrite=overwrite)
+    print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
+
+    def take_in():
+        try:
+            store.collect(runs)
+        except (ConfigError, OSError) as error:  # no reason to stop the runs
+            print(f"warning: {error}", flush=True)
+
+    planned = [] if collect else [run.planned for run in left]
+    options = {"calls": RUNS_PER_PROCESS, "after": take_in}
+    errors = launch_runs(planned, entry, overwrite, **options, **where)
+    print(write_page(store, Path(logdir) / study.name))
+    undone = {run.planned.name for run in store.collect(runs)}
+    check_failed({name: error for name, error in errors.items() if name in undone}, len(planned))
 
 
 def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[str] = ()) -> str:
@@ -45,9 +85,11 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     few = _few(tried, plan(tried, experiments, str(folder), parts))
     store = Store(tried, partial(judge, experiments))
     with _short_episodes():
-        runs = [_tiny(run, experiments) for run in few]
+        runs = [_tiny(run) for run in few]
         for run in runs:
-            _do(run, experiments)
+            chosen = Chosen(*run.planned[1:-1])
+            with suppress(TrainingError):  # it counts, as in the study
+                do_run(chosen, Progress(), Checkpoints(chosen.folder, every=10**9))
         store.collect(runs)
     return write_page(store, folder)
 
@@ -66,24 +108,16 @@ def _few(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
     return few
 
 
-def _tiny(run: StudyRun, experiments: Mapping[str, Experiment]) -> StudyRun:
-    flags = run.planned.flags
-    leaves = flatten(run.planned.settings)
-    given = dict(text.split("=", 1) for text in flags["set"])
+def _tiny(run: StudyRun) -> StudyRun:
+    planned, leaves = run.planned, flatten(run.planned.settings)
     tiny = TINY | (SELECTION if leaves.get("train.epopt_trajectories") else {})
+    given = dict(text.split("=", 1) for text in planned.flags["set"])
     given |= {name: str(x) for name, x in tiny.items() if leaves.get(name)}
     texts = [f"{name}={x}" for name, x in given.items()]
-    settings = make_settings(experiments[flags["exp"]], "default", flags["backend"], texts)
-    planned = run.planned._replace(settings=settings, flags={**flags, "set": texts})
-    mark = fingerprint(flags["exp"], flatten(settings), defaults(settings))
+    settings = make_settings(planned.experiment, "default", planned.flags["backend"], texts)
+    mark = fingerprint(planned.experiment.name, flatten(settings), defaults(settings))
+    planned = planned._replace(settings=settings, flags={**planned.flags, "set": texts})
     return run._replace(planned=planned, fingerprint=mark)
-
-
-def _do(run: StudyRun, experiments: Mapping[str, Experiment]) -> None:
-    folder, flags, settings = run.planned.folder, run.planned.flags, run.planned.settings
-    chosen = Chosen(experiments[flags["exp"]], folder, flags, settings)
-    with suppress(TrainingError):  # it counts, as in the study
-        do_run(chosen, Progress(), Checkpoints(folder, every=10**9))
 
 
 @contextmanager

@@ -1,0 +1,318 @@
+"""What a study's numbers say: interquartile means, differences and verdicts, in tables and figures.
+
+Figures have one colour and line style per arm throughout.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from baselines_tf2.common.returns import PERCENTILES
+from baselines_tf2.report import figures
+from baselines_tf2.report.figures import label_axis, number, plot_curve, plot_seeds, style_of
+from baselines_tf2.report.runs import Line
+from baselines_tf2.report.statistics import FINAL_REPS, Curve, interval, iqm
+from baselines_tf2.sweeps.study import Part, words
+from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
+from baselines_tf2.sweeps.study_store import FINISHED, Key, Store
+
+# Runs, below which there is no 95%: if three of one arm all beat three of another, chance does that
+# one time in ten (two of 20 orders), and a bootstrap's interval is their range.
+FEWEST = 4
+NOT_RUN, TOO_FEW = "not run yet", "too few runs"
+STEPS, MASS = "environment steps", "torso mass [kg]"  # of axes
+VERDICTS = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
+
+
+class Estimate(NamedTuple):
+    """A statistic over seeds, and the ends of its 95% interval, NaN of few seeds."""
+
+    middle: float
+    low: float
+    high: float
+    is_range: bool = False  # the ends are the lowest and the highest of few seeds
+
+    def __str__(self) -> str:
+        low, high = map(number, self[1:3])
+        ends = f" ({low} to {high})" * (low != high) if self.is_range else f" [{low}, {high}]"
+        return number(self.middle) + ("" if np.isnan(self.low) else ends)
+
+
+class Result(NamedTuple):
+    """An arm at a level, beside the baseline at that level."""
+
+    arm: str
+    level: str
+    value: Estimate
+    difference: Estimate | None = None  # of interquartile means; None of the baseline itself
+    improvement: Estimate | None = None  # probability that a run is better than one of the baseline
+
+
+def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.ndarray]:
+    """(level, arm) -> the outcome of its runs, `[seeds]`, where there is one.
+
+    An arm without a factor is at all its levels. A run that failed before it had a value that can
+    be good or bad has the worst of its part.
+    """
+    found = {
+        place: np.array([store.number(key, outcome) for key in keys], float)
+        for place, keys in store.places(part).items()
+    }
+    every = np.concatenate([*found.values()])
+    if np.isnan(every).all():
+        return {}
+    if sign := OUTCOMES[outcome].sign:
+        worst = sign * np.nanmin(sign * every)
+        found = {place: np.nan_to_num(values, nan=worst) for place, values in found.items()}
+    found = {place: values[~np.isnan(values)] for place, values in found.items()}
+    return {place: values for place, values in found.items() if values.size}
+
+
+def results(part: Part, store: Store, outcome: str) -> list[Result]:
+    """Every arm at every level of which a run was done."""
+    samples = scores(part, store, outcome)
+    others = [at for at in samples if at[1] != part.baseline and (at[0], part.baseline) in samples]
+    pairs = [(samples[level, arm], samples[level, part.baseline]) for level, arm in others]
+    sign = OUTCOMES[outcome].sign or 1
+    gains = estimates(lambda x, y: iqm(x) - iqm(y), pairs)
+    chances = estimates(improvement, [(sign * x, sign * y) for x, y in pairs])
+    beside = dict(zip(others, zip(gains, chances, strict=True), strict=True))
+    found = []
+    values = estimates(iqm, [(x,) for x in samples.values()])
+    for ((level, arm), x), value in zip(samples.items(), values, strict=True):
+        shown = Estimate(value.middle, x.min(), x.max(), True) if len(x) < FEWEST else value
+        found.append(Result(arm, level, shown, *beside.get((level, arm), ())))
+    return found
+
+
+def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Probability that a score of x is above one of y, a tie counting half: `[points]`.
+
+    x, y: `[seeds, points]`. For each point rliable's `probability_of_improvement`, all at once.
+    """
+    x, y = x[:, None], y[None]
+    return (x > y).mean((0, 1)) + (x == y).mean((0, 1)) / 2
+
+
+def estimates(
+    statistic: Callable[..., np.ndarray], samples: Sequence[tuple[np.ndarray, ...]]
+) -> list[Estimate]:
+    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
+    by_size = defaultdict(list)
+    found: dict[int, Estimate] = {}
+    for i, arrays in enumerate(samples):
+        by_size[tuple(map(len, arrays))].append(i)
+    for sizes, places in by_size.items():
+        stacked = [np.stack(x, axis=1) for x in zip(*(samples[i] for i in places), strict=True)]
+        ends = None if min(sizes) < FEWEST else interval(statistic, *stacked, reps=FINAL_REPS)
+        ends = np.full((2, len(places)), np.nan) if ends is None else ends
+        for i, *numbers in zip(places, statistic(*stacked), *ends, strict=True):
+            middle, low, high = map(float, numbers)
+            found[i] = Estimate(middle, low, high)
+    return [found[i] for i in range(len(samples))]
+
+
+def verdict(gain: Estimate, sign: int) -> str:
+    """'none' if the interval of the difference holds 0."""
+    if np.isnan(gain.low):
+        return TOO_FEW
+    return VERDICTS[sign][gain.low > 0] if gain.low > 0 or gain.high < 0 else "none"
+
+
+def comparison(part: Part, store: Store, outcome: str) -> str:
+    """Every arm at every level: its value, and what sets it apart from the baseline."""
+    found, width = results(part, store, outcome), 7 if part.baseline else 4
+    few = any(one.value.is_range for one in found)
+    value = f"IQM {'(lowest to highest)' if few else '[95% interval]'}"
+    beside = f"minus {part.baseline}", "P(better)", "difference"
+    rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
+    places = store.places(part)
+    for one in found:
+        end: Sequence = ("", "", "baseline" if one.arm == part.baseline else "–")
+        if one.difference is not None:
+            said = verdict(one.difference, OUTCOMES[outcome].sign)
+            end = (one.difference, "–" if said == TOO_FEW else one.improvement, said)
+        runs = _runs(store, places[one.level, one.arm])
+        rows.append((one.level or "–", one.arm, runs, one.value, *end)[:width])
+    return markdown(*rows)
+
+
+def summary(part: Part, store: Store, outcome: str) -> str:
+    """Arms by levels: interquartile means with their intervals."""
+    values = {(one.level, one.arm): one.value for one in results(part, store, outcome)}
+    levels, arms = dict.fromkeys(at[0] for at in values), dict.fromkeys(at[1] for at in values)
+    head = ("arm", *(level or OUTCOMES[outcome].words for level in levels))
+    return markdown(head, *((arm, *(values.get((x, arm), "–") for x in levels)) for arm in arms))
+
+
+def outcomes(part: Part, store: Store, outcome: str) -> str:
+    """Interquartile means of everything that was measured; the given outcome first."""
+    names = dict.fromkeys((outcome, *part.outcomes))
+    columns = {name: scores(part, store, name) for name in names}
+    rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
+    for place in columns[outcome]:
+        samples = (columns[name].get(place) for name in names)
+        means = ("–" if x is None else number(float(iqm(x))) for x in samples)
+        rows.append((place[0] or "–", place[1], *means))
+    return markdown(*rows)
+
+
+def markdown(head: Sequence, *rows: Sequence) -> str:
+    first, *others = ("| " + " | ".join(map(str, row)) + " |" for row in (head, *rows))
+    return "\n".join((first, "|---" * len(head) + "|", *others))
+
+
+TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
+
+
+def missing(part: Part, places: Collection[Collection[Key]]) -> str:
+    """What is left to do where these runs are done, in words; "" if nothing is."""
+    few, many, planned = min(map(len, places)), max(map(len, places)), len(part.seeds)
+    if not many:
+        return NOT_RUN
+    if few == planned:
+        return ""
+    return f"not finished: {few if few == many else f'{few} to {many}'} of {planned} seeds"
+
+
+def facts(store: Store) -> str:
+    """How much was run, how long it took, and what failed."""
+    parts = store.study.parts.values()
+    keys = [key for part in parts for key in store.keys(part)]
+    planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
+    hours = sum(store.number(key, "seconds") for key in keys) / 3600
+    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
+    text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; "
+    text += f"commits: {commits}"
+    if others := len(store.rows) - len(keys):
+        text += f"; and {others} rows of runs that the study no longer has"
+    return text
+
+
+def _runs(store: Store, keys: Sequence[Key]) -> str:
+    """How many runs, and of them failed ones."""
+    failed = sum(store.rows[key]["status"] != FINISHED for key in keys)
+    return f"{len(keys)} ({failed} failed)" if failed else str(len(keys))
+
+
+def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
+    """The outcome with its interval against the first factor, an axis for each level of the others.
+
+    Of a part without factors: against the arms.
+    """
+    found = {(one.level, one.arm): one.value for one in results(part, store, outcome)}
+    if not found:
+        return None
+    seeds, lines = scores(part, store, outcome), _lines(part)
+    factor, ticks = next(iter(part.factors.items()), ("", [figures.wrap(arm, 18) for arm in lines]))
+    panels = dict.fromkeys(words(level, [factor]) for level in part.levels)
+    legend = lines.values() if factor else ()
+    axes = _axes(panels, f"{part.title}\n{_said(seeds.values())}, seeds small", legend, 4.4)
+    for panel, axis in axes.items():
+        levels = [words(level) for level in part.levels if words(level, [factor]) == panel]
+        for arm, line in lines.items():
+            (color, style), points = style_of(line), []
+            for i, level in enumerate(levels):
+                if value := found.get((level, arm)):
+                    shift = 0.6 * ((line.index + 0.5) / len(lines) - 0.5)
+                    points.append((i + shift if factor else line.index, value.middle))
+                    ends = None if value.is_range else value[1:3]
+                    plot_seeds(axis, line, points[-1][0], seeds[level, arm], ends)
+            axis.plot(*zip(*points, strict=True), color=color, linestyle=style, marker="D",
+                      markersize=6, linewidth=1)  # fmt: skip
+        axis.set_xticks(range(len(ticks)), list(ticks))
+        axis.set_xlim(-0.5, len(ticks) - 0.5)
+        label_axis(axis, panel, OUTCOMES[outcome].words, factor)
+    return axis.figure
+
+
+def _said(samples: Iterable[np.ndarray]) -> str:
+    """What middles and bands are."""
+    if min(map(len, samples)) < FEWEST:
+        return f"interquartile mean over seeds, 95% interval of {FEWEST} or more"
+    return "interquartile mean, 95% interval over seeds"
+
+
+def _axes(panels: Iterable, title: str, lines, height: float = 4.0) -> dict[Any, Axes]:
+    """An axis for each panel, with one scale of returns."""
+    panels = list(panels)
+    _, axes = figures.grid(len(panels), figures.wrap(title, 104), lines, height=height)
+    for axis in axes[1:]:
+        axis.sharey(axes[0])
+    return dict(zip(panels, axes, strict=True))
+
+
+def learning_curves(part: Part, store: Store, outcome: str) -> Figure | None:
+    """Return by step, that outside the training range if the outcome is of it; an axis per level."""
+    return _curves(part, store, "outside" if "outside" in outcome else "return", STEPS, "learning")
+
+
+def return_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
+    """Return by torso mass in the last evaluations, an axis per level."""
+    return _curves(part, store, "torso_mass", MASS, f"mean of the last {LAST} evaluations", "o")
+
+
+def percentiles_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
+    """Mean and percentiles of the return by torso mass, as in EPOpt's figures; an axis per arm."""
+    names = ["torso_mass", *(f"torso_mass_p{percent}" for percent in PERCENTILES)]
+    found = {name: _by_place(part, store, name) for name in names}
+    if not found[names[-1]]:
+        return None
+    title = f"{part.title}\nlast {LAST} evaluations: mean (diamonds), median (dashed), "
+    title += "percentiles 10 to 90 (shaded); means over seeds"
+    for (level, arm), axis in _axes(found[names[-1]], title, (), 3.4).items():
+        x, _ = found[names[0]][level, arm]
+        middle, low, half, high = (iqm(found[name][level, arm][1]) for name in names)
+        color, _ = style_of(_lines(part)[arm])
+        axis.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+        axis.plot(x, half, color=color, linestyle="dashed", linewidth=1.5)
+        axis.plot(x, middle, color=color, marker="D", markersize=4.5, linewidth=2)
+        label_axis(axis, ", ".join(filter(None, (arm, level))), "return per episode", MASS)
+    return axis.figure
+
+
+def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
+    lines, found = _lines(part), _by_place(part, store, name)
+    if not found:
+        return None
+    middles = iter(estimates(iqm, [(point,) for _, y in found.values() for point in y.T]))
+    title = f"{part.title}, {title}\n{_said(seeds for _, seeds in found.values())}"
+    axes = _axes(dict.fromkeys(level for level, _ in found), title, lines.values())
+    for (level, arm), (x, seeds) in found.items():
+        axis, few = axes[level], len(seeds) < FEWEST
+        middle, *ends = np.array([next(middles)[:3] for _ in x]).T
+        plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
+        for y in seeds if few else ():
+            axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)
+    side = " outside the training range" * (name == "outside")
+    for level, axis in axes.items():
+        label_axis(axis, level, f"return per episode{side}", x_label)
+        if x_label == STEPS:
+            figures.step_axis(axis)
+    return axis.figure
+
+
+def _by_place(part: Part, store: Store, name: str) -> dict[tuple[str, str], tuple]:
+    """(level, arm) -> the places of this curve, and its values there, `[seeds, places]`."""
+    found = {}
+    for place, keys in store.places(part).items():
+        if series := [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]:
+            steps = max((x for x, _ in series), key=len)  # one that failed stays where it was
+            found[place] = steps, np.array([np.interp(steps, x, y) for x, y in series])
+    return found
+
+
+def _lines(part: Part) -> dict[str, Line]:
+    return {arm: Line(i, arm) for i, arm in enumerate(part.arms)}
+
+
+FIGURES = {
+    "outcome": outcome_by_level,
+    "curves": learning_curves,
+    "masses": return_by_mass,
+    "percentiles": percentiles_by_mass,
+}

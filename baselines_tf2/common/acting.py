@@ -6,6 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from baselines_tf2.common.state import Stateful
+
 
 def elu(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
@@ -41,8 +43,10 @@ def forward(
 
 
 @dataclass
-class ActorPolicy:
+class ActorPolicy(Stateful):
     """An actor's weights and the observations' moments as they once were, [N, O] -> [N, A]."""
+
+    STATE = ("weights", "moments")
 
     forward: Callable
     weights: Sequence[np.ndarray]
@@ -56,11 +60,3 @@ class ActorPolicy:
             mean, std = self.moments
             x = np.maximum(np.minimum((x - mean) / std, self.clip), -self.clip)
         return self.forward(self.weights, x)
-
-    def get_state(self) -> dict:
-        """The weights and the moments."""
-        return {"weights": self.weights, "moments": self.moments}
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self.weights, self.moments = state["weights"], state["moments"]

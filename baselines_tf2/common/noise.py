@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from envs.errors import ConfigError, unknown
+from baselines_tf2.common.state import Stateful
+from envs.errors import ConfigError, check_known
 
 
-class NormalNoise:
+class NormalNoise(Stateful):
     """Independent Gaussian action noise of standard deviation `stddev`."""
 
     def __init__(self, stddev: float):
@@ -20,12 +21,6 @@ class NormalNoise:
 
     def reset(self, ended: np.ndarray) -> None:
         """Nothing to forget at an episode's end."""
-
-    def get_state(self) -> None:
-        """Nothing to remember either."""
-
-    def set_state(self, state: None) -> None:
-        """Nothing to put back."""
 
 
 class OrnsteinUhlenbeckNoise:
@@ -49,11 +44,9 @@ class OrnsteinUhlenbeckNoise:
             self._x = np.where(ended[:, None], 0.0, self._x)
 
     def get_state(self) -> np.ndarray:
-        """Where the processes are."""
         return self._x
 
     def set_state(self, state: np.ndarray) -> None:
-        """Puts back what `get_state` gave."""
         self._x = state
 
 
@@ -105,9 +98,8 @@ def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
     """
     action_noises, param_noise = [], None
     for item in noise_type.split(","):
-        name, _, number = item.strip().rpartition("_") if "_" in item else (item.strip(), "", "")
-        if name not in NOISE_TYPES:
-            raise unknown("noise type", name, NOISE_TYPES)
+        name, _, number = item.strip().partition("_")
+        check_known("noise type", name, NOISE_TYPES)
         if name == "none":
             continue
         try:

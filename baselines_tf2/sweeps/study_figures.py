@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.returns import PERCENTILES
 from baselines_tf2.report.figures import grid, label_axis, plot_curve, step_axis, style_of, wrap
 from baselines_tf2.report.runs import Line
 from baselines_tf2.report.statistics import Curve, iqm
+from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
 from baselines_tf2.sweeps.study_store import Store

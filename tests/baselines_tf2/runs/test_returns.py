@@ -1,8 +1,7 @@
 """Statistics of returns against arithmetic by hand."""
 
-from baselines_tf2.common.returns import cvar, describe, percentiles, sweep_of
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.runs.judging import summarise, verdict
+from baselines_tf2.runs.judging import cvar, describe, percentiles, summarise, sweep_of, verdict
 
 
 def test_percentiles_by_hand():

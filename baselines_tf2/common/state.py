@@ -28,7 +28,7 @@ class Stateful:
 
     def get_state(self) -> dict[str, State]:
         """All that what comes depends on."""
-        return {name.lstrip("_"): _state_of(getattr(self, name)) for name in self.STATE}
+        return {name.lstrip("_"): _get_state(getattr(self, name)) for name in self.STATE}
 
     def set_state(self, state: Mapping[str, State]) -> Any:
         """Puts back what `get_state` gave."""
@@ -42,7 +42,12 @@ class Stateful:
                 setattr(self, name, saved)
 
 
-def _state_of(value: Any) -> State:
+def state_of(parts: Mapping[str, Part]) -> State:
+    """All parts' states by name, as `Checkpoints.resume` puts them back."""
+    return {name: part.get_state() for name, part in parts.items()}
+
+
+def _get_state(value: Any) -> State:
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
     return value.get_state() if hasattr(value, "get_state") else copy(value)

@@ -1,23 +1,16 @@
 """Adapting the robots that are trained on to a target robot, while training goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.state import Stateful
 from baselines_tf2.runs.judging import run_episode
-from envs import (
-    Ensemble,
-    EnvSpec,
-    TruncatedNormal,
-    adapt,
-    find_robot,
-    make_env,
-    recorded,
-    simulator_log_likelihood,
-)
+from envs import Ensemble, EnvSpec, TruncatedNormal, adapt, find_robot, make_env
+from envs.adaptation import recorded, simulator_log_likelihood
 from envs.physics import REWARD_OFFSET
 
 # Each adaptation: whole episodes of the target, this many of their transitions, this many robots
@@ -33,13 +26,15 @@ def make_adaptation(
     return TargetAdaptation(envs, spec, every, seed) if every else None
 
 
-class TargetAdaptation:
+class TargetAdaptation(Stateful):
     """Every so many steps moves the ensemble of `envs` to where it explains the target robot.
 
     EPOpt (arXiv 1610.01283), section 3.2, with whole episodes of the policy without exploration.
     Their steps are neither counted nor stored: the agent learns in simulation alone. What the
     target shows of itself is its observations, so that `reward_offset` stays as it is.
     """
+
+    STATE = ("_last", "_rounds", "_steps", "_latest", "_rng")
 
     def __init__(self, envs: Sequence[gym.Env], spec: EnvSpec, every: int, seed: int):
         self._envs, self._every, self._last = envs, every, 0
@@ -96,17 +91,9 @@ class TargetAdaptation:
 
     def get_state(self) -> dict:
         """What coming adaptations depend on."""
-        return {
-            "ensemble": str(self._ensemble),
-            "last": self._last,
-            "rounds": self._rounds,
-            "steps": self._steps,
-            "latest": self._latest,
-            "rng": self._rng.bit_generator.state,
-        }
+        return super().get_state() | {"ensemble": str(self._ensemble)}
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state: Mapping) -> None:
         """Puts back what `get_state` gave."""
-        self._ensemble, self._last = Ensemble.parse(state["ensemble"]), state["last"]
-        self._rounds, self._steps = state["rounds"], state["steps"]
-        self._latest, self._rng.bit_generator.state = state["latest"], state["rng"]
+        super().set_state(state)
+        self._ensemble = Ensemble.parse(state["ensemble"])

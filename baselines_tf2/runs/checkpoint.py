@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,21 +22,11 @@ from baselines_tf2.common.files import (
     write_json,
 )
 from baselines_tf2.common.replay import Replay
+from baselines_tf2.common.state import Part, State
 from envs.errors import ConfigError
 
 DEFAULT_EVERY, DEFAULT_KEEP = 10_000, 2
 TREE = "tree"  # the entry of the .npz that says where each array belongs
-
-# Nested dicts and lists of arrays, numbers, texts, truth values and None.
-State = Any
-
-
-class Part(Protocol):
-    """Something with a state of its own."""
-
-    def get_state(self) -> State: ...
-
-    def set_state(self, state: State) -> Any: ...
 
 
 class Checkpoints:
@@ -99,30 +88,29 @@ class Checkpoints:
         manifest = {file: self._digests[file] for file in files}
         write_json(self._folder / f"{name}.json", {"step": step, "files": manifest})
         self.step = step
-        self._remove_old()
+        self._remove(self._manifests()[self._keep :])
 
     def load(self, replay: Replay | None = None) -> State:
         """The latest sound checkpoint's state, the replay filled; None where there is none.
 
         Damaged ones are named to the user and removed. Raises ConfigError if none is sound.
         """
-        manifests = self._manifests()
-        for path in manifests:
+        damaged = []
+        for path in self._manifests():
             try:
                 state, rows = self._read(path)
             except ConfigError as error:
                 self.tell(
                     f"warning: checkpoint {path.stem} is damaged, trying the one before: {error}"
                 )
+                damaged.append(path)
                 continue
             if replay is not None:
                 for saved in rows:
                     replay.put_rows(saved)
-            for damaged in manifests[: manifests.index(path)]:
-                damaged.unlink()
-            self._remove_unused()
+            self._remove(damaged)
             return state
-        if manifests:
+        if damaged:
             raise ConfigError(
                 f"no checkpoint in {self._folder} is sound: start again with --overwrite"
             )
@@ -143,12 +131,9 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Removes all: a finished run needs none."""
-        for path in self._manifests():
-            path.unlink()
-        if self._folder.exists():
-            self._remove_unused()
-            with suppress(OSError):  # a file in it that is not ours
-                self._folder.rmdir()
+        self._remove(self._manifests())
+        with suppress(OSError):  # there is none, or a file in it that is not ours
+            self._folder.rmdir()
 
     def _save_rows(self, replay):
         if replay.next_row > self._next_row:
@@ -187,27 +172,19 @@ class Checkpoints:
         """Newest first."""
         return sorted(self._folder.glob("step_*.json"), reverse=True)
 
-    def _remove_old(self):
+    def _remove(self, manifests):
         """Manifests first: what dies in between leaves files too many, never too few."""
-        for path in self._manifests()[self._keep :]:
+        for path in manifests:
             path.unlink()
-        self._remove_unused()
-
-    def _remove_unused(self):
         remove_partial_files(self._folder)
         try:
             used = {name for path in self._manifests() for name in read_json(path)["files"]}
-        except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; `_remove_old` will
+        except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; a later call will
             return
         for path in self._folder.glob("*.npz"):
             if path.name not in used and path.name.startswith(("step_", "replay_")):
                 path.unlink()
                 self._digests.pop(path.name, None)
-
-
-def state_of(parts: Mapping[str, Part]) -> State:
-    """All parts' states by name, as `Checkpoints.resume` puts them back."""
-    return {name: part.get_state() for name, part in parts.items()}
 
 
 def _digest(path: Path) -> str:

@@ -32,7 +32,7 @@ from baselines_tf2.ddpg import experiments as ddpg
 from baselines_tf2.report.write import write_report
 from baselines_tf2.runs.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
 from baselines_tf2.runs.evaluate_run import evaluate_run, load_agent, unfinished
-from baselines_tf2.runs.one_run import Chosen, check_video, choose, do_run
+from baselines_tf2.runs.folder import Chosen, check_video, choose, do_run
 from baselines_tf2.runs.terminal import (
     Bar,
     Count,

@@ -19,19 +19,13 @@ from envs.physics import REWARD_OFFSET
 EPISODES, TRANSITIONS, ROBOTS, ERROR, LEAST = 2, 100, 64, 0.03, 8
 
 
-def make_adaptation(
-    envs: Sequence[gym.Env], spec: EnvSpec, every: int, seed: int
-) -> "TargetAdaptation | None":
-    """What moves the robots of `envs`, if the settings say so; ConfigError as make_env raises."""
-    return TargetAdaptation(envs, spec, every, seed) if every else None
-
-
 class TargetAdaptation(Stateful):
     """Every so many steps moves the ensemble of `envs` to where it explains the target robot.
 
     EPOpt (arXiv 1610.01283), section 3.2, with whole episodes of the policy without exploration.
     Their steps are neither counted nor stored: the agent learns in simulation alone. What the
-    target shows of itself is its observations, so that `reward_offset` stays as it is.
+    target shows of itself is its observations, so that `reward_offset` stays as it is. Raises
+    ConfigError as `make_env` does.
     """
 
     STATE = ("_last", "_rounds", "_steps", "_latest", "_rng")
@@ -43,16 +37,14 @@ class TargetAdaptation(Stateful):
         one = replace(spec, ensemble="", target="")
         both = ",".join(filter(None, (spec.physics, spec.target)))
         self._target = make_env(replace(one, physics=both), training=False)
-        self._simulator = make_env(one, training=False)
-        self._explains = simulator_log_likelihood(self._simulator, ERROR)
+        self._explains = simulator_log_likelihood(make_env(one, training=False), ERROR)
         self._rounds = self._steps = 0
         self._latest: dict[str, float] = {}
 
     def after_cycle(self, step: int, policy: Callable[[], Policy]) -> None:
         """Adapts where another interval of steps is over; raises TrainingError as episodes do."""
-        due = step // self._every > self._last // self._every
-        self._last = step
-        if not due:
+        before, self._last = self._last, step
+        if step // self._every == before // self._every:
             return
         with recorded(self._target) as transitions:
             greedy, seeds = policy(), self._rng.integers(2**31, size=EPISODES)

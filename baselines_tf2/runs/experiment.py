@@ -5,6 +5,7 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def make_settings(
     backend = experiment.backends[0] if backend is None else backend
     check_known(f"backend of {experiment.name}", backend, experiment.backends)
     settings = experiment.settings(preset, backend)
-    changes: dict[str, Any] = {}
+    leaves, changes = flatten(settings), {}
     for text in overrides:
         path, separator, value = text.partition("=")
         if not separator:
@@ -79,8 +80,11 @@ def make_settings(
         flag = "--exp" if path.endswith(".agent") else NAMED_BY_FLAGS.get(path)
         if flag:
             raise ConfigError(f"'{path}' follows from {flag}: use that flag")
-        field_type = _type_of(settings, path)
-        changes[path] = _parse(path, value, field_type)
+        if path not in leaves:
+            raise _unknown_override(path, leaves)
+        *parents, name = path.split(".")
+        kind = type(reduce(getattr, parents, settings))
+        changes[path] = _parse(path, value, typing.get_type_hints(kind)[name])
     return _replace(settings, changes)
 
 
@@ -126,16 +130,6 @@ def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any
     return type(settings)(**new)
 
 
-def _type_of(settings: Any, path: str) -> Any:
-    leaves = flatten(settings)
-    if path not in leaves:
-        raise _unknown_override(path, leaves)
-    *parents, name = path.split(".")
-    for parent in parents:
-        settings = getattr(settings, parent)
-    return typing.get_type_hints(type(settings))[name]
-
-
 def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
     """Suggests by the whole path, else by its last part: `gamma` for `agent.gamma`."""
     if MOVED.get(path) in leaves:
@@ -179,15 +173,12 @@ def whole_number(text: str) -> int:
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
     """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it.
 
-    What is not among the values, as older runs lack it, is as its class has it.
+    What is not among the values, as older runs lack it, is as its class has it. Raises TypeError
+    where that is to be given.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
-    hints, fields = typing.get_type_hints(kind), {x.name: x for x in dataclasses.fields(kind)}
-    for name, field in sorted(fields.items()):
-        must_be_given = field.default is field.default_factory is dataclasses.MISSING
-        if must_be_given and name not in values:
-            raise ConfigError(f"setting '{name}' of {kind.__name__} is missing")
+    hints, fields = typing.get_type_hints(kind), [x.name for x in dataclasses.fields(kind)]
     for name in sorted(values):
         check_known(f"setting of {kind.__name__}", name, fields)
     groups = [name for name in values if dataclasses.is_dataclass(hints[name])]

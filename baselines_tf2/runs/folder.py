@@ -1,24 +1,34 @@
-"""The folder of a run: whose it is, what it holds, and whether its run is finished."""
+"""One run and its folder: whose it is, what it holds, and all of the run in it."""
 
+import bdb
 import dataclasses
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import MOVED, Progress, RunFunction, defaults, flatten
+from baselines_tf2.runs.experiment import (
+    MOVED,
+    Experiment,
+    Progress,
+    RunFunction,
+    defaults,
+    find_experiment,
+    flatten,
+    make_settings,
+)
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -35,9 +45,80 @@ NOT_COMPARED = ("set", "preset")
 MAX_SHOWN = 4  # differences that a message lists
 
 
+class Chosen(NamedTuple):
+    """A run that is named by its experiment, overrides and seed."""
+
+    experiment: Experiment
+    folder: Path
+    flags: Mapping[str, Any]  # for its config.json
+    settings: Any
+
+
+def choose(
+    experiments: Mapping[str, Experiment],
+    name: str,
+    overrides: Sequence[str],
+    logdir: str,
+    seed: int,
+    backend: str | None = None,
+    *,
+    preset: str = "default",
+    eager: bool = False,
+) -> Chosen:
+    """The settings and the folder of a run; ConfigError if there is no such one."""
+    experiment = find_experiment(experiments, name)
+    settings = make_settings(experiment, preset, backend, overrides)
+    backend = experiment.backends[0] if backend is None else backend
+    values = {"exp": name, "backend": backend, "seed": seed, "preset": preset, "eager": eager}
+    folder = run_folder(logdir, name, backend, seed)
+    return Chosen(experiment, folder, values | {"set": list(overrides)}, settings)
+
+
 def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
     """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
     return Path(logdir) / name / backend / f"seed_{seed}"
+
+
+def check_video(experiment: Experiment, video: bool) -> None:
+    """ConfigError if a video is asked for and there is nothing to see."""
+    if video and experiment.load is None:
+        raise ConfigError(f"--video: {experiment.name} evaluates no agent that could be seen")
+
+
+def do_run(
+    chosen: Chosen,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    video: bool = False,
+    patience: float = 0.0,
+) -> dict[str, str]:
+    """Does a run, or what is left of it; returns its summary, {name: text}.
+
+    patience: seconds to wait for another process to leave the folder. Raises ConfigError,
+    TrainingError, Interrupted and OSError.
+    """
+    experiment, folder, flags, settings = chosen
+    check_video(experiment, video)
+    options = {"video": True} if video else {}
+    run = experiment.prepare(settings, flags["seed"], **options)
+    with locked(folder, patience=patience):
+        for text in open_folder(folder, flags, settings, overwrite=overwrite, resume=resume):
+            progress.tell(f"warning: {text}")
+        if is_finished(folder) and finished_summary(folder):
+            progress.tell(f"{folder} is finished: nothing is left to do")
+        progress.start(experiment.num_timesteps(settings))
+        try:
+            return carry_out(run, folder, progress, checkpoints) | {"folder": str(folder)}
+        except Interrupted:
+            raise
+        except (KeyboardInterrupt, bdb.BdbQuit):
+            how = " before the first checkpoint: what was logged is kept, --overwrite starts anew"
+            if checkpoints.exist():
+                how = ": --resume goes on from the latest checkpoint"
+            raise Interrupted(f"interrupted{how}") from None
 
 
 @contextmanager
@@ -82,14 +163,16 @@ def open_folder(
 
 def _what_it_holds(folder: Path) -> str:
     """The state of the run in it, and what may be done about it."""
-    other = "--overwrite to replace it, or choose another --seed or --logdir"
+    cure = "--overwrite to replace it"
     if is_finished(folder):
-        return f"a finished run: add {other}"
-    if (error := failure(folder)) is not None:
-        return f"a run that failed ({error}): add {_again(folder)}, or choose another --seed or --logdir"
-    if (folder / WEIGHTS).exists() and not Checkpoints(folder).exist():
-        return f"a run that was stopped before its first checkpoint: add {other}"
-    return f"a run: add --resume to go on with it, {other}"
+        state = "a finished run"
+    elif (error := failure(folder)) is not None:
+        state, cure = f"a run that failed ({error})", _again(folder)
+    elif (folder / WEIGHTS).exists() and not Checkpoints(folder).exist():
+        state = "a run that was stopped before its first checkpoint"
+    else:
+        state, cure = "a run", f"--resume to go on with it, {cure}"
+    return f"{state}: add {cure}, or choose another --seed or --logdir"
 
 
 def _again(folder: Path) -> str:
@@ -169,8 +252,7 @@ def carry_out(
 def _remove_what_was_logged(folder, checkpoints):
     """It will be logged again: the run died before its first checkpoint."""
     if (folder / WEIGHTS).exists():
-        error = failure(folder)
-        why = "" if error is None else f", since its run failed ({error})"
+        why = f", since its run failed ({error})" if (error := failure(folder)) else ""
         raise ConfigError(
             f"{folder} holds weights and no checkpoint to go on from{why}: keep it as it is, or "
             "start again with --overwrite"
@@ -187,7 +269,13 @@ def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
 
 
 def _config(run, settings):
-    return {**run, "settings": dataclasses.asdict(settings), "versions": _versions()}
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    versions |= threads() | {"commit": _commit()}
+    for package in PACKAGES:
+        versions[package] = "not installed"
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {**run, "settings": dataclasses.asdict(settings), "versions": versions}
 
 
 def read_config(folder: Path) -> Any:
@@ -226,26 +314,14 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
         else:
             errors.append(text)
     if errors:
-        shown = "; ".join(errors[:MAX_SHOWN])
-        if len(errors) > MAX_SHOWN:
-            shown += f"; and {len(errors) - MAX_SHOWN} more"
+        more = [f"and {len(errors) - MAX_SHOWN} more"] if len(errors) > MAX_SHOWN else []
+        shown = "; ".join(errors[:MAX_SHOWN] + more)
         which = "another run, finished" if is_finished(folder) else "another run"
         raise ConfigError(
             f"{folder} holds {which}, to be resumed as it was: {shown}; give it the same flags, "
             "or choose another --seed or --logdir"
         )
     return warnings
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    versions |= threads() | {"commit": _commit()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
 
 
 @cache

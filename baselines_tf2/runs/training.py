@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baselines_tf2.common.rollout import Envs, Episode, SerialEnvs, failing_at
-from baselines_tf2.common.state import Stateful, state_of
+from baselines_tf2.common.state import Part, Stateful, state_of
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
-from baselines_tf2.runs.adaptation import make_adaptation
+from baselines_tf2.runs.adaptation import TargetAdaptation
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Progress, RunFunction
 from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
@@ -108,7 +108,8 @@ def run_training(
 
     rows = EpochRows(agent, on_row)
     # The loop last: put back, it may cut the replay's episodes.
-    parts = {"rows": rows, "judge": judge, "logger": logger, "replay": agent.replay, "loop": loop}
+    parts: dict[str, Part] = {"rows": rows, "judge": judge, "logger": logger}
+    parts |= {"replay": agent.replay, "loop": loop}
 
     def on_cycle(step, episodes):
         returns = [episode.episode_return for episode in episodes]
@@ -155,7 +156,9 @@ def prepare(
     made, envs = _make_envs(settings, training=True)
     agent = make_agent(envs, settings.agent, seeds.agent)
     judge = Judge(settings.env, train, seeds.evaluation, video=video)
-    adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
+    adaptation = None
+    if train.adapt_every:
+        adaptation = TargetAdaptation(made, settings.env, train.adapt_every, seeds.target)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         loop = make_loop(agent, envs, settings, seeds, adaptation)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from baselines_tf2.runs.folder import (
     CONFIG,
+    Chosen,
     check_config,
     failed_before,
     finished_summary,
@@ -18,7 +19,6 @@ from baselines_tf2.runs.folder import (
     open_folder,
     read_config,
 )
-from baselines_tf2.runs.one_run import Chosen
 from envs.errors import ConfigError
 
 MAX_SEED = 2**31 - 1

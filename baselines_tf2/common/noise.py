@@ -1,6 +1,7 @@
 """Exploration noise: on the actions, and on the actor's parameters."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -102,16 +103,16 @@ def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
         check_known("noise type", name, NOISE_TYPES)
         if name == "none":
             continue
-        try:
+        stddev = -1.0
+        with suppress(ValueError):
             stddev = float(number)
-        except ValueError:
-            stddev = -1.0
         if not 0 <= stddev < np.inf:
             raise ConfigError(f"noise type {item!r} needs a standard deviation, as in 'normal_0.2'")
-        if name == "adaptive-param":
-            if stddev == 0 or param_noise is not None:
-                raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
-            param_noise = AdaptiveParamNoise(stddev)
+        noise = NOISE_TYPES[name](stddev)
+        if name != "adaptive-param":
+            action_noises.append(noise)
+        elif stddev == 0 or param_noise is not None:
+            raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
         else:
-            action_noises.append(NOISE_TYPES[name](stddev))
+            param_noise = noise
     return action_noises, param_noise

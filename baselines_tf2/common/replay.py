@@ -45,9 +45,7 @@ class Layout:
         self.actions = slice(obs_dim, after)
         self.rewards, self.members = after, after + 1  # the robot's number
         self.obs1 = slice(self.half, self.half + obs_dim)
-        self.terminals1, self.discounts, self.absorbing0 = (
-            self.half + obs_dim + i for i in range(3)
-        )
+        self.terminals1, self.discounts, self.absorbing0 = range(self.obs1.stop, self.obs1.stop + 3)
         self.robots = slice(2 * self.half, self.width)
         self._fields = Batch._fields if robot_dim else Batch._fields[:-1]
 

@@ -13,7 +13,7 @@ from baselines_tf2.common.files import read_arrays, table_text, write_text
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
 from baselines_tf2.runs.folder import CONFIG, SWEEP, WEIGHTS, failure, is_finished, read_config
-from baselines_tf2.runs.judging import PHYSICS, Returns, Robot, by_robot, summarise, verdict
+from baselines_tf2.runs.judging import PHYSICS, Robot, by_robot, summarise, verdict
 from baselines_tf2.runs.plots import plot_sweeps
 from baselines_tf2.runs.workers import Workers
 from envs import EnvSpec, default_ensemble, robots_of, sweeps, training_ranges
@@ -28,7 +28,8 @@ from envs.uncertainty import SETS, VARIANTS, uncertainty_grid
 def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
     """A run's agent and settings.
 
-    Raises ConfigError if the folder holds no run, a damaged one, or one without an agent.
+    Raises ConfigError if the folder holds no run, a damaged one, one without an agent, or weights
+    that are not there yet or not finite.
     """
     if not (folder / CONFIG).exists():
         raise ConfigError(
@@ -46,12 +47,6 @@ def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
         raise ConfigError(f"{folder / CONFIG}: {error}") from None
     if experiment.load is None:
         raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
-    _check_weights(folder)
-    return experiment.load(settings, folder), settings
-
-
-def _check_weights(folder: Path) -> None:
-    """ConfigError if there are none yet, or the run left some that are not finite."""
     path = folder / WEIGHTS
     if not path.exists():
         raise ConfigError(
@@ -63,6 +58,7 @@ def _check_weights(folder: Path) -> None:
                 f"{path} holds numbers that are not finite ({name}): its run diverged, "
                 "train it again with other settings"
             )
+    return experiment.load(settings, folder), settings
 
 
 def unfinished(folder: Path) -> str | None:
@@ -162,7 +158,10 @@ def evaluate_run(
         recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
         rng = np.random.default_rng(seed)
         done = workers.evaluate(agent.policy(), plan.spec, rng, repeated, recorded or None)
-    _keep_only(videos, folder / films)
+    if not video:
+        shutil.rmtree(folder / films, ignore_errors=True)
+    for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's
+        old.unlink()
     _write(folder / table, repeated, done)
     returns = by_robot(repeated, [episode.episode_return for episode in done])
     drawn = plot_sweeps(folder / figure, plan.grids, returns)
@@ -170,22 +169,10 @@ def evaluate_run(
     made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
     told = summarise(done, plan.ranges, repeated)
     summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
-    return summary | _worst(returns) | {name: text for name, text in made.items() if text}
-
-
-def _worst(returns: Returns) -> dict[str, str]:
-    """Which robot has the lowest mean."""
-    robot = min(returns, key=lambda one: np.mean(returns[one]))
-    values = ", ".join(f"{name} {value:g}" for name, value in sorted(robot))
-    return {"worst": f"{np.mean(returns[robot]):.1f} mean on {values}"}
-
-
-def _keep_only(videos: Sequence[Path], folder: Path) -> None:
-    """Removes an earlier evaluation's videos, and what a killed one left."""
-    if not videos:
-        shutil.rmtree(folder, ignore_errors=True)
-    for old in set(folder.glob("*.mp4")) - set(videos):
-        old.unlink()
+    worst = min(returns, key=lambda robot: np.mean(returns[robot]))
+    values = ", ".join(f"{name} {value:g}" for name, value in sorted(worst))
+    summary["worst"] = f"{np.mean(returns[worst]):.1f} mean on {values}"
+    return summary | {name: text for name, text in made.items() if text}
 
 
 def _video_name(robot: Robot) -> str:

@@ -26,7 +26,13 @@ def video_env(spec: EnvSpec) -> "EpisodeRecorder":
     each episode has a seed. Raises ConfigError if nothing can be drawn or written here, which
     would otherwise show at the first video, perhaps hours later.
     """
-    _check_ffmpeg()
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        message = f"--video needs ffmpeg ({_first_line(error)}): pip install '.[video]'"
+        raise ConfigError(message) from error
     env = make_env(spec, training=False, render_mode="rgb_array")
     env.reset(seed=0)
     try:
@@ -36,6 +42,10 @@ def video_env(spec: EnvSpec) -> "EpisodeRecorder":
         message = f"--video: {spec.backend} cannot draw on this machine: {_first_line(error)}"
         raise ConfigError(message) from error
     return EpisodeRecorder(env)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class EpisodeRecorder(gym.Wrapper):
@@ -59,10 +69,9 @@ class EpisodeRecorder(gym.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode. Raises OSError if its video cannot be written; step does too."""
-        self._discard()
+        self._leave()
         answer = super().reset(seed=seed, options=options)
-        path = self._paths.popleft() if self._paths else None
-        if path:
+        if path := self._paths.popleft() if self._paths else None:
             self._video = _Video(path, self.metadata["render_fps"], np.asarray(self.render()))
         return answer
 
@@ -77,10 +86,10 @@ class EpisodeRecorder(gym.Wrapper):
         return answer
 
     def close(self) -> None:
-        self._discard()
+        self._leave()
         super().close()
 
-    def _discard(self) -> None:
+    def _leave(self):
         if self._video:
             self._video.discard()
             self._video = None
@@ -95,15 +104,11 @@ class _Video:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._count = path, 0
         self._folder = TemporaryDirectory(dir=path.parent, prefix=".video-")
-        self._partial = Path(self._folder.name) / path.name
+        self._partial = str(Path(self._folder.name) / path.name)
         height, width, _ = first.shape
-        self._writer = write_frames(
-            str(self._partial),
-            (width, height),
-            fps=fps,
-            macro_block_size=2,  # H.264 needs even sizes, not imageio's multiples of 16
-            ffmpeg_log_level="fatal",
-        )
+        # H.264 needs even sizes, not imageio's multiples of 16.
+        how = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "fatal"}
+        self._writer = write_frames(self._partial, (width, height), **how)
         self._writer.send(None)  # starts ffmpeg
         self.add(first)
 
@@ -119,15 +124,14 @@ class _Video:
         from imageio_ffmpeg import count_frames_and_secs
 
         self._writer.close()
-        try:  # on a full disk ffmpeg may leave a stump, and its writer does not say so
-            written, _ = count_frames_and_secs(str(self._partial))
-        except RuntimeError:
-            written = 0
-        if written == self._count:
+        with self._folder:  # which goes
+            try:  # on a full disk ffmpeg may leave a stump, and its writer does not say so
+                written, _ = count_frames_and_secs(self._partial)
+            except RuntimeError:
+                written = 0
+            if written != self._count:
+                raise self._failure()
             os.replace(self._partial, self._path)
-        self._folder.cleanup()
-        if written != self._count:
-            raise self._failure()
 
     def discard(self) -> None:
         self._writer.close()
@@ -135,17 +139,3 @@ class _Video:
 
     def _failure(self) -> OSError:
         return OSError(f"ffmpeg could not write {self._path}; is the disk full?")
-
-
-def _check_ffmpeg() -> None:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        message = f"--video needs ffmpeg ({_first_line(error)}): pip install '.[video]'"
-        raise ConfigError(message) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

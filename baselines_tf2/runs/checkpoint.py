@@ -69,11 +69,6 @@ class Checkpoints:
         if interrupted:
             raise Interrupted(f"interrupted at step {step:,}: --resume goes on from there")
 
-    def at_end(self, step: int, state: Callable[[], State], replay: Replay) -> None:
-        """Saves the last step, for what can still fail: weights and pictures are to be written."""
-        if self.step != step:
-            self.save(step, state(), replay)
-
     def save(self, step: int, state: State, replay: Replay | None = None) -> None:
         """Writes a checkpoint, then removes what only older ones needed.
 

@@ -65,18 +65,13 @@ def choose(
     preset: str = "default",
     eager: bool = False,
 ) -> Chosen:
-    """The settings and the folder of a run; ConfigError if there is no such one."""
+    """A run's settings and folder, <logdir>/<exp>/<backend>/seed_<n>; ConfigError if there is none."""
     experiment = find_experiment(experiments, name)
     settings = make_settings(experiment, preset, backend, overrides)
     backend = experiment.backends[0] if backend is None else backend
     values = {"exp": name, "backend": backend, "seed": seed, "preset": preset, "eager": eager}
-    folder = run_folder(logdir, name, backend, seed)
+    folder = Path(logdir) / name / backend / f"seed_{seed}"  # no time, so as to be found again
     return Chosen(experiment, folder, values | {"set": list(overrides)}, settings)
-
-
-def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
-    """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
-    return Path(logdir) / name / backend / f"seed_{seed}"
 
 
 def check_video(experiment: Experiment, video: bool) -> None:

@@ -23,7 +23,7 @@ WORST_SHARE = 0.1  # of the episodes, for the conditional value at risk
 PHYSICS = "physics/"  # what a table's columns of parameters begin with
 
 Robot = Mapping[str, float]
-Returns = dict[frozenset, list[float]]  # robot_key -> of its episodes
+Returns = dict[frozenset, list[float]]  # a robot's items -> of its episodes
 
 
 def run_episode(
@@ -73,31 +73,22 @@ def percentiles(returns: Sequence[float]) -> np.ndarray:
     return np.percentile(returns, PERCENTILES)
 
 
-def cvar(returns: Sequence[float]) -> float:
-    """Conditional value at risk: the mean of the worst tenth, of fewer than twenty the worst one."""
-    return float(np.asarray(returns)[worst_episodes(returns, WORST_SHARE)].mean())
-
-
-def robot_key(robot: Robot) -> frozenset:
-    """The set of its parameters' (name, value)."""
-    return frozenset(robot.items())
-
-
 def by_robot(robots: Sequence[Robot], returns: Sequence[float]) -> Returns:
-    """Each robot's returns, by its key."""
+    """Each robot's returns, by the set of its parameters' (name, value)."""
     groups: Returns = {}
     for robot, one in zip(robots, returns, strict=True):
-        groups.setdefault(robot_key(robot), []).append(one)
+        groups.setdefault(frozenset(robot.items()), []).append(one)
     return groups
 
 
 def describe(name: str, robots: Sequence[Robot], returns: Sequence[float]) -> dict[str, float]:
-    """`name`, the mean; name_p10, name_p50, name_p90; name_cvar10; and of several robots
+    """`name`, the mean; name_p10, name_p50, name_p90; name_cvar10, the conditional value at risk,
+    or mean of the worst tenth (of fewer than twenty the worst one); and of several robots
     name_worst_robot, the lowest of their means."""
     out = {name: float(np.mean(returns))}
     quantiles = zip(PERCENTILES, percentiles(returns), strict=True)
     out |= {f"{name}_p{percent}": float(value) for percent, value in quantiles}
-    out[f"{name}_cvar10"] = cvar(returns)
+    out[f"{name}_cvar10"] = float(np.mean(np.take(returns, worst_episodes(returns, WORST_SHARE))))
     if len(groups := by_robot(robots, returns)) > 1:
         out[f"{name}_worst_robot"] = float(min(np.mean(group) for group in groups.values()))
     return out

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from baselines_tf2.common.files import read_table, write_atomically
-from baselines_tf2.runs.judging import PHYSICS, Returns, percentiles, robot_key, sweep_of
+from baselines_tf2.runs.judging import PHYSICS, Returns, percentiles, sweep_of
 from envs import robots_of
 from envs.grid import Grid, Ranges
 
@@ -27,7 +27,11 @@ def plot_run(folder: Path, training_ranges: Ranges) -> None:
     _plot_curve(curve, rollout, evaluations)
     last = [row for row in evaluations if row["step"] == evaluations[-1]["step"]]
     for axis, (name, trained) in zip(others, training_ranges.items(), strict=False):
-        _plot_parameter(axis, sweep_of(last, PHYSICS + name), name, trained)
+        returns = sweep_of(last, PHYSICS + name)
+        axis.plot(list(returns), [np.mean(x) for x in returns.values()], "o-", color="tab:blue")
+        axis.axvspan(*trained, color="tab:green", alpha=0.1, label="training range")
+        axis.legend(fontsize="small")
+        axis.set(xlabel=axis_label(name), ylabel="mean return", title="Last evaluation, by robot")
     write_atomically(folder / "curves.png", lambda file: figure.savefig(file, dpi=150))
 
 
@@ -43,13 +47,6 @@ def _plot_curve(axis, rollout, evaluations):
     axis.set(xlabel="environment steps", ylabel="return per episode", title="Learning")
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.legend(fontsize="small")
-
-
-def _plot_parameter(axis, returns, name, trained):
-    axis.plot(list(returns), [np.mean(x) for x in returns.values()], "o-", color="tab:blue")
-    axis.axvspan(*trained, color="tab:green", alpha=0.1, label="training range")
-    axis.legend(fontsize="small")
-    axis.set(xlabel=axis_label(name), ylabel="mean return", title="Last evaluation, by robot")
 
 
 def axis_label(name: str) -> str:
@@ -84,7 +81,7 @@ def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
     first, *others = grid
     for rest in robots_of([{name: grid[name] for name in others}]):
         label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
-        line = {x: returns[robot_key({first: x, **rest})] for x in grid[first]}
+        line = {x: returns[frozenset({first: x, **rest}.items())] for x in grid[first]}
         _plot_percentiles(axis, line, label or "median")
     axis.set(xlabel=axis_label(first), ylabel="return per episode")
     axis.set_title("Median, 10th to 90th percentile")
@@ -94,7 +91,9 @@ def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
 
 def _plot_map(axis: Axes, grid: Grid, returns: Returns) -> None:
     (first, columns), (second, rows) = grid.items()
-    means = [[np.mean(returns[robot_key({first: x, second: y})]) for x in columns] for y in rows]
+    means = [
+        [np.mean(returns[frozenset({first: x, second: y}.items())]) for x in columns] for y in rows
+    ]
     colours = axis.pcolormesh(columns, rows, means, shading="nearest")
     axis.figure.colorbar(colours, ax=axis, label="mean return per episode")
     axis.set(xlabel=axis_label(first), ylabel=axis_label(second))

@@ -127,7 +127,8 @@ def run_training(
             if loop.step == 0 and judge.at_start:
                 on_row(0, {})
             loop.run(rows.epoch, on_cycle)
-            checkpoints.at_end(loop.step, partial(state_of, parts), agent.replay)
+            if checkpoints.step != loop.step:  # weights and pictures can still fail
+                checkpoints.save(loop.step, state_of(parts), agent.replay)
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_ranges)

@@ -166,7 +166,9 @@ def _train() -> None:
     """One run, or every combination with every seed, each a Ray task that resumes what it finds."""
     combinations = variants(FLAGS.set)
     if not any(FLAGS[name].present for name in ("seeds", *WHERE)) and len(combinations) == 1:
-        return _run()
+        with Bar() as bar:
+            summary = run_once(bar)
+        return print_summary(summary)
     if FLAGS.seeds and FLAGS["seed"].present:
         raise ConfigError("give --seed or --seeds, not both")
     if FLAGS.overwrite and FLAGS.resume:
@@ -201,12 +203,6 @@ def _choose(overrides: Sequence[str], logdir: str, seed: int) -> Chosen:
     texts = [*overrides, *([] if steps is None else [f"train.num_timesteps={steps}"])]
     how = {"preset": FLAGS.preset, "eager": FLAGS.eager}
     return choose(EXPERIMENTS, FLAGS.exp, texts, logdir, seed, FLAGS.backend, **how)
-
-
-def _run() -> None:
-    with Bar() as bar:
-        summary = run_once(bar)
-    print_summary(summary)
 
 
 def run_once(progress, patience: float = 0.0) -> dict[str, str]:

@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,16 @@ def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experim
 def make_settings(
     experiment: Experiment, preset: str, backend: str | None, overrides: Sequence[str]
 ) -> Any:
-    """The experiment's settings after `overrides`, "path.to.field=value" each."""
+    """The experiment's settings after `overrides`, "path.to.field=value" each, all at once.
+
+    A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
+    changed: another solver does not inherit the first one's options.
+    """
     check_known("preset", preset, PRESETS)
     backend = experiment.backends[0] if backend is None else backend
     check_known(f"backend of {experiment.name}", backend, experiment.backends)
     settings = experiment.settings(preset, backend)
-    leaves, changes = flatten(settings), {}
+    leaves, values, changes = flatten(settings), dataclasses.asdict(settings), {}
     for text in overrides:
         path, separator, value = text.partition("=")
         if not separator:
@@ -83,9 +88,14 @@ def make_settings(
         if path not in leaves:
             raise _unknown_override(path, leaves)
         *parents, name = path.split(".")
-        kind = type(reduce(getattr, parents, settings))
-        changes[path] = _parse(path, value, typing.get_type_hints(kind)[name])
-    return _replace(settings, changes)
+        group, table = reduce(getattr, parents, settings), reduce(getitem, parents, values)
+        parsed = _parse(path, value, typing.get_type_hints(type(group))[name])
+        changes[path] = table, name, parsed
+        if name == getattr(group, "RESET_BY", None):
+            table |= dataclasses.asdict(group.reset(parsed))
+    for table, name, parsed in changes.values():
+        table[name] = parsed
+    return settings_from(type(settings), values)
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, Any]:
@@ -110,24 +120,6 @@ def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
         elif field.default is not dataclasses.MISSING:
             leaves[path] = field.default
     return leaves
-
-
-def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
-    """All changes at once: settings are valid only together.
-
-    A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
-    changed: another solver does not inherit the first one's options.
-    """
-    reset_by = f"{prefix}{getattr(settings, 'RESET_BY', '')}"
-    if reset_by in changes:
-        settings = settings.reset(changes[reset_by])
-    new = {}
-    for field in dataclasses.fields(settings):
-        path, value = prefix + field.name, getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            value = _replace(value, changes, path + ".")
-        new[field.name] = changes.get(path, value)
-    return type(settings)(**new)
 
 
 def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:

@@ -236,11 +236,10 @@ class Collector(Stateful):
         seed: int | None,
         render: bool = False,
         meet: Callable[[int, dict[str, float]], None] = lambda number, physics: None,
-        dtype: str = "float32",
     ):
         self._meet = meet
         self._envs, self._noises, self._rng = envs, action_noises, rng
-        self._twins, self._render, self._dtype = envs.twins, render, dtype
+        self._twins, self._render = envs.twins, render
         self._actions = actions_of(envs.action_space)
         self.num_envs, self._steps = envs.num_envs, 0
         self._ids: dict[tuple[float, ...], int] = {}
@@ -323,7 +322,7 @@ class Collector(Stateful):
     def _allocate(self, num_steps):
         shape, obs_width = (num_steps, self.num_envs), self._obs.shape[1:]
         widths = obs_width, (self._actions.dim,), (), obs_width
-        floats = (np.empty((*shape, *width), self._dtype) for width in widths)
+        floats = (np.empty((*shape, *width), np.float32) for width in widths)
         terminals1, ends = np.zeros((2, *shape), bool)
         members = np.tile(self._members.astype(np.int32), (num_steps, 1))
         return Rollout(*floats, terminals1, ends, members)

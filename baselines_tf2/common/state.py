@@ -27,7 +27,7 @@ class Stateful:
     STATE: ClassVar[Sequence[str]] = ()
 
     def get_state(self) -> dict[str, State]:
-        """All that what comes depends on."""
+        """What its future depends on."""
         return {name.lstrip("_"): _get_state(getattr(self, name)) for name in self.STATE}
 
     def set_state(self, state: Mapping[str, State]) -> Any:

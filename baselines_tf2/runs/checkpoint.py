@@ -13,14 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines_tf2.common import files
 from baselines_tf2.common.errors import Interrupted
-from baselines_tf2.common.files import (
-    read_arrays,
-    read_json,
-    remove_partial_files,
-    write_arrays,
-    write_json,
-)
 from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.state import Part, State
 from envs.errors import ConfigError
@@ -79,9 +73,9 @@ class Checkpoints:
         if replay is not None:
             self._save_rows(replay)
         self._write(f"{name}.npz", pack(state))
-        files = [f"{name}.npz", *(file for _, file in self._rows)]
-        manifest = {file: self._digests[file] for file in files}
-        write_json(self._folder / f"{name}.json", {"step": step, "files": manifest})
+        needed = [f"{name}.npz", *(file for _, file in self._rows)]
+        digests = {file: self._digests[file] for file in needed}
+        files.write_json(self._folder / f"{name}.json", {"step": step, "files": digests})
         self.step = step
         self._remove(self._manifests()[self._keep :])
 
@@ -139,29 +133,29 @@ class Checkpoints:
         self._rows = [(stop, name) for stop, name in self._rows if stop > replay.first_row]
 
     def _write(self, name, arrays):
-        write_arrays(self._folder / name, arrays)
+        files.write_arrays(self._folder / name, arrays)
         self._digests[name] = _digest(self._folder / name)
 
     def _read(self, path):
         """The state, and the replay's rows in order; ConfigError unless every file is sound."""
         try:
             manifest = json.loads(path.read_text())
-            step, files = int(path.stem.removeprefix("step_")), dict(manifest["files"])
+            step, digests = int(path.stem.removeprefix("step_")), dict(manifest["files"])
             if manifest["step"] != step:
                 raise ConfigError(f"it says that its step is {manifest['step']}")
-            for name, digest in files.items():
+            for name, digest in digests.items():
                 if _digest(self._folder / name) != digest:
                     raise ConfigError(f"{name} is not as it was written")
-            name, *rows = files
-            state = unpack(read_arrays(self._folder / name))
+            name, *rows = digests
+            state = unpack(files.read_arrays(self._folder / name))
         except (KeyError, TypeError, ValueError, AttributeError, FileNotFoundError) as error:
             raise ConfigError(f"{path.name} cannot be used: {error}") from None
-        self.step, self._digests = step, files
+        self.step, self._digests = step, digests
         self._rows = [(int(name.removesuffix(".npz").rpartition("_")[2]), name) for name in rows]
         # Of what was saved the last row may still change: where no simulator goes on within an
         # episode, it becomes the episode's end.
         self._next_row = max((stop for stop, _ in self._rows), default=1) - 1
-        return state, (read_arrays(self._folder / name) for name in rows)
+        return state, (files.read_arrays(self._folder / name) for name in rows)
 
     def _manifests(self):
         """Newest first."""
@@ -171,9 +165,9 @@ class Checkpoints:
         """Manifests first: what dies in between leaves files too many, never too few."""
         for path in manifests:
             path.unlink()
-        remove_partial_files(self._folder)
+        files.remove_partial_files(self._folder)
         try:
-            used = {name for path in self._manifests() for name in read_json(path)["files"]}
+            used = {name for path in self._manifests() for name in files.read_json(path)["files"]}
         except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; a later call will
             return
         for path in self._folder.glob("*.npz"):

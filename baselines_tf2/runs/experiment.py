@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from baselines_tf2.runs.checkpoint import Checkpoints
 from envs.errors import ConfigError, check_known
@@ -56,11 +56,45 @@ class Experiment:
     num_timesteps: Callable[[Any], int]
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
+    def check_video(self, wanted: bool) -> None:
+        """ConfigError if a video is asked for and there is nothing to see."""
+        if wanted and self.load is None:
+            raise ConfigError(f"--video: {self.name} evaluates no agent that could be seen")
+
 
 def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:
     """The experiment called `name`; ConfigError with the nearest name if there is none."""
     check_known("experiment", name, experiments)
     return experiments[name]
+
+
+class Chosen(NamedTuple):
+    """A run that is named by its experiment, overrides and seed."""
+
+    experiment: Experiment
+    folder: Path
+    flags: Mapping[str, Any]  # for its config.json
+    settings: Any
+
+
+def choose(
+    experiments: Mapping[str, Experiment],
+    name: str,
+    overrides: Sequence[str],
+    logdir: str,
+    seed: int,
+    backend: str | None = None,
+    *,
+    preset: str = "default",
+    eager: bool = False,
+) -> Chosen:
+    """A run's settings and folder, <logdir>/<exp>/<backend>/seed_<n>; ConfigError if there is none."""
+    experiment = find_experiment(experiments, name)
+    settings = make_settings(experiment, preset, backend, overrides)
+    backend = experiment.backends[0] if backend is None else backend
+    values = {"exp": name, "backend": backend, "seed": seed, "preset": preset, "eager": eager}
+    folder = Path(logdir) / name / backend / f"seed_{seed}"  # no time, so as to be found again
+    return Chosen(experiment, folder, values | {"set": list(overrides)}, settings)
 
 
 def make_settings(

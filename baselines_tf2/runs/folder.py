@@ -6,12 +6,12 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,16 +19,7 @@ from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import (
-    MOVED,
-    Experiment,
-    Progress,
-    RunFunction,
-    defaults,
-    find_experiment,
-    flatten,
-    make_settings,
-)
+from baselines_tf2.runs.experiment import MOVED, Chosen, Progress, RunFunction, defaults, flatten
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -43,41 +34,6 @@ SWEEP = "sweep"
 # Of config.json: `set` and `preset` are in the settings.
 NOT_COMPARED = ("set", "preset")
 MAX_SHOWN = 4  # differences that a message lists
-
-
-class Chosen(NamedTuple):
-    """A run that is named by its experiment, overrides and seed."""
-
-    experiment: Experiment
-    folder: Path
-    flags: Mapping[str, Any]  # for its config.json
-    settings: Any
-
-
-def choose(
-    experiments: Mapping[str, Experiment],
-    name: str,
-    overrides: Sequence[str],
-    logdir: str,
-    seed: int,
-    backend: str | None = None,
-    *,
-    preset: str = "default",
-    eager: bool = False,
-) -> Chosen:
-    """A run's settings and folder, <logdir>/<exp>/<backend>/seed_<n>; ConfigError if there is none."""
-    experiment = find_experiment(experiments, name)
-    settings = make_settings(experiment, preset, backend, overrides)
-    backend = experiment.backends[0] if backend is None else backend
-    values = {"exp": name, "backend": backend, "seed": seed, "preset": preset, "eager": eager}
-    folder = Path(logdir) / name / backend / f"seed_{seed}"  # no time, so as to be found again
-    return Chosen(experiment, folder, values | {"set": list(overrides)}, settings)
-
-
-def check_video(experiment: Experiment, video: bool) -> None:
-    """ConfigError if a video is asked for and there is nothing to see."""
-    if video and experiment.load is None:
-        raise ConfigError(f"--video: {experiment.name} evaluates no agent that could be seen")
 
 
 def do_run(
@@ -96,7 +52,7 @@ def do_run(
     TrainingError, Interrupted and OSError.
     """
     experiment, folder, flags, settings = chosen
-    check_video(experiment, video)
+    experiment.check_video(video)
     options = {"video": True} if video else {}
     run = experiment.prepare(settings, flags["seed"], **options)
     with locked(folder, patience=patience):

@@ -21,9 +21,6 @@ from envs.errors import ConfigError
 class Count(flags.ArgumentParser):
     """A whole number, also as 2e4."""
 
-    def flag_type(self) -> str:
-        return "whole number"
-
     def parse(self, argument: str | int) -> int:
         try:
             return whole_number(str(argument))

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baselines_tf2.runs.experiment import Chosen
 from baselines_tf2.runs.folder import (
     CONFIG,
-    Chosen,
     check_config,
     failed_before,
     finished_summary,

@@ -1,6 +1,6 @@
 """Adapting the robots that are trained on to a target robot, while training goes on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import gymnasium as gym
@@ -33,7 +33,6 @@ class TargetAdaptation(Stateful):
     def __init__(self, envs: Sequence[gym.Env], spec: EnvSpec, every: int, seed: int):
         self._envs, self._every, self._last = envs, every, 0
         self._rng = np.random.default_rng(seed)
-        self._ensemble = find_robot(envs[0]).ensemble
         one = replace(spec, ensemble="", target="")
         both = ",".join(filter(None, (spec.physics, spec.target)))
         self._target = make_env(replace(one, physics=both), training=False)
@@ -50,12 +49,11 @@ class TargetAdaptation(Stateful):
             greedy, seeds = policy(), self._rng.integers(2**31, size=EPISODES)
             episodes = [run_episode(greedy, self._target, seed=int(seed)) for seed in seeds]
         some = self._rng.permutation(len(transitions))[:TRANSITIONS]
-        seen = Ensemble({k: one for k, one in self._ensemble.items() if k != REWARD_OFFSET})
+        seen = Ensemble({k: one for k, one in self._ensemble().items() if k != REWARD_OFFSET})
         chosen = [transitions[i] for i in some]
         moved, effective = adapt(seen, chosen, self._explains, ROBOTS, self._rng, LEAST)
-        self._ensemble = Ensemble({**self._ensemble, **moved})
         for env in self._envs:
-            find_robot(env).move(self._ensemble)
+            find_robot(env).move(Ensemble({**find_robot(env).ensemble, **moved}))
         self._rounds, self._steps = self._rounds + 1, self._steps + len(transitions)
         self._latest = {
             "ensemble/effective_samples": effective,
@@ -76,16 +74,11 @@ class TargetAdaptation(Stateful):
         parts = (f"{name} {x.mean:.4g} +- {x.std:.2g}" for name, x in self._normals().items())
         return f"{', '.join(parts)} after {self._rounds} adaptations, {self._steps:,} target steps"
 
+    def _ensemble(self) -> Ensemble:
+        """Which the environments keep, and put back at a resume."""
+        return find_robot(self._envs[0]).ensemble
+
     def _normals(self) -> dict[str, TruncatedNormal]:
         """All of them: `adapt` takes no others."""
-        items = self._ensemble.items()
+        items = self._ensemble().items()
         return {name: one for name, one in items if isinstance(one, TruncatedNormal)}
-
-    def get_state(self) -> dict:
-        """What coming adaptations depend on."""
-        return super().get_state() | {"ensemble": str(self._ensemble)}
-
-    def set_state(self, state: Mapping) -> None:
-        """Puts back what `get_state` gave."""
-        super().set_state(state)
-        self._ensemble = Ensemble.parse(state["ensemble"])

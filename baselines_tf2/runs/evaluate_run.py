@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -88,26 +87,20 @@ def default_grids(spec: EnvSpec) -> list[Grid]:
     return sweeps(Ensemble.parse(spec.ensemble)) or sweeps(Ensemble.parse(default))
 
 
-class Plan(NamedTuple):
-    """What a run is judged on."""
-
-    name: str  # of the files
-    spec: EnvSpec
-    grids: list[Grid]
-    ranges: Ranges  # trained on, if these are to be told from the others
-
-
-def make_plan(spec: EnvSpec, grid: str, protocol: str | None, variant: str | None) -> Plan:
+def make_plan(
+    spec: EnvSpec, grid: str, protocol: str | None, variant: str | None
+) -> tuple[str, EnvSpec, list[Grid], Ranges]:
     """A grid, or a protocol's: an uncertainty set, 10 values of each parameter, all else nominal.
 
-    With a protocol the run's own ensemble and physics are left out; as published a mass changes
-    without inertia. Raises ConfigError where the run's robot has no such set.
+    Returns the files' name, the robot, its grids, and the ranges trained on, if these are to be
+    told from the others. With a protocol the run's own ensemble and physics are left out; as
+    published a mass changes without inertia. Raises ConfigError where the robot has no such set.
     """
     if protocol is None:
         if variant is not None:
             raise ConfigError("--variant is a protocol's: add --protocol, or leave it out")
         grids = [values] if (values := parse_grid(grid)) else default_grids(spec)
-        return Plan(SWEEP, spec, grids, training_ranges(Ensemble.parse(spec.ensemble)))
+        return SWEEP, spec, grids, training_ranges(Ensemble.parse(spec.ensemble))
     if grid:
         raise ConfigError("--protocol has a grid of its own: leave --grid out")
     variant = variant or VARIANTS[0]
@@ -121,7 +114,7 @@ def make_plan(spec: EnvSpec, grid: str, protocol: str | None, variant: str | Non
     values = uncertainty_grid(spec.task, NAMED_SETS[protocol], variant)
     bare = variant == "as_published"
     robot = replace(spec, ensemble="", ensemble_size=0, physics="", bare_mass=bare)
-    return Plan(f"{SWEEP}_{protocol}_{variant}", robot, [values], {})
+    return f"{SWEEP}_{protocol}_{variant}", robot, [values], {}
 
 
 def evaluate_run(
@@ -148,27 +141,27 @@ def evaluate_run(
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
     with closing(Workers(cores)) as workers:
         agent, settings = load_agent(experiments, folder)
-        plan = make_plan(settings.env, grid, protocol, variant)
-        table, figure, films = (f"{plan.name}{end}" for end in (".csv", ".png", "_videos"))
+        name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)
+        table, figure, films = (f"{name}{end}" for end in (".csv", ".png", "_videos"))
         if (folder / table).exists() and not overwrite:
             raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
-        robots = robots_of(plan.grids)
+        robots = robots_of(grids)
         repeated = [robot for robot in robots for _ in range(episodes)]
         videos = [folder / films / _video_name(robot) for robot in robots] if video else []
         recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
         rng = np.random.default_rng(seed)
-        done = workers.evaluate(agent.policy(), plan.spec, rng, repeated, recorded or None)
+        done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded or None)
     if not video:
         shutil.rmtree(folder / films, ignore_errors=True)
     for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's
         old.unlink()
     _write(folder / table, repeated, done)
     returns = by_robot(repeated, [episode.episode_return for episode in done])
-    drawn = plot_sweeps(folder / figure, plan.grids, returns)
+    drawn = plot_sweeps(folder / figure, grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
     made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
-    told = summarise(done, plan.ranges, repeated)
-    summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
+    told = summarise(done, ranges, repeated)
+    summary = verdict(told, ranges, f"{len(done)} episodes on {len(robots)} robots")
     worst = min(returns, key=lambda robot: np.mean(returns[robot]))
     values = ", ".join(f"{name} {value:g}" for name, value in sorted(worst))
     summary["worst"] = f"{np.mean(returns[worst]):.1f} mean on {values}"

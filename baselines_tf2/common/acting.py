@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -34,11 +35,12 @@ def layer_norm(epsilon: float, x: np.ndarray, gamma: np.ndarray, beta: np.ndarra
 
 
 def forward(
-    steps: Sequence[tuple[Callable, slice]], weights: Sequence[np.ndarray], x: np.ndarray
+    layers: Sequence[tuple[Callable, int]], weights: Sequence[np.ndarray], x: np.ndarray
 ) -> np.ndarray:
-    """A network's layers in turn, each with its own slice of the weights."""
-    for step, own in steps:
-        x = step(x, *weights[own])
+    """A network's layers in turn, each with as many of the weights as it has."""
+    left = iter(weights)
+    for layer, count in layers:
+        x = layer(x, *islice(left, count))
     return x
 
 

@@ -105,12 +105,7 @@ def numpy_forward(network: keras.Sequential) -> Callable[..., np.ndarray]:
     weights: as `network.get_weights()` gives them, so that perturbed copies can be put in.
     x: [..., input_dim]; returns [..., output_dim]. Raises ConfigError for a layer it does not know.
     """
-    steps, first = [], 0
-    for layer in network.layers:
-        count = len(layer.weights)
-        steps.append((_numpy_layer(layer), slice(first, first + count)))
-        first += count
-    return partial(forward, steps)
+    return partial(forward, [(_numpy_layer(x), len(x.weights)) for x in network.layers])
 
 
 def _numpy_layer(layer: keras.Layer) -> Callable:

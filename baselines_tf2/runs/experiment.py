@@ -5,6 +5,7 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -182,18 +183,18 @@ def _parse(path: str, text: str, kind: Any) -> Any:
         if kind is int:
             return whole_number(text)
         return kind(text)
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, KeyError):
         expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
 
 
 def whole_number(text: str) -> int:
-    """Reads 1000000 or 1e6; ValueError or OverflowError for what is no whole number."""
-    if text.lstrip("+-").isdigit():
-        return int(text)
-    if float(text) != int(float(text)):
-        raise ValueError(f"'{text}' is not a whole number")
-    return int(float(text))
+    """Reads 1000000 or 1e6; ValueError for what is no whole number."""
+    with suppress(ValueError, OverflowError):
+        number = int(text) if text.lstrip("+-").isdigit() else float(text)
+        if number == int(number):
+            return int(number)
+    raise ValueError("it must be a whole number")
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:

@@ -30,17 +30,11 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from baselines_tf2.ddpg import experiments as ddpg
 from baselines_tf2.report.write import write_report
+from baselines_tf2.runs import terminal
 from baselines_tf2.runs.checkpoint import DEFAULT_EVERY, DEFAULT_KEEP, Checkpoints
 from baselines_tf2.runs.evaluate_run import evaluate_run, load_agent, unfinished
-from baselines_tf2.runs.one_run import Chosen, check_video, choose, do_run
-from baselines_tf2.runs.terminal import (
-    Bar,
-    Count,
-    StopRequest,
-    errors_in_one_line,
-    print_summary,
-    print_table,
-)
+from baselines_tf2.runs.experiment import Chosen, choose
+from baselines_tf2.runs.folder import do_run
 from baselines_tf2.sweeps.study import read_study
 from baselines_tf2.sweeps.study_run import do_study, smoke
 from baselines_tf2.sweeps.sweep import PlannedRun, do_sweep, parse_seeds, plan_run, variants
@@ -101,7 +95,7 @@ for name, default, words in (
     ("num_timesteps", None, "Environment steps, as in 2e5; default: the experiment's."),
     ("checkpoint_every", DEFAULT_EVERY, "Steps between checkpoints, as in 5000 or 5e3."),
 ):
-    flags.DEFINE(Count(), name, default, words, serializer=flags.ArgumentSerializer())
+    flags.DEFINE(terminal.Count(), name, default, words, serializer=flags.ArgumentSerializer())
 
 
 def load_run(folder: str | Path):
@@ -126,15 +120,15 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGTERM ends a run as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
-    with errors_in_one_line():
+    with terminal.errors_in_one_line():
         if argv[1:]:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
         check_known("mode", FLAGS.mode, FLAGS_OF)
         _check_flags()
         if FLAGS.list:
-            print_table(EXPERIMENTS)
+            terminal.print_table(EXPERIMENTS)
         elif FLAGS.mode == "report":
-            print_summary(write_report(FLAGS.runs, Path(FLAGS.out)))
+            terminal.print_summary(write_report(FLAGS.runs, Path(FLAGS.out)))
         elif FLAGS.mode == "evaluate":
             _evaluate()
         elif FLAGS.mode == "study":
@@ -158,14 +152,16 @@ def _evaluate() -> None:
     if not FLAGS.run:
         raise ConfigError("name the finished run's folder with --run=...")
     given = _values("protocol", "variant", "episodes", "seed", "overwrite", "video")
-    print_summary(evaluate_run(EXPERIMENTS, Path(FLAGS.run), FLAGS.grid, **given))
+    terminal.print_summary(evaluate_run(EXPERIMENTS, Path(FLAGS.run), FLAGS.grid, **given))
 
 
 def _train() -> None:
     """One run, or every combination with every seed, each a Ray task that resumes what it finds."""
     combinations = variants(FLAGS.set)
     if not any(FLAGS[name].present for name in ("seeds", *WHERE)) and len(combinations) == 1:
-        return _run()
+        with terminal.Bar() as bar:
+            summary = run_once(bar)
+        return terminal.print_summary(summary)
     if FLAGS.seeds and FLAGS["seed"].present:
         raise ConfigError("give --seed or --seeds, not both")
     if FLAGS.overwrite and FLAGS.resume:
@@ -178,7 +174,7 @@ def _train() -> None:
 def _plan(name: str, overrides: Sequence[str], seed: int) -> PlannedRun:
     logdir = str((Path(FLAGS.logdir) / name).resolve()) if FLAGS.logdir else ""
     chosen = _choose(overrides, logdir, seed)
-    check_video(chosen.experiment, FLAGS.video)
+    chosen.experiment.check_video(FLAGS.video)
     more = [FLAGS[flag].serialize() for flag in HANDED_ON if FLAGS[flag].present]
     return plan_run(f"{name} seed {seed}".strip(), chosen, logdir, more)
 
@@ -202,12 +198,6 @@ def _choose(overrides: Sequence[str], logdir: str, seed: int) -> Chosen:
     return choose(EXPERIMENTS, FLAGS.exp, texts, logdir, seed, FLAGS.backend, **how)
 
 
-def _run() -> None:
-    with Bar() as bar:
-        summary = run_once(bar)
-    print_summary(summary)
-
-
 def run_once(progress, patience: float = 0.0) -> dict[str, str]:
     """Does the run that the flags describe, as `do_run` does; returns its summary."""
     chosen = _choose(FLAGS.set, FLAGS.logdir, FLAGS.seed)
@@ -216,7 +206,7 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
         chosen.folder,
         every=FLAGS.checkpoint_every,
         keep=FLAGS.keep_checkpoints,
-        interrupted=StopRequest(),
+        interrupted=terminal.StopRequest(),
         tell=progress.tell,
     )
     options = _values("overwrite", "resume", "video")

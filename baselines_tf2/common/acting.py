@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
+
+from baselines_tf2.common.state import Stateful
 
 
 def elu(x: np.ndarray) -> np.ndarray:
@@ -32,17 +35,20 @@ def layer_norm(epsilon: float, x: np.ndarray, gamma: np.ndarray, beta: np.ndarra
 
 
 def forward(
-    steps: Sequence[tuple[Callable, slice]], weights: Sequence[np.ndarray], x: np.ndarray
+    layers: Sequence[tuple[Callable, int]], weights: Sequence[np.ndarray], x: np.ndarray
 ) -> np.ndarray:
-    """A network's layers in turn, each with its own slice of the weights."""
-    for step, own in steps:
-        x = step(x, *weights[own])
+    """A network's layers in turn, each with as many of the weights as it has."""
+    left = iter(weights)
+    for layer, count in layers:
+        x = layer(x, *islice(left, count))
     return x
 
 
 @dataclass
-class ActorPolicy:
+class ActorPolicy(Stateful):
     """An actor's weights and the observations' moments as they once were, [N, O] -> [N, A]."""
+
+    STATE = ("weights", "moments")
 
     forward: Callable
     weights: Sequence[np.ndarray]
@@ -56,11 +62,3 @@ class ActorPolicy:
             mean, std = self.moments
             x = np.maximum(np.minimum((x - mean) / std, self.clip), -self.clip)
         return self.forward(self.weights, x)
-
-    def get_state(self) -> dict:
-        """The weights and the moments."""
-        return {"weights": self.weights, "moments": self.moments}
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self.weights, self.moments = state["weights"], state["moments"]

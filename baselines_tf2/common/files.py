@@ -5,8 +5,8 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +29,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], objec
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        with suppress(OSError):  # some network disks cannot; the file itself is there
+            sync(path.parent)
     except OSError as error:
         if error.errno and not error.filename:  # a write knows no name
             error.filename = str(path)
@@ -38,12 +39,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], objec
         partial.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Puts the new name of a file on the disk, where the file system can do that."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Puts on the disk what was written to a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network disks cannot; the file itself is there
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -66,14 +66,21 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file; raises ConfigError if it is missing or damaged."""
+@contextmanager
+def _reading(path: str | os.PathLike, damaged: str) -> Iterator[None]:
+    """Raises ConfigError if the file is missing or damaged."""
     try:
-        return json.loads(Path(path).read_text())
+        yield
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path} cannot be read{damaged}: {error}") from None
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file; raises ConfigError if it is missing or damaged."""
+    with _reading(path, " as JSON"):
+        return json.loads(Path(path).read_text())
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -102,10 +109,5 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads an .npz without pickle; raises ConfigError if it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}") from None
-    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} cannot be read, it is damaged or no .npz: {error}") from None
+    with _reading(path, ", it is damaged or no .npz"), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from baselines_tf2.common.acting import ACTIVATIONS, dense, forward, layer_norm
-from envs.errors import ConfigError, Count, Natural, check_fields, unknown
+from envs.errors import ConfigError, Count, Natural, check_fields, check_known
 
 LAYER_NORM_EPSILON = 1e-5
 OUTPUT_SCALE = 3e-3  # Baselines draws actor and critic output layers from U(-3e-3, 3e-3)
@@ -39,8 +39,7 @@ def get_network_builder(network: str | NetworkBuilder) -> NetworkBuilder:
     """
     if callable(network):
         return network
-    if network != "mlp":
-        raise unknown("network", network, ["mlp"])
+    check_known("network", network, ["mlp"])
     return mlp
 
 
@@ -48,8 +47,7 @@ def mlp(*, seed: int, dtype: str = "float32", **options) -> list[keras.Layer]:
     """Builds Baselines' mlp: dense layers, orthogonal with gain sqrt(2); options: MLPConfig's."""
     known = [field.name for field in fields(MLPConfig)]
     for name in options:
-        if name not in known:
-            raise unknown("option of mlp", name, known)
+        check_known("option of mlp", name, known)
     if callable(activation := options.get("activation")):  # Baselines takes tf.nn's functions
         options["activation"] = activation.__name__
     config = MLPConfig(**options)
@@ -87,10 +85,9 @@ def copy_network(network: keras.Sequential, input_dim: int) -> keras.Sequential:
 
 def describe(network: keras.Sequential) -> list[str]:
     """The layers by type, output width and activation: what their weights alone do not tell."""
-    return [
-        f"{type(x).__name__} {x.output.shape[-1]} {getattr(getattr(x, 'activation', None), '__name__', '')}".strip()
-        for x in network.layers
-    ]
+    names = (getattr(getattr(x, "activation", None), "__name__", "") for x in network.layers)
+    layers = zip(network.layers, names, strict=True)
+    return [f"{type(x).__name__} {x.output.shape[-1]} {name}".strip() for x, name in layers]
 
 
 def perturbable(network: keras.Sequential) -> list[bool]:
@@ -108,29 +105,18 @@ def numpy_forward(network: keras.Sequential) -> Callable[..., np.ndarray]:
     weights: as `network.get_weights()` gives them, so that perturbed copies can be put in.
     x: [..., input_dim]; returns [..., output_dim]. Raises ConfigError for a layer it does not know.
     """
-    steps, first = [], 0
-    for layer in network.layers:
-        count = len(layer.weights)
-        steps.append((_numpy_layer(layer), slice(first, first + count)))
-        first += count
-    return partial(forward, steps)
+    return partial(forward, [(_numpy_layer(x), len(x.weights)) for x in network.layers])
 
 
 def _numpy_layer(layer: keras.Layer) -> Callable:
-    if isinstance(layer, keras.layers.Dense):
-        return partial(dense, _numpy_activation(layer))
     if isinstance(layer, keras.layers.LayerNormalization):
         return partial(layer_norm, layer.epsilon)
-    if isinstance(layer, keras.layers.Activation):
-        return _numpy_activation(layer)
-    raise ConfigError(
-        f"an actor cannot act with a layer of type {type(layer).__name__}: build it from Dense, "
-        "LayerNormalization and Activation layers"
-    )
-
-
-def _numpy_activation(layer: keras.Layer) -> Callable:
-    name = keras.activations.serialize(layer.activation)
-    if name not in ACTIVATIONS:
-        raise unknown("activation", str(name), ACTIVATIONS)
-    return ACTIVATIONS[name]
+    if not isinstance(layer, keras.layers.Dense | keras.layers.Activation):
+        raise ConfigError(
+            f"an actor cannot act with a layer of type {type(layer).__name__}: build it from "
+            "Dense, LayerNormalization and Activation layers"
+        )
+    name = str(keras.activations.serialize(layer.activation))
+    check_known("activation", name, ACTIVATIONS)
+    is_dense = isinstance(layer, keras.layers.Dense)
+    return partial(dense, ACTIVATIONS[name]) if is_dense else ACTIVATIONS[name]

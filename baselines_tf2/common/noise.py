@@ -1,14 +1,16 @@
 """Exploration noise: on the actions, and on the actor's parameters."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from envs.errors import ConfigError, unknown
+from baselines_tf2.common.state import Stateful
+from envs.errors import ConfigError, check_known
 
 
-class NormalNoise:
+class NormalNoise(Stateful):
     """Independent Gaussian action noise of standard deviation `stddev`."""
 
     def __init__(self, stddev: float):
@@ -20,12 +22,6 @@ class NormalNoise:
 
     def reset(self, ended: np.ndarray) -> None:
         """Nothing to forget at an episode's end."""
-
-    def get_state(self) -> None:
-        """Nothing to remember either."""
-
-    def set_state(self, state: None) -> None:
-        """Nothing to put back."""
 
 
 class OrnsteinUhlenbeckNoise:
@@ -49,11 +45,9 @@ class OrnsteinUhlenbeckNoise:
             self._x = np.where(ended[:, None], 0.0, self._x)
 
     def get_state(self) -> np.ndarray:
-        """Where the processes are."""
         return self._x
 
     def set_state(self, state: np.ndarray) -> None:
-        """Puts back what `get_state` gave."""
         self._x = state
 
 
@@ -105,21 +99,20 @@ def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
     """
     action_noises, param_noise = [], None
     for item in noise_type.split(","):
-        name, _, number = item.strip().rpartition("_") if "_" in item else (item.strip(), "", "")
-        if name not in NOISE_TYPES:
-            raise unknown("noise type", name, NOISE_TYPES)
+        name, _, number = item.strip().partition("_")
+        check_known("noise type", name, NOISE_TYPES)
         if name == "none":
             continue
-        try:
+        stddev = -1.0
+        with suppress(ValueError):
             stddev = float(number)
-        except ValueError:
-            stddev = -1.0
         if not 0 <= stddev < np.inf:
             raise ConfigError(f"noise type {item!r} needs a standard deviation, as in 'normal_0.2'")
-        if name == "adaptive-param":
-            if stddev == 0 or param_noise is not None:
-                raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
-            param_noise = AdaptiveParamNoise(stddev)
+        noise = NOISE_TYPES[name](stddev)
+        if name != "adaptive-param":
+            action_noises.append(noise)
+        elif stddev == 0 or param_noise is not None:
+            raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
         else:
-            action_noises.append(NOISE_TYPES[name](stddev))
+            param_noise = noise
     return action_noises, param_noise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from envs.errors import ConfigError, unknown
+from baselines_tf2.common.state import Stateful
+from envs.errors import ConfigError, check_known
 
 if TYPE_CHECKING:  # processes that only act do without it
     import tensorflow as tf
@@ -44,9 +45,7 @@ class Layout:
         self.actions = slice(obs_dim, after)
         self.rewards, self.members = after, after + 1  # the robot's number
         self.obs1 = slice(self.half, self.half + obs_dim)
-        self.terminals1, self.discounts, self.absorbing0 = (
-            self.half + obs_dim + i for i in range(3)
-        )
+        self.terminals1, self.discounts, self.absorbing0 = range(self.obs1.stop, self.obs1.stop + 3)
         self.robots = slice(2 * self.half, self.width)
         self._fields = Batch._fields if robot_dim else Batch._fields[:-1]
 
@@ -67,12 +66,14 @@ class Rollout(NamedTuple):
     members: np.ndarray  # [T, N] int: which robot of the ensemble
 
 
-class Replay:
+class Replay(Stateful):
     """A ring of `capacity` transitions of `num_envs` environments, allocated once.
 
     The ring has a column per environment, so that row r + 1 follows row r in time, and the columns
     2i and 2i + 1 hold the twins of coupled rollouts at the same time index.
     """
+
+    STATE = ("_any_terminal", "_episodes")  # beside the rows
 
     def __init__(
         self,
@@ -87,8 +88,7 @@ class Replay:
         absorbing_fraction: float = 0.0,
         dtype: str = "float32",
     ):
-        if pairing not in PAIRINGS:
-            raise unknown("pairing", pairing, PAIRINGS)
+        check_known("pairing", pairing, PAIRINGS)
         if pairing == "coupled" and num_envs % 2:
             raise ConfigError(f"coupled pairing needs an even number of environments: {num_envs}")
         self.layout = Layout(obs_dim, action_dim)
@@ -150,15 +150,6 @@ class Replay:
         if self._windows is not None:
             self._windows.changed_from = 0
 
-    def get_state(self) -> dict:
-        """What a checkpoint needs beside the rows."""
-        return {"any_terminal": self._any_terminal, "episodes": self._episodes.get_state()}
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self._any_terminal = state["any_terminal"]
-        self._episodes.set_state(state["episodes"])
-
     def sample_many(
         self,
         rng: np.random.Generator,
@@ -201,10 +192,10 @@ class Replay:
         groups = []
         for _ in range(num_groups):
             robots = rng.choice(members.ravel(), 1 + (paired and self.pairing == "independent"))
-            sides = [self._rows_of(rng, robot, members, rows, size) for robot in robots]
             if paired and self.pairing == "same_member":
-                sides.append(self._rows_of(rng, robots[0], members, rows, size))
-            elif paired and self.pairing == "coupled":
+                robots = robots.repeat(2)
+            sides = [self._rows_of(rng, robot, members, rows, size) for robot in robots]
+            if paired and self.pairing == "coupled":
                 sides.append((sides[0][0], sides[0][1] ^ 1))
             groups.append(self.gather(*(np.concatenate(x) for x in zip(*sides, strict=True))))
         return np.stack(groups)
@@ -325,23 +316,17 @@ class _Windows:
         return np.concatenate([first[:held] + more * (left[:held] > steps), first[held:]])
 
 
-class _Episodes:
+class _Episodes(Stateful):
     """The stretches of rows that each robot has in the ring, to draw a row of a given robot."""
+
+    STATE = ("_finished", "_starts", "_table")
 
     def __init__(self, num_columns: int):
         # Rows of start row, stop row, column and member, in the members' order.
         self._finished = np.zeros((0, 4), np.int64)
         self._starts = [0] * num_columns  # where each column's running episode began
-        # Starts, columns, members, and the numbers of rows before each; () before any.
-        self._table: tuple[np.ndarray, ...] = ()
-
-    def get_state(self) -> dict:
-        table = list(self._table) or None
-        return {"finished": self._finished, "starts": self._starts, "table": table}
-
-    def set_state(self, state: dict) -> None:
-        self._finished, self._starts = state["finished"], state["starts"]
-        self._table = tuple(state["table"] or ())
+        # Starts, columns, members, and the numbers of rows before each; None before any.
+        self._table: Any = None
 
     def cut(self, next_row: int, ends: np.ndarray, members: np.ndarray) -> None:
         """Ends the running episodes before `next_row`; ends, members: [N], of the row before it."""

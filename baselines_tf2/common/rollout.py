@@ -2,7 +2,8 @@
 
 import traceback
 from bdb import BdbQuit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.spaces import actions_of, observation_dim
+from baselines_tf2.common.state import Stateful
 from envs.errors import ConfigError
 from envs.wrappers import NOISE_SEED, RobotEnsemble, find_robot, get_env_state, set_env_state
 
@@ -40,21 +42,27 @@ class Step(NamedTuple):
     any_end: bool  # whether any of the 2 N flags is set
 
 
+# Of what an environment raises: what means something to the driver or to a debugger.
+PASSING = (ConfigError, TrainingError, MemoryError, BdbQuit)
 # What every error that stops a run ends with.
 STOPS = " at step {:,}: training stops, and what was logged is kept"
 
 
-def blame(env: str, call: str, error: Exception, where: str) -> None:
-    """Raises a TrainingError for what an environment raised: one line, with `error` as its cause.
+@contextmanager
+def failing_at(step: int) -> Iterator[None]:
+    """Adds to a TrainingError at which step it was."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{error}{STOPS.format(step)}") from error.__cause__
 
-    Does nothing for what means something to the driver or to a debugger: raise it as it is then.
-    """
-    if isinstance(error, ConfigError | TrainingError | MemoryError | BdbQuit):
-        return
+
+def blamed(error: Exception, env: str, call: str, where: str) -> TrainingError:
+    """What to raise, in one line, from what an environment raised; not for what is `PASSING`."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}, line {frame.lineno}"
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    raise TrainingError(f"{env}'s {call} raised {text} ({place}){where}") from error
+    return TrainingError(f"{env}'s {call} raised {text} ({place}){where}")
 
 
 def env_name(env: gym.Env | gym.vector.VectorEnv) -> str:
@@ -210,12 +218,14 @@ def as_envs(
     return SerialEnvs(envs, twins=twins)
 
 
-class Collector:
+class Collector(Stateful):
     """Collects transitions, keeping the running episodes between calls.
 
     Environments that are twins share their exploration noise too. meet(number, physics) is called
     at each new robot, before the first of its transitions is returned.
     """
+
+    STATE = ("_steps", "_rng", "_obs", "_physics", "_returns", "_lengths", "_members")
 
     def __init__(
         self,
@@ -226,13 +236,12 @@ class Collector:
         seed: int | None,
         render: bool = False,
         meet: Callable[[int, dict[str, float]], None] = lambda number, physics: None,
-        dtype: str = "float32",
     ):
         self._meet = meet
         self._envs, self._noises, self._rng = envs, action_noises, rng
-        self._twins, self._render, self._dtype = envs.twins, render, dtype
+        self._twins, self._render = envs.twins, render
         self._actions = actions_of(envs.action_space)
-        self.num_envs, self._steps, self._counted = envs.num_envs, 0, 0
+        self.num_envs, self._steps = envs.num_envs, 0
         self._ids: dict[tuple[float, ...], int] = {}
         self._policy: Any = None  # a Policy; one that lasts has a state of its own
         self._policy_lasts = False  # from one call to the next
@@ -261,28 +270,21 @@ class Collector:
         for t in range(num_steps):
             out.obs0[t] = self._obs
             actions = self._act(out.actions[t], uniform=new_policy is None)
-            try:
-                step = self._envs.step(actions)
-            except Exception as error:
-                blame(self._envs.name, "step", error, STOPS.format(self._steps + t * self.num_envs))
-                raise
+            step = self._ask("step", actions)
             self._obs, out.obs1[t], out.rewards[t] = step.obs1, step.obs1, step.rewards
+            self._steps += self.num_envs
             self._returns += step.rewards
+            self._lengths += 1
             if self._render:
                 self._envs.render()
             if step.any_end:
                 out.terminals1[t] = step.terminals1
                 out.ends[t] = step.terminals1 | step.truncations
-                self._lengths += t + 1 - self._counted
-                self._counted = t + 1
                 episodes += self._finish(out.ends[t])
                 out.members[t + 1 :] = self._members
                 if new_policy is not None and not refresh:
                     self._policy = new_policy()
-        self._lengths += num_steps - self._counted
-        self._counted = 0
         self._check_finite(out)
-        self._steps += num_steps * self.num_envs
         return out, episodes
 
     @property
@@ -292,34 +294,24 @@ class Collector:
 
     def get_state(self) -> dict:
         """Everything that coming steps depend on, but for the agent."""
-        return {
+        return super().get_state() | {
             "envs": self._envs.get_state(),
-            "obs": np.array(self._obs),
-            "physics": self._physics,
-            "returns": self._returns.copy(),
-            "lengths": self._lengths.copy(),
-            "members": self._members.copy(),
             "ids": list(self._ids.items()),
-            "steps": self._steps,
-            "rng": self._rng.bit_generator.state,
             "noises": [noise.get_state() for noise in self._noises],
             "policy": self._policy.get_state() if self._policy_lasts else None,
         }
 
-    def set_state(self, state: dict, policy: Callable[[], Policy]) -> bool:
+    def set_state(self, state: Mapping, policy: Callable) -> bool:  # type: ignore[override]
         """Puts back what `get_state` gave; False if instead new episodes have begun.
 
         That is so where a simulator cannot be put back into the middle of an episode. policy()
         gives one to put a lasting policy's state into.
         """
+        super().set_state(state)
         self._ids = {tuple(robot): number for robot, number in state["ids"]}
-        self._steps, self._rng.bit_generator.state = state["steps"], state["rng"]
         if not self._envs.set_state(state["envs"]):
             self._reset(np.ones(self.num_envs, bool))
             return False
-        self._obs, self._physics = state["obs"], state["physics"]
-        self._returns, self._lengths = state["returns"], state["lengths"]
-        self._members = state["members"]
         for noise, own in zip(self._noises, state["noises"], strict=True):
             noise.set_state(own)
         if state["policy"] is not None:
@@ -328,16 +320,20 @@ class Collector:
         return True
 
     def _allocate(self, num_steps):
-        shape, obs_dim, action_dim = (
-            (num_steps, self.num_envs),
-            self._obs.shape[-1],
-            self._actions.dim,
-        )
-        widths = (obs_dim,), (action_dim,), (), (obs_dim,)
-        floats = (np.empty((*shape, *width), self._dtype) for width in widths)
+        shape, obs_width = (num_steps, self.num_envs), self._obs.shape[1:]
+        widths = obs_width, (self._actions.dim,), (), obs_width
+        floats = (np.empty((*shape, *width), np.float32) for width in widths)
         terminals1, ends = np.zeros((2, *shape), bool)
         members = np.tile(self._members.astype(np.int32), (num_steps, 1))
         return Rollout(*floats, terminals1, ends, members)
+
+    def _ask(self, call, *args):
+        try:
+            return getattr(self._envs, call)(*args)
+        except PASSING:
+            raise
+        except Exception as error:
+            raise blamed(error, self._envs.name, call, STOPS.format(self._steps)) from error
 
     def _act(self, actions, *, uniform):
         """Fills in this step's actions, [N, A]; returns them as the environment takes them."""
@@ -361,19 +357,14 @@ class Collector:
             Episode(float(self._returns[n]), int(self._lengths[n]), self._physics[n])
             for n in np.flatnonzero(ends)
         ]
-        self._returns[ends], self._lengths[ends] = 0, 0
-        for noise in self._noises:
-            noise.reset(ends[::2] if self._twins else ends)
         self._reset(ends)
         return finished
 
     def _reset(self, ended, seed=None):
-        try:
-            self._obs, self._physics = self._envs.reset(ended, seed)
-        except Exception as error:
-            step = self._steps + self._counted * self.num_envs
-            blame(self._envs.name, "reset", error, STOPS.format(step))
-            raise
+        self._returns[ended], self._lengths[ended] = 0, 0
+        for noise in self._noises:
+            noise.reset(ended[::2] if self._twins else ended)
+        self._obs, self._physics = self._ask("reset", ended, seed)
         for n in np.flatnonzero(ended):  # equal parameters are the same robot
             robot = tuple(self._physics[n].values())
             if robot not in self._ids:
@@ -386,7 +377,7 @@ class Collector:
         for name, values in checked:
             if not np.isfinite(values).all():
                 bad = np.argwhere(~np.isfinite(values))[0]
-                step = self._steps + int(bad[0]) * self.num_envs + int(bad[1])
+                step = self._steps - out.rewards.size + int(bad[0]) * self.num_envs + int(bad[1])
                 raise TrainingError(
                     f"the environment's {name} is {values[tuple(bad)]}{STOPS.format(step)}"
                 )

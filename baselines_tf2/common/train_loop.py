@@ -1,6 +1,6 @@
 """Cycles of stepping and training, one after the other or overlapped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Replay, Rollout
-from baselines_tf2.common.rollout import STOPS, Collector, Episode, Policy
+from baselines_tf2.common.rollout import Collector, Episode, Policy, failing_at
+from baselines_tf2.common.state import Part, Stateful
 from envs import ConfigError, EnvSpec
 from envs.errors import Count, Natural, check_fields
 
@@ -24,9 +24,7 @@ class TrainConfig:
     eval_interval: Count = 50_000  # transitions between evaluations, in whole rows of the log
     eval_episodes: Count = 10  # per evaluation, or per robot of the grid on ensembles
     eval_at_start: bool = False  # judge the untrained agent as well
-    adapt_every: Natural = (
-        0  # transitions between moves of the ensemble towards env.target; 0: none
-    )
+    adapt_every: Natural = 0  # transitions between moves of robots towards env.target; 0: none
     random_steps: Natural = 0  # uniform actions and no training before, in whole cycles
 
     def __post_init__(self):
@@ -54,8 +52,8 @@ def check_adaptation(env: EnvSpec, config: TrainConfig) -> None:
         )
 
 
-class Agent(Protocol):
-    """What the loop asks of an agent."""
+class Agent(Part, Protocol):
+    """What the loop asks of an agent, whose state is all but the replay's rows."""
 
     @property
     def refresh_each_cycle(self) -> bool: ...  # else a policy lasts to its episode's end
@@ -83,12 +81,8 @@ class Agent(Protocol):
 
     def save(self, path: str | Path) -> None: ...
 
-    def get_state(self) -> dict: ...  # all but the replay's rows, for a checkpoint
 
-    def set_state(self, state: dict) -> None: ...
-
-
-class Selection(Protocol):
+class Selection(Part, Protocol):
     """Chooses what is stored of what was collected."""
 
     def __call__(self, new: Rollout, finished: list[Episode]) -> Rollout | None: ...
@@ -97,12 +91,8 @@ class Selection(Protocol):
 
     def end_episodes(self) -> None: ...  # the running ones will not be finished
 
-    def get_state(self) -> dict: ...
 
-    def set_state(self, state: dict) -> None: ...
-
-
-class Adaptation(Protocol):
+class Adaptation(Part, Protocol):
     """Moves the robots that are trained on, while training goes on."""
 
     def after_cycle(self, step: int, policy: Callable[[], Policy]) -> None: ...
@@ -110,10 +100,6 @@ class Adaptation(Protocol):
     def metrics(self) -> dict[str, float]: ...  # for each row of the log
 
     def verdict(self) -> str: ...
-
-    def get_state(self) -> dict: ...
-
-    def set_state(self, state: dict) -> None: ...
 
 
 class Epoch(NamedTuple):
@@ -126,7 +112,7 @@ class Epoch(NamedTuple):
 
 
 @dataclass(eq=False)
-class TrainLoop:
+class TrainLoop(Stateful):
     """Runs cycles until `num_timesteps` transitions were collected, the last cycle cut to fit.
 
     A cycle collects `nb_rollout_steps` transitions, an equal share of each environment, stores
@@ -135,6 +121,8 @@ class TrainLoop:
     thread on all that was stored before it, while stepping with the policy from before that
     training: the order of all random draws is fixed, so both ways are reproducible.
     """
+
+    STATE = ("step", "_cycle", "_episodes", "_metrics", "agent", "select", "adaptation")
 
     agent: Agent
     collector: Collector
@@ -206,27 +194,12 @@ class TrainLoop:
 
     def get_state(self) -> dict:
         """Everything that coming cycles depend on, between two of them, but for replayed rows."""
-        return {
-            "step": self.step,
-            "cycle": self._cycle,
-            "episodes": self._episodes,
-            "metrics": self._metrics,
-            "agent": self.agent.get_state(),
-            "collector": self.collector.get_state(),
-            "select": self.select and self.select.get_state(),
-            "adaptation": self.adaptation and self.adaptation.get_state(),
-        }
+        return super().get_state() | {"collector": self.collector.get_state()}
 
-    def set_state(self, state: dict) -> bool:
+    def set_state(self, state: Mapping) -> bool:
         """Puts back what `get_state` gave; False if the running episodes had to be cut for it."""
-        self.step, self._cycle = state["step"], state["cycle"]
+        super().set_state(state)
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
-        self._metrics = state["metrics"]
-        self.agent.set_state(state["agent"])
-        if self.select is not None:
-            self.select.set_state(state["select"])
-        if self.adaptation is not None:
-            self.adaptation.set_state(state["adaptation"])
         exact = self.collector.set_state(state["collector"], self.agent.policy)
         if not exact:
             self.agent.replay.end_episodes()
@@ -236,7 +209,5 @@ class TrainLoop:
 
 
 def _train(agent: Agent, step: int) -> dict[str, float]:
-    try:
+    with failing_at(step):
         return agent.train()
-    except TrainingError as error:
-        raise TrainingError(f"{error}{STOPS.format(step)}") from None

@@ -16,10 +16,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 from matplotlib.typing import LineStyleType
 
-from baselines_tf2.common.returns import PHYSICS
 from baselines_tf2.report import statistics
 from baselines_tf2.report.runs import Group, Line
 from baselines_tf2.report.statistics import SPEED, Curve
+from baselines_tf2.runs.judging import PHYSICS
 from baselines_tf2.runs.plots import axis_label
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale for lines.

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines_tf2.common.returns import PHYSICS, percentiles, sweep_of
 from baselines_tf2.report.runs import Group, Run
+from baselines_tf2.runs.judging import PHYSICS, percentiles, sweep_of
 from envs.errors import ConfigError
 
 LAST = 10  # evaluations that make a final return

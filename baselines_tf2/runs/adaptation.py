@@ -7,17 +7,10 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.state import Stateful
 from baselines_tf2.runs.judging import run_episode
-from envs import (
-    Ensemble,
-    EnvSpec,
-    TruncatedNormal,
-    adapt,
-    find_robot,
-    make_env,
-    recorded,
-    simulator_log_likelihood,
-)
+from envs import Ensemble, EnvSpec, TruncatedNormal, adapt, find_robot, make_env
+from envs.adaptation import recorded, simulator_log_likelihood
 from envs.physics import REWARD_OFFSET
 
 # Each adaptation: whole episodes of the target, this many of their transitions, this many robots
@@ -26,49 +19,41 @@ from envs.physics import REWARD_OFFSET
 EPISODES, TRANSITIONS, ROBOTS, ERROR, LEAST = 2, 100, 64, 0.03, 8
 
 
-def make_adaptation(
-    envs: Sequence[gym.Env], spec: EnvSpec, every: int, seed: int
-) -> "TargetAdaptation | None":
-    """What moves the robots of `envs`, if the settings say so; ConfigError as make_env raises."""
-    return TargetAdaptation(envs, spec, every, seed) if every else None
-
-
-class TargetAdaptation:
+class TargetAdaptation(Stateful):
     """Every so many steps moves the ensemble of `envs` to where it explains the target robot.
 
     EPOpt (arXiv 1610.01283), section 3.2, with whole episodes of the policy without exploration.
     Their steps are neither counted nor stored: the agent learns in simulation alone. What the
-    target shows of itself is its observations, so that `reward_offset` stays as it is.
+    target shows of itself is its observations, so that `reward_offset` stays as it is. Raises
+    ConfigError as `make_env` does.
     """
+
+    STATE = ("_last", "_rounds", "_steps", "_latest", "_rng")
 
     def __init__(self, envs: Sequence[gym.Env], spec: EnvSpec, every: int, seed: int):
         self._envs, self._every, self._last = envs, every, 0
         self._rng = np.random.default_rng(seed)
-        self._ensemble = find_robot(envs[0]).ensemble
         one = replace(spec, ensemble="", target="")
         both = ",".join(filter(None, (spec.physics, spec.target)))
         self._target = make_env(replace(one, physics=both), training=False)
-        self._simulator = make_env(one, training=False)
-        self._explains = simulator_log_likelihood(self._simulator, ERROR)
+        self._explains = simulator_log_likelihood(make_env(one, training=False), ERROR)
         self._rounds = self._steps = 0
         self._latest: dict[str, float] = {}
 
     def after_cycle(self, step: int, policy: Callable[[], Policy]) -> None:
         """Adapts where another interval of steps is over; raises TrainingError as episodes do."""
-        due = step // self._every > self._last // self._every
-        self._last = step
-        if not due:
+        before, self._last = self._last, step
+        if step // self._every == before // self._every:
             return
         with recorded(self._target) as transitions:
             greedy, seeds = policy(), self._rng.integers(2**31, size=EPISODES)
             episodes = [run_episode(greedy, self._target, seed=int(seed)) for seed in seeds]
         some = self._rng.permutation(len(transitions))[:TRANSITIONS]
-        seen = Ensemble({k: one for k, one in self._ensemble.items() if k != REWARD_OFFSET})
+        seen = Ensemble({k: one for k, one in self._ensemble().items() if k != REWARD_OFFSET})
         chosen = [transitions[i] for i in some]
         moved, effective = adapt(seen, chosen, self._explains, ROBOTS, self._rng, LEAST)
-        self._ensemble = Ensemble({**self._ensemble, **moved})
         for env in self._envs:
-            find_robot(env).move(self._ensemble)
+            find_robot(env).move(Ensemble({**find_robot(env).ensemble, **moved}))
         self._rounds, self._steps = self._rounds + 1, self._steps + len(transitions)
         self._latest = {
             "ensemble/effective_samples": effective,
@@ -89,24 +74,11 @@ class TargetAdaptation:
         parts = (f"{name} {x.mean:.4g} +- {x.std:.2g}" for name, x in self._normals().items())
         return f"{', '.join(parts)} after {self._rounds} adaptations, {self._steps:,} target steps"
 
+    def _ensemble(self) -> Ensemble:
+        """Which the environments keep, and put back at a resume."""
+        return find_robot(self._envs[0]).ensemble
+
     def _normals(self) -> dict[str, TruncatedNormal]:
         """All of them: `adapt` takes no others."""
-        items = self._ensemble.items()
+        items = self._ensemble().items()
         return {name: one for name, one in items if isinstance(one, TruncatedNormal)}
-
-    def get_state(self) -> dict:
-        """What coming adaptations depend on."""
-        return {
-            "ensemble": str(self._ensemble),
-            "last": self._last,
-            "rounds": self._rounds,
-            "steps": self._steps,
-            "latest": self._latest,
-            "rng": self._rng.bit_generator.state,
-        }
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self._ensemble, self._last = Ensemble.parse(state["ensemble"]), state["last"]
-        self._rounds, self._steps = state["rounds"], state["steps"]
-        self._latest, self._rng.bit_generator.state = state["latest"], state["rng"]

@@ -10,34 +10,17 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
+from baselines_tf2.common import files
 from baselines_tf2.common.errors import Interrupted
-from baselines_tf2.common.files import (
-    read_arrays,
-    read_json,
-    remove_partial_files,
-    write_arrays,
-    write_json,
-)
 from baselines_tf2.common.replay import Replay
+from baselines_tf2.common.state import Part, State
 from envs.errors import ConfigError
 
 DEFAULT_EVERY, DEFAULT_KEEP = 10_000, 2
 TREE = "tree"  # the entry of the .npz that says where each array belongs
-
-# Nested dicts and lists of arrays, numbers, texts, truth values and None.
-State = Any
-
-
-class Part(Protocol):
-    """Something with a state of its own."""
-
-    def get_state(self) -> State: ...
-
-    def set_state(self, state: State) -> Any: ...
 
 
 class Checkpoints:
@@ -80,11 +63,6 @@ class Checkpoints:
         if interrupted:
             raise Interrupted(f"interrupted at step {step:,}: --resume goes on from there")
 
-    def at_end(self, step: int, state: Callable[[], State], replay: Replay) -> None:
-        """Saves the last step, for what can still fail: weights and pictures are to be written."""
-        if self.step != step:
-            self.save(step, state(), replay)
-
     def save(self, step: int, state: State, replay: Replay | None = None) -> None:
         """Writes a checkpoint, then removes what only older ones needed.
 
@@ -95,34 +73,33 @@ class Checkpoints:
         if replay is not None:
             self._save_rows(replay)
         self._write(f"{name}.npz", pack(state))
-        files = [f"{name}.npz", *(file for _, file in self._rows)]
-        manifest = {file: self._digests[file] for file in files}
-        write_json(self._folder / f"{name}.json", {"step": step, "files": manifest})
+        needed = [f"{name}.npz", *(file for _, file in self._rows)]
+        digests = {file: self._digests[file] for file in needed}
+        files.write_json(self._folder / f"{name}.json", {"step": step, "files": digests})
         self.step = step
-        self._remove_old()
+        self._remove(self._manifests()[self._keep :])
 
     def load(self, replay: Replay | None = None) -> State:
         """The latest sound checkpoint's state, the replay filled; None where there is none.
 
         Damaged ones are named to the user and removed. Raises ConfigError if none is sound.
         """
-        manifests = self._manifests()
-        for path in manifests:
+        damaged = []
+        for path in self._manifests():
             try:
                 state, rows = self._read(path)
             except ConfigError as error:
                 self.tell(
                     f"warning: checkpoint {path.stem} is damaged, trying the one before: {error}"
                 )
+                damaged.append(path)
                 continue
             if replay is not None:
                 for saved in rows:
                     replay.put_rows(saved)
-            for damaged in manifests[: manifests.index(path)]:
-                damaged.unlink()
-            self._remove_unused()
+            self._remove(damaged)
             return state
-        if manifests:
+        if damaged:
             raise ConfigError(
                 f"no checkpoint in {self._folder} is sound: start again with --overwrite"
             )
@@ -143,12 +120,9 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Removes all: a finished run needs none."""
-        for path in self._manifests():
-            path.unlink()
-        if self._folder.exists():
-            self._remove_unused()
-            with suppress(OSError):  # a file in it that is not ours
-                self._folder.rmdir()
+        self._remove(self._manifests())
+        with suppress(OSError):  # there is none, or a file in it that is not ours
+            self._folder.rmdir()
 
     def _save_rows(self, replay):
         if replay.next_row > self._next_row:
@@ -159,55 +133,47 @@ class Checkpoints:
         self._rows = [(stop, name) for stop, name in self._rows if stop > replay.first_row]
 
     def _write(self, name, arrays):
-        write_arrays(self._folder / name, arrays)
+        files.write_arrays(self._folder / name, arrays)
         self._digests[name] = _digest(self._folder / name)
 
     def _read(self, path):
         """The state, and the replay's rows in order; ConfigError unless every file is sound."""
         try:
             manifest = json.loads(path.read_text())
-            step, files = int(path.stem.removeprefix("step_")), dict(manifest["files"])
+            step, digests = int(path.stem.removeprefix("step_")), dict(manifest["files"])
             if manifest["step"] != step:
                 raise ConfigError(f"it says that its step is {manifest['step']}")
-            for name, digest in files.items():
+            for name, digest in digests.items():
                 if _digest(self._folder / name) != digest:
                     raise ConfigError(f"{name} is not as it was written")
-            name, *rows = files
-            state = unpack(read_arrays(self._folder / name))
+            name, *rows = digests
+            state = unpack(files.read_arrays(self._folder / name))
         except (KeyError, TypeError, ValueError, AttributeError, FileNotFoundError) as error:
             raise ConfigError(f"{path.name} cannot be used: {error}") from None
-        self.step, self._digests = step, files
+        self.step, self._digests = step, digests
         self._rows = [(int(name.removesuffix(".npz").rpartition("_")[2]), name) for name in rows]
         # Of what was saved the last row may still change: where no simulator goes on within an
         # episode, it becomes the episode's end.
         self._next_row = max((stop for stop, _ in self._rows), default=1) - 1
-        return state, (read_arrays(self._folder / name) for name in rows)
+        return state, (files.read_arrays(self._folder / name) for name in rows)
 
     def _manifests(self):
         """Newest first."""
         return sorted(self._folder.glob("step_*.json"), reverse=True)
 
-    def _remove_old(self):
+    def _remove(self, manifests):
         """Manifests first: what dies in between leaves files too many, never too few."""
-        for path in self._manifests()[self._keep :]:
+        for path in manifests:
             path.unlink()
-        self._remove_unused()
-
-    def _remove_unused(self):
-        remove_partial_files(self._folder)
+        files.remove_partial_files(self._folder)
         try:
-            used = {name for path in self._manifests() for name in read_json(path)["files"]}
-        except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; `_remove_old` will
+            used = {name for path in self._manifests() for name in files.read_json(path)["files"]}
+        except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; a later call will
             return
         for path in self._folder.glob("*.npz"):
             if path.name not in used and path.name.startswith(("step_", "replay_")):
                 path.unlink()
                 self._digests.pop(path.name, None)
-
-
-def state_of(parts: Mapping[str, Part]) -> State:
-    """All parts' states by name, as `Checkpoints.resume` puts them back."""
-    return {name: part.get_state() for name, part in parts.items()}
 
 
 def _digest(path: Path) -> str:

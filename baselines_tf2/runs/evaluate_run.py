@@ -5,45 +5,30 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from baselines_tf2.common.files import read_arrays, write_atomically
-from baselines_tf2.common.returns import Returns, by_robot, percentiles, robot_key
+from baselines_tf2.common.files import read_arrays, table_text, write_text
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
 from baselines_tf2.runs.folder import CONFIG, SWEEP, WEIGHTS, failure, is_finished, read_config
-from baselines_tf2.runs.judging import summarise, verdict
-from baselines_tf2.runs.logger import CsvTable
-from baselines_tf2.runs.plots import axis_label
+from baselines_tf2.runs.judging import PHYSICS, Robot, by_robot, summarise, verdict
+from baselines_tf2.runs.plots import plot_sweeps
 from baselines_tf2.runs.workers import Workers
-from envs import (
-    VARIANTS,
-    Ensemble,
-    EnvSpec,
-    default_ensemble,
-    robots_of,
-    sweeps,
-    training_ranges,
-    uncertainty_grid,
-)
+from envs import EnvSpec, default_ensemble, robots_of, sweeps, training_ranges
+from envs.ensemble import Ensemble
 from envs.errors import ConfigError, check_known
 from envs.grid import Grid, Ranges
 from envs.physics import REWARD_OFFSET, read_parameters
 from envs.spec import NAMED_SETS
-from envs.uncertainty import SETS
-
-MAX_LINES = 6  # of one picture
-Robot = dict[str, float]
+from envs.uncertainty import SETS, VARIANTS, uncertainty_grid
 
 
 def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
     """A run's agent and settings.
 
-    Raises ConfigError if the folder holds no run, a damaged one, or one without an agent.
+    Raises ConfigError if the folder holds no run, a damaged one, one without an agent, or weights
+    that are not there yet or not finite.
     """
     if not (folder / CONFIG).exists():
         raise ConfigError(
@@ -61,12 +46,6 @@ def load_agent(experiments: Mapping[str, Experiment], folder: Path) -> tuple:
         raise ConfigError(f"{folder / CONFIG}: {error}") from None
     if experiment.load is None:
         raise ConfigError(f"a run of {experiment.name} leaves no agent to evaluate")
-    _check_weights(folder)
-    return experiment.load(settings, folder), settings
-
-
-def _check_weights(folder: Path) -> None:
-    """ConfigError if there are none yet, or the run left some that are not finite."""
     path = folder / WEIGHTS
     if not path.exists():
         raise ConfigError(
@@ -78,6 +57,7 @@ def _check_weights(folder: Path) -> None:
                 f"{path} holds numbers that are not finite ({name}): its run diverged, "
                 "train it again with other settings"
             )
+    return experiment.load(settings, folder), settings
 
 
 def unfinished(folder: Path) -> str | None:
@@ -107,21 +87,23 @@ def default_grids(spec: EnvSpec) -> list[Grid]:
     return sweeps(Ensemble.parse(spec.ensemble)) or sweeps(Ensemble.parse(default))
 
 
-class Plan(NamedTuple):
-    """What a run is judged on."""
+def make_plan(
+    spec: EnvSpec, grid: str, protocol: str | None, variant: str | None
+) -> tuple[str, EnvSpec, list[Grid], Ranges]:
+    """A grid, or a protocol's: an uncertainty set, 10 values of each parameter, all else nominal.
 
-    name: str  # of the files
-    spec: EnvSpec
-    grids: list[Grid]
-    ranges: Ranges  # trained on, if these are to be told from the others
-
-
-def protocol_plan(spec: EnvSpec, protocol: str, variant: str) -> Plan:
-    """An uncertainty set's grid, 10 values of each parameter; of all else the robot is nominal.
-
-    The run's own ensemble and physics are left out. As published a mass changes without inertia.
-    Raises ConfigError where the run's robot has no such set.
+    Returns the files' name, the robot, its grids, and the ranges trained on, if these are to be
+    told from the others. With a protocol the run's own ensemble and physics are left out; as
+    published a mass changes without inertia. Raises ConfigError where the robot has no such set.
     """
+    if protocol is None:
+        if variant is not None:
+            raise ConfigError("--variant is a protocol's: add --protocol, or leave it out")
+        grids = [values] if (values := parse_grid(grid)) else default_grids(spec)
+        return SWEEP, spec, grids, training_ranges(Ensemble.parse(spec.ensemble))
+    if grid:
+        raise ConfigError("--protocol has a grid of its own: leave --grid out")
+    variant = variant or VARIANTS[0]
     check_known("protocol", protocol, NAMED_SETS)
     if spec.backend != "mujoco" or spec.task not in SETS:
         robots = ", ".join(SETS)
@@ -129,21 +111,10 @@ def protocol_plan(spec: EnvSpec, protocol: str, variant: str) -> Plan:
             f"--protocol={protocol} is for mujoco's {robots}; this run's robot is the {spec.task} "
             f"of {spec.backend}: name its values with --grid"
         )
-    grid = uncertainty_grid(spec.task, NAMED_SETS[protocol], variant)
+    values = uncertainty_grid(spec.task, NAMED_SETS[protocol], variant)
     bare = variant == "as_published"
     robot = replace(spec, ensemble="", ensemble_size=0, physics="", bare_mass=bare)
-    return Plan(f"{SWEEP}_{protocol}_{variant}", robot, [grid], {})
-
-
-def _plan(spec: EnvSpec, grid: str, protocol: str | None, variant: str | None) -> Plan:
-    if protocol is None:
-        if variant is not None:
-            raise ConfigError("--variant is a protocol's: add --protocol, or leave it out")
-        grids = [values] if (values := parse_grid(grid)) else default_grids(spec)
-        return Plan(SWEEP, spec, grids, training_ranges(Ensemble.parse(spec.ensemble)))
-    if grid:
-        raise ConfigError("--protocol has a grid of its own: leave --grid out")
-    return protocol_plan(spec, protocol, variant or VARIANTS[0])
+    return f"{SWEEP}_{protocol}_{variant}", robot, [values], {}
 
 
 def evaluate_run(
@@ -161,49 +132,40 @@ def evaluate_run(
 ) -> dict[str, str]:
     """Evaluates a run on every robot of a grid; writes a table and a figure of it into its folder.
 
-    grid: as `parse_grid` reads it; "" takes `default_grids`. protocol, variant: as `protocol_plan`
+    grid: as `parse_grid` reads it; "" takes `default_grids`. protocol, variant: as `make_plan`
     takes them, instead of a grid. episodes: on each robot. video: records the first one of each.
     cores: how many step, None: all. Returns {what: text} for the terminal. Raises ConfigError as
-    `load_agent`, `protocol_plan` and `video_env` do, and for parameters that the robot does not have.
+    `load_agent`, `make_plan` and `video_env` do, and for parameters that the robot does not have.
     """
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, not {episodes}")
     with closing(Workers(cores)) as workers:
         agent, settings = load_agent(experiments, folder)
-        plan = _plan(settings.env, grid, protocol, variant)
-        table, figure, films = (f"{plan.name}{end}" for end in (".csv", ".png", "_videos"))
+        name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)
+        table, figure, films = (f"{name}{end}" for end in (".csv", ".png", "_videos"))
         if (folder / table).exists() and not overwrite:
             raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
-        robots = robots_of(plan.grids)
+        robots = robots_of(grids)
         repeated = [robot for robot in robots for _ in range(episodes)]
         videos = [folder / films / _video_name(robot) for robot in robots] if video else []
         recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
         rng = np.random.default_rng(seed)
-        done = workers.evaluate(agent.policy(), plan.spec, rng, repeated, recorded or None)
-    _keep_only(videos, folder / films)
+        done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded or None)
+    if not video:
+        shutil.rmtree(folder / films, ignore_errors=True)
+    for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's
+        old.unlink()
     _write(folder / table, repeated, done)
     returns = by_robot(repeated, [episode.episode_return for episode in done])
-    drawn = plot_sweeps(folder / figure, plan.grids, returns)
+    drawn = plot_sweeps(folder / figure, grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
     made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
-    told = summarise(done, plan.ranges, repeated)
-    summary = verdict(told, plan.ranges, f"{len(done)} episodes on {len(robots)} robots")
-    return summary | _worst(returns) | {name: text for name, text in made.items() if text}
-
-
-def _worst(returns: Returns) -> dict[str, str]:
-    """Which robot has the lowest mean."""
-    robot = min(returns, key=lambda one: np.mean(returns[one]))
-    values = ", ".join(f"{name} {value:g}" for name, value in sorted(robot))
-    return {"worst": f"{np.mean(returns[robot]):.1f} mean on {values}"}
-
-
-def _keep_only(videos: Sequence[Path], folder: Path) -> None:
-    """Removes an earlier evaluation's videos, and what a killed one left."""
-    if not videos:
-        shutil.rmtree(folder, ignore_errors=True)
-    for old in set(folder.glob("*.mp4")) - set(videos):
-        old.unlink()
+    told = summarise(done, ranges, repeated)
+    summary = verdict(told, ranges, f"{len(done)} episodes on {len(robots)} robots")
+    worst = min(returns, key=lambda robot: np.mean(returns[robot]))
+    values = ", ".join(f"{name} {value:g}" for name, value in sorted(worst))
+    summary["worst"] = f"{np.mean(returns[worst]):.1f} mean on {values}"
+    return summary | {name: text for name, text in made.items() if text}
 
 
 def _video_name(robot: Robot) -> str:
@@ -213,48 +175,9 @@ def _video_name(robot: Robot) -> str:
 
 
 def _write(path: Path, robots: Sequence[Robot], episodes: Sequence[Episode]) -> None:
-    path.unlink(missing_ok=True)
-    rows = []
-    for robot, episode in zip(robots, episodes, strict=True):
-        row = {f"physics/{name}": value for name, value in robot.items()}
-        rows.append(row | {"return": episode.episode_return, "length": episode.length})
-    CsvTable(path).append(rows)
-
-
-def plot_sweeps(path: Path, grids: Sequence[Grid], returns: Returns) -> bool:
-    """Draws the return on each grid, and whether it could: three parameters make too many lines.
-
-    By the first parameter, a line for each combination of the others; many values of two: as a map.
-    """
-    path.unlink(missing_ok=True)
-    lines = [len(robots_of([grid])) // len(next(iter(grid.values()))) for grid in grids]
-    if any(count > MAX_LINES and len(grid) > 2 for grid, count in zip(grids, lines, strict=True)):
-        return False
-    figure = Figure(figsize=(1 + 4.5 * len(grids), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(grids), squeeze=False)[0]
-    for axis, grid, count in zip(axes, grids, lines, strict=True):
-        (_plot_lines if count <= MAX_LINES else _plot_map)(axis, grid, returns)
-    write_atomically(path, lambda file: figure.savefig(file, dpi=150))
-    return True
-
-
-def _plot_lines(axis: Axes, grid: Grid, returns: Returns) -> None:
-    first, *others = grid
-    for rest in robots_of([{name: grid[name] for name in others}]):
-        line = [percentiles(returns[robot_key({first: x, **rest})]) for x in grid[first]]
-        low, middle, high = np.transpose(line)
-        label = ", ".join(f"{name} {value:g}" for name, value in rest.items())
-        axis.plot(grid[first], middle, ".-", label=label or "median")
-        axis.fill_between(grid[first], low, high, alpha=0.2)
-    axis.set(xlabel=axis_label(first), ylabel="return per episode")
-    axis.set_title("Median, 10th to 90th percentile")
-    axis.legend(fontsize="small")
-    axis.grid(alpha=0.3)
-
-
-def _plot_map(axis: Axes, grid: Grid, returns: Returns) -> None:
-    (first, columns), (second, rows) = grid.items()
-    means = [[np.mean(returns[robot_key({first: x, second: y})]) for x in columns] for y in rows]
-    colours = axis.pcolormesh(columns, rows, means, shading="nearest")
-    axis.figure.colorbar(colours, ax=axis, label="mean return per episode")
-    axis.set(xlabel=axis_label(first), ylabel=axis_label(second))
+    rows = [
+        {f"{PHYSICS}{name}": value for name, value in robot.items()}
+        | {"return": episode.episode_return, "length": episode.length}
+        for robot, episode in zip(robots, episodes, strict=True)
+    ]
+    write_text(path, table_text(dict.fromkeys(name for row in rows for name in row), rows))

@@ -5,8 +5,11 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from baselines_tf2.runs.checkpoint import Checkpoints
 from envs.errors import ConfigError, check_known
@@ -54,6 +57,11 @@ class Experiment:
     num_timesteps: Callable[[Any], int]
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
+    def check_video(self, wanted: bool) -> None:
+        """ConfigError if a video is asked for and there is nothing to see."""
+        if wanted and self.load is None:
+            raise ConfigError(f"--video: {self.name} evaluates no agent that could be seen")
+
 
 def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:
     """The experiment called `name`; ConfigError with the nearest name if there is none."""
@@ -61,15 +69,48 @@ def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experim
     return experiments[name]
 
 
+class Chosen(NamedTuple):
+    """A run that is named by its experiment, overrides and seed."""
+
+    experiment: Experiment
+    folder: Path
+    flags: Mapping[str, Any]  # for its config.json
+    settings: Any
+
+
+def choose(
+    experiments: Mapping[str, Experiment],
+    name: str,
+    overrides: Sequence[str],
+    logdir: str,
+    seed: int,
+    backend: str | None = None,
+    *,
+    preset: str = "default",
+    eager: bool = False,
+) -> Chosen:
+    """A run's settings and folder, <logdir>/<exp>/<backend>/seed_<n>; ConfigError if there is none."""
+    experiment = find_experiment(experiments, name)
+    settings = make_settings(experiment, preset, backend, overrides)
+    backend = experiment.backends[0] if backend is None else backend
+    values = {"exp": name, "backend": backend, "seed": seed, "preset": preset, "eager": eager}
+    folder = Path(logdir) / name / backend / f"seed_{seed}"  # no time, so as to be found again
+    return Chosen(experiment, folder, values | {"set": list(overrides)}, settings)
+
+
 def make_settings(
     experiment: Experiment, preset: str, backend: str | None, overrides: Sequence[str]
 ) -> Any:
-    """The experiment's settings after `overrides`, "path.to.field=value" each."""
+    """The experiment's settings after `overrides`, "path.to.field=value" each, all at once.
+
+    A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
+    changed: another solver does not inherit the first one's options.
+    """
     check_known("preset", preset, PRESETS)
     backend = experiment.backends[0] if backend is None else backend
     check_known(f"backend of {experiment.name}", backend, experiment.backends)
     settings = experiment.settings(preset, backend)
-    changes: dict[str, Any] = {}
+    leaves, values, changes = flatten(settings), dataclasses.asdict(settings), {}
     for text in overrides:
         path, separator, value = text.partition("=")
         if not separator:
@@ -79,9 +120,17 @@ def make_settings(
         flag = "--exp" if path.endswith(".agent") else NAMED_BY_FLAGS.get(path)
         if flag:
             raise ConfigError(f"'{path}' follows from {flag}: use that flag")
-        field_type = _type_of(settings, path)
-        changes[path] = _parse(path, value, field_type)
-    return _replace(settings, changes)
+        if path not in leaves:
+            raise _unknown_override(path, leaves)
+        *parents, name = path.split(".")
+        group, table = reduce(getattr, parents, settings), reduce(getitem, parents, values)
+        parsed = _parse(path, value, typing.get_type_hints(type(group))[name])
+        changes[path] = table, name, parsed
+        if name == getattr(group, "RESET_BY", None):
+            table |= dataclasses.asdict(group.reset(parsed))
+    for table, name, parsed in changes.values():
+        table[name] = parsed
+    return settings_from(type(settings), values)
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, Any]:
@@ -106,34 +155,6 @@ def defaults(settings: Any, prefix: str = "") -> dict[str, Any]:
         elif field.default is not dataclasses.MISSING:
             leaves[path] = field.default
     return leaves
-
-
-def _replace(settings: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
-    """All changes at once: settings are valid only together.
-
-    A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
-    changed: another solver does not inherit the first one's options.
-    """
-    reset_by = f"{prefix}{getattr(settings, 'RESET_BY', '')}"
-    if reset_by in changes:
-        settings = settings.reset(changes[reset_by])
-    new = {}
-    for field in dataclasses.fields(settings):
-        path, value = prefix + field.name, getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            value = _replace(value, changes, path + ".")
-        new[field.name] = changes.get(path, value)
-    return type(settings)(**new)
-
-
-def _type_of(settings: Any, path: str) -> Any:
-    leaves = flatten(settings)
-    if path not in leaves:
-        raise _unknown_override(path, leaves)
-    *parents, name = path.split(".")
-    for parent in parents:
-        settings = getattr(settings, parent)
-    return typing.get_type_hints(type(settings))[name]
 
 
 def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
@@ -162,32 +183,29 @@ def _parse(path: str, text: str, kind: Any) -> Any:
         if kind is int:
             return whole_number(text)
         return kind(text)
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, KeyError):
         expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
 
 
 def whole_number(text: str) -> int:
-    """Reads 1000000 or 1e6; ValueError or OverflowError for what is no whole number."""
-    if text.lstrip("+-").isdigit():
-        return int(text)
-    if float(text) != int(float(text)):
-        raise ValueError(f"'{text}' is not a whole number")
-    return int(float(text))
+    """Reads 1000000 or 1e6; ValueError for what is no whole number."""
+    with suppress(ValueError, OverflowError):
+        number = int(text) if text.lstrip("+-").isdigit() else float(text)
+        if number == int(number):
+            return int(number)
+    raise ValueError("it must be a whole number")
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:
     """Rebuilds a tree of frozen dataclasses from what `dataclasses.asdict` made of it.
 
-    What is not among the values, as older runs lack it, is as its class has it.
+    What is not among the values, as older runs lack it, is as its class has it. Raises TypeError
+    where that is to be given.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"settings of {kind.__name__} must be a table, not {values!r}")
-    hints, fields = typing.get_type_hints(kind), {x.name: x for x in dataclasses.fields(kind)}
-    for name, field in sorted(fields.items()):
-        must_be_given = field.default is field.default_factory is dataclasses.MISSING
-        if must_be_given and name not in values:
-            raise ConfigError(f"setting '{name}' of {kind.__name__} is missing")
+    hints, fields = typing.get_type_hints(kind), [x.name for x in dataclasses.fields(kind)]
     for name in sorted(values):
         check_known(f"setting of {kind.__name__}", name, fields)
     groups = [name for name in values if dataclasses.is_dataclass(hints[name])]

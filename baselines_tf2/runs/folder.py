@@ -1,5 +1,6 @@
-"""The folder of a run: whose it is, what it holds, and whether its run is finished."""
+"""One run and its folder: whose it is, what it holds, and all of the run in it."""
 
+import bdb
 import dataclasses
 import json
 import platform
@@ -14,11 +15,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from baselines_tf2.common.errors import TrainingError
+from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.common.files import read_json, remove_partial_files, write_json
 from baselines_tf2.common.threads import threads
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import MOVED, Progress, RunFunction, defaults, flatten
+from baselines_tf2.runs.experiment import MOVED, Chosen, Progress, RunFunction, defaults, flatten
 from envs.errors import ConfigError
 
 PACKAGES = (
@@ -35,9 +36,40 @@ NOT_COMPARED = ("set", "preset")
 MAX_SHOWN = 4  # differences that a message lists
 
 
-def run_folder(logdir: str, name: str, backend: str, seed: int) -> Path:
-    """<logdir>/<exp>/<backend>/seed_<n>: no timestamp, so that a run can be found again."""
-    return Path(logdir) / name / backend / f"seed_{seed}"
+def do_run(
+    chosen: Chosen,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    video: bool = False,
+    patience: float = 0.0,
+) -> dict[str, str]:
+    """Does a run, or what is left of it; returns its summary, {name: text}.
+
+    patience: seconds to wait for another process to leave the folder. Raises ConfigError,
+    TrainingError, Interrupted and OSError.
+    """
+    experiment, folder, flags, settings = chosen
+    experiment.check_video(video)
+    options = {"video": True} if video else {}
+    run = experiment.prepare(settings, flags["seed"], **options)
+    with locked(folder, patience=patience):
+        for text in open_folder(folder, flags, settings, overwrite=overwrite, resume=resume):
+            progress.tell(f"warning: {text}")
+        if is_finished(folder) and finished_summary(folder):
+            progress.tell(f"{folder} is finished: nothing is left to do")
+        progress.start(experiment.num_timesteps(settings))
+        try:
+            return carry_out(run, folder, progress, checkpoints) | {"folder": str(folder)}
+        except Interrupted:
+            raise
+        except (KeyboardInterrupt, bdb.BdbQuit):
+            how = " before the first checkpoint: what was logged is kept, --overwrite starts anew"
+            if checkpoints.exist():
+                how = ": --resume goes on from the latest checkpoint"
+            raise Interrupted(f"interrupted{how}") from None
 
 
 @contextmanager
@@ -82,14 +114,16 @@ def open_folder(
 
 def _what_it_holds(folder: Path) -> str:
     """The state of the run in it, and what may be done about it."""
-    other = "--overwrite to replace it, or choose another --seed or --logdir"
+    cure = "--overwrite to replace it"
     if is_finished(folder):
-        return f"a finished run: add {other}"
-    if (error := failure(folder)) is not None:
-        return f"a run that failed ({error}): add {_again(folder)}, or choose another --seed or --logdir"
-    if (folder / WEIGHTS).exists() and not Checkpoints(folder).exist():
-        return f"a run that was stopped before its first checkpoint: add {other}"
-    return f"a run: add --resume to go on with it, {other}"
+        state = "a finished run"
+    elif (error := failure(folder)) is not None:
+        state, cure = f"a run that failed ({error})", _again(folder)
+    elif (folder / WEIGHTS).exists() and not Checkpoints(folder).exist():
+        state = "a run that was stopped before its first checkpoint"
+    else:
+        state, cure = "a run", f"--resume to go on with it, {cure}"
+    return f"{state}: add {cure}, or choose another --seed or --logdir"
 
 
 def _again(folder: Path) -> str:
@@ -169,8 +203,7 @@ def carry_out(
 def _remove_what_was_logged(folder, checkpoints):
     """It will be logged again: the run died before its first checkpoint."""
     if (folder / WEIGHTS).exists():
-        error = failure(folder)
-        why = "" if error is None else f", since its run failed ({error})"
+        why = f", since its run failed ({error})" if (error := failure(folder)) else ""
         raise ConfigError(
             f"{folder} holds weights and no checkpoint to go on from{why}: keep it as it is, or "
             "start again with --overwrite"
@@ -187,7 +220,13 @@ def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:
 
 
 def _config(run, settings):
-    return {**run, "settings": dataclasses.asdict(settings), "versions": _versions()}
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    versions |= threads() | {"commit": _commit()}
+    for package in PACKAGES:
+        versions[package] = "not installed"
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {**run, "settings": dataclasses.asdict(settings), "versions": versions}
 
 
 def read_config(folder: Path) -> Any:
@@ -226,26 +265,14 @@ def check_config(folder: Path, run: Mapping[str, Any], settings: Any) -> list[st
         else:
             errors.append(text)
     if errors:
-        shown = "; ".join(errors[:MAX_SHOWN])
-        if len(errors) > MAX_SHOWN:
-            shown += f"; and {len(errors) - MAX_SHOWN} more"
+        more = [f"and {len(errors) - MAX_SHOWN} more"] if len(errors) > MAX_SHOWN else []
+        shown = "; ".join(errors[:MAX_SHOWN] + more)
         which = "another run, finished" if is_finished(folder) else "another run"
         raise ConfigError(
             f"{folder} holds {which}, to be resumed as it was: {shown}; give it the same flags, "
             "or choose another --seed or --logdir"
         )
     return warnings
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    versions |= threads() | {"commit": _commit()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
 
 
 @cache

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -15,7 +15,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from baselines_tf2.common.files import read_table, table_text, write_text
+from baselines_tf2.common.files import read_table, sync, table_text, write_text
+from baselines_tf2.common.state import state_of
 from envs.errors import ConfigError
 
 
@@ -51,21 +52,16 @@ class CsvTable:
 
     def get_state(self) -> dict:
         """How far the table is. What it has so far is on disk afterwards, power cut or not."""
-        self.sync()
-        return {"columns": self._columns, "count": self._count}
-
-    def sync(self) -> None:
-        """Puts every row on the disk."""
         if self._columns:
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
+            sync(self.path)
+        return {"columns": self._columns, "count": self._count}
 
     def set_state(self, state: dict) -> None:
         """Takes the file back to what it was at `get_state`; ConfigError if it has less."""
         columns, count = list(state["columns"]), state["count"]
+        self._columns, self._count = columns, count
         if not columns:
             self.path.unlink(missing_ok=True)
-            self._columns, self._count = [], 0
             return
         try:
             rows = read_table(self.path)[:count]
@@ -79,7 +75,6 @@ class CsvTable:
                 f"{self.path} has lost rows, {len(kept)} of {count} are left: start again with "
                 "--overwrite"
             )
-        self._columns, self._count = columns, count
         self._write(kept)  # in one go: a kill or a full disk loses no row
 
     def _write(self, rows):
@@ -97,29 +92,16 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
-        self._folder = folder
-        self._file: IO[bytes] | None = None
-
-    @cached_property
-    def _records(self) -> RecordWriter:
-        """Of a file that the first event opens."""
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (self._folder / name).open("wb", buffering=0)
-        records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
-        records.write(_event(file_version="brain.Event:2"))
-        return records
+        self._file = (folder / name).open("wb", buffering=0)
+        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
+        self.close = self._file.close
+        self.add(file_version="brain.Event:2")
 
     def add(self, **fields) -> None:
         """Writes one event, of now."""
-        self._records.write(_event(**fields))
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _event(**fields) -> bytes:
-    return Event(wall_time=time.time(), **fields).SerializeToString()
+        event = Event(wall_time=time.time(), **fields)
+        self._records.write(event.SerializeToString())
 
 
 class Logger:
@@ -142,7 +124,7 @@ class Logger:
 
     def get_state(self) -> dict:
         """How far the tables are."""
-        return {name: table.get_state() for name, table in self._tables.items()}
+        return state_of(self._tables)
 
     def set_state(self, state: dict) -> None:
         """Takes the tables back to where `get_state` saw them; TensorBoard drops what came after."""
@@ -154,6 +136,5 @@ class Logger:
 
     def close(self) -> None:
         """Puts every row on the disk."""
-        for table in self._tables.values():
-            table.sync()
+        self.get_state()  # which does so
         self._events.close()

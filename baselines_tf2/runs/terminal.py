@@ -21,14 +21,8 @@ from envs.errors import ConfigError
 class Count(flags.ArgumentParser):
     """A whole number, also as 2e4."""
 
-    def flag_type(self) -> str:
-        return "whole number"
-
     def parse(self, argument: str | int) -> int:
-        try:
-            return whole_number(str(argument))
-        except (ValueError, OverflowError):
-            raise ValueError("it must be a whole number") from None
+        return whole_number(str(argument))
 
 
 @contextmanager
@@ -86,8 +80,8 @@ class Bar:
     """A tqdm bar of steps, steps per second, time left and return; closed with its `with` block."""
 
     def __init__(self):
-        self._done = 0  # steps of this process
-        self._step, self._bar, self._began = 0, None, time.perf_counter()
+        self._bar, self._began = None, time.perf_counter()
+        self._first = self._step = 0  # where this process began, and where it is
 
     def start(self, total: int) -> None:
         self._bar = tqdm(total=total, unit="step", unit_scale=True, disable=None, mininterval=0.5)
@@ -96,11 +90,10 @@ class Bar:
         if episode_return is not None:
             self._bar.set_postfix({"return": f"{episode_return:.1f}"}, refresh=False)
         self._bar.update(step - self._step)
-        self._done += step - self._step
         self._step = step
 
     def resume(self, step: int) -> None:
-        self._bar.initial = self._bar.n = self._step = step
+        self._bar.initial = self._bar.n = self._first = self._step = step
         self._bar.refresh()
 
     def tell(self, text: str) -> None:
@@ -113,7 +106,6 @@ class Bar:
         """Says how fast the steps were, unless the run ended with an error."""
         if self._bar is not None:
             self._bar.close()
-        seconds = time.perf_counter() - self._began
-        if self._done and error is None:
-            speed = f"{self._done / seconds:,.0f} per second"
-            print(f"\n{self._done:,} steps in {seconds:.0f} s, {speed}")
+        seconds, done = time.perf_counter() - self._began, self._step - self._first
+        if done and error is None:
+            print(f"\n{done:,} steps in {seconds:.0f} s, {done / seconds:,.0f} per second")

@@ -1,21 +1,22 @@
 """What every run that trains an agent has in common: seeds, rows of its log, evaluation, folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.rollout import STOPS, Envs, Episode, SerialEnvs
+from baselines_tf2.common.rollout import Envs, Episode, SerialEnvs, failing_at
+from baselines_tf2.common.state import Part, Stateful, state_of
 from baselines_tf2.common.train_loop import Agent, Epoch, TrainLoop
-from baselines_tf2.runs.adaptation import make_adaptation
-from baselines_tf2.runs.checkpoint import Checkpoints, state_of
+from baselines_tf2.runs.adaptation import TargetAdaptation
+from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Progress, RunFunction
 from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
-from baselines_tf2.runs.judging import Judge
+from baselines_tf2.runs.judging import PHYSICS, Judge
 from baselines_tf2.runs.logger import Logger
 from baselines_tf2.runs.plots import plot_run
 from envs import ConfigError, make_env
@@ -42,8 +43,10 @@ def spawn_seeds(seed: int | None) -> Seeds:
     return Seeds(*(int(state) % 2**31 for state in states))
 
 
-class EpochRows:
+class EpochRows(Stateful):
     """Turns epochs into rows of what Baselines logs, for `on_epoch(step, metrics)`."""
+
+    STATE = ("_returns", "_episodes", "_step")
 
     def __init__(self, agent: Agent, on_epoch: Callable):
         self._agent, self._on_epoch = agent, on_epoch
@@ -54,18 +57,13 @@ class EpochRows:
     def get_state(self) -> dict:
         """What coming rows continue from."""
         now = time.perf_counter()
-        return {
-            "returns": self._returns,
-            "episodes": self._episodes,
-            "step": self._step,
-            "elapsed": now - self._start,
-            "since_last": now - self._last,
-        }
+        clock = {"elapsed": now - self._start, "since_last": now - self._last}
+        return super().get_state() | clock
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state: Mapping) -> None:
         """Puts back what `get_state` gave."""
-        self._returns, self._episodes = state["returns"], state["episodes"]
-        self._step, now = state["step"], time.perf_counter()
+        super().set_state(state)
+        now = time.perf_counter()
         self._start, self._last = now - state["elapsed"], now - state["since_last"]
 
     def epoch(self, epoch: Epoch) -> None:
@@ -73,9 +71,9 @@ class EpochRows:
         self._episodes += len(epoch.episodes)
         metrics: dict[str, float] = {"rollout/episodes": self._episodes}
         if epoch.episodes:
-            self._returns += [episode.episode_return for episode in epoch.episodes]
-            self._returns = self._returns[-RETURN_HISTORY:]
-            metrics["rollout/return"] = float(np.mean([e.episode_return for e in epoch.episodes]))
+            returns = [episode.episode_return for episode in epoch.episodes]
+            self._returns = [*self._returns, *returns][-RETURN_HISTORY:]
+            metrics["rollout/return"] = float(np.mean(returns))
             metrics["rollout/return_history"] = float(np.mean(self._returns))
             metrics["rollout/return_std"] = float(np.std(self._returns))
             metrics["rollout/episode_steps"] = float(np.mean([e.length for e in epoch.episodes]))
@@ -90,7 +88,7 @@ class EpochRows:
 
 
 def run_training(
-    folder: Path, progress: Progress, checkpoints: Checkpoints, loop: TrainLoop, judge: "Judge"
+    folder: Path, progress: Progress, checkpoints: Checkpoints, loop: TrainLoop, judge: Judge
 ) -> dict[str, str]:
     """Trains, evaluates and fills the run's folder; returns the last evaluation in words.
 
@@ -101,8 +99,8 @@ def run_training(
 
     def on_row(step, metrics):
         if judge.due(step):
-            video = folder / VIDEOS / f"step_{step:09d}.mp4"
-            episodes = _judged(judge, agent, video, step)
+            with failing_at(step):
+                episodes = judge.episodes(agent.policy(), folder / VIDEOS / f"step_{step:09d}.mp4")
             logger.log_episodes(step, [_row(i, e) for i, e in enumerate(episodes)])
             metrics = metrics | judge.summary(episodes)
             metrics |= agent.diagnostics() if agent.can_train() else {}
@@ -110,23 +108,27 @@ def run_training(
 
     rows = EpochRows(agent, on_row)
     # The loop last: put back, it may cut the replay's episodes.
-    parts = {"rows": rows, "judge": judge, "logger": logger, "replay": agent.replay, "loop": loop}
-
-    def state():
-        return state_of(parts)
+    parts: dict[str, Part] = {"rows": rows, "judge": judge, "logger": logger}
+    parts |= {"replay": agent.replay, "loop": loop}
 
     def on_cycle(step, episodes):
         returns = [episode.episode_return for episode in episodes]
         progress.update(step, np.mean(returns) if returns else None)
-        checkpoints.after_cycle(step, state, agent.replay)
+        checkpoints.after_cycle(step, partial(state_of, parts), agent.replay)
 
     with closing(logger):
-        _resume(checkpoints, progress, parts)  # if that fails the folder's weights stay
+        # If that fails the folder's weights stay.
+        if returned := checkpoints.resume(parts, agent.replay):
+            progress.resume(checkpoints.step)
+            if not returned["loop"]:
+                told = "this simulator cannot go on within an episode: the next one begins"
+                checkpoints.tell(told)
         try:
             if loop.step == 0 and judge.at_start:
                 on_row(0, {})
             loop.run(rows.epoch, on_cycle)
-            checkpoints.at_end(loop.step, state, agent.replay)
+            if checkpoints.step != loop.step:  # weights and pictures can still fail
+                checkpoints.save(loop.step, state_of(parts), agent.replay)
         finally:  # a run that was stopped leaves what it had
             agent.save(folder / WEIGHTS)
             plot_run(folder, judge.training_ranges)
@@ -138,25 +140,9 @@ def run_training(
     return summary | ({"videos": VIDEOS} if (folder / VIDEOS).exists() else {})
 
 
-def _judged(judge, agent, video, step):
-    try:
-        return judge.episodes(agent.policy(), video)
-    except TrainingError as error:
-        raise TrainingError(f"{error}{STOPS.format(step)}") from error.__cause__
-
-
-def _resume(checkpoints, progress, parts):
-    returned = checkpoints.resume(parts, parts["replay"])
-    if returned is None:
-        return
-    progress.resume(checkpoints.step)
-    if not returned["loop"]:
-        checkpoints.tell("this simulator cannot go on within an episode: the next one begins")
-
-
 def _row(index: int, episode: Episode) -> dict[str, float]:
     row = {"episode": index, "return": episode.episode_return, "length": episode.length}
-    return row | {f"physics/{name}": value for name, value in episode.physics.items()}
+    return row | {f"{PHYSICS}{name}": value for name, value in episode.physics.items()}
 
 
 def prepare(
@@ -171,7 +157,9 @@ def prepare(
     made, envs = _make_envs(settings, training=True)
     agent = make_agent(envs, settings.agent, seeds.agent)
     judge = Judge(settings.env, train, seeds.evaluation, video=video)
-    adaptation = make_adaptation(made, settings.env, train.adapt_every, seeds.target)
+    adaptation = None
+    if train.adapt_every:
+        adaptation = TargetAdaptation(made, settings.env, train.adapt_every, seeds.target)
 
     def run(folder: Path, progress: Progress, checkpoints: Checkpoints) -> dict[str, str]:
         loop = make_loop(agent, envs, settings, seeds, adaptation)

@@ -7,7 +7,8 @@ Pictures go straight to the ffmpeg of imageio-ffmpeg, on which moviepy rests as 
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 from envs import EnvSpec, make_env
 from envs.errors import ConfigError
 
+Film = Generator[None, np.ndarray | None, None]
+
 
 def video_env(spec: EnvSpec) -> "EpisodeRecorder":
     """The environment of `spec` to evaluate in, which can record its episodes.
@@ -26,7 +29,13 @@ def video_env(spec: EnvSpec) -> "EpisodeRecorder":
     each episode has a seed. Raises ConfigError if nothing can be drawn or written here, which
     would otherwise show at the first video, perhaps hours later.
     """
-    _check_ffmpeg()
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        message = f"--video needs ffmpeg ({_first_line(error)}): pip install '.[video]'"
+        raise ConfigError(message) from error
     env = make_env(spec, training=False, render_mode="rgb_array")
     env.reset(seed=0)
     try:
@@ -36,6 +45,10 @@ def video_env(spec: EnvSpec) -> "EpisodeRecorder":
         message = f"--video: {spec.backend} cannot draw on this machine: {_first_line(error)}"
         raise ConfigError(message) from error
     return EpisodeRecorder(env)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class EpisodeRecorder(gym.Wrapper):
@@ -49,7 +62,7 @@ class EpisodeRecorder(gym.Wrapper):
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
         self._paths: deque[Path | None] = deque()
-        self._video: _Video | None = None
+        self._video: Film | None = None
 
     def record(self, paths: Iterable[Path | None]) -> None:
         """Says where the coming episodes' videos go, in order; None, and no more paths: none."""
@@ -59,93 +72,57 @@ class EpisodeRecorder(gym.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode. Raises OSError if its video cannot be written; step does too."""
-        self._discard()
+        self._leave()
         answer = super().reset(seed=seed, options=options)
-        path = self._paths.popleft() if self._paths else None
-        if path:
-            self._video = _Video(path, self.metadata["render_fps"], np.asarray(self.render()))
+        if path := self._paths.popleft() if self._paths else None:
+            self._video = _film(path, self.metadata["render_fps"], np.asarray(self.render()))
+            next(self._video)
         return answer
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         answer = super().step(action)
         if self._video:
-            self._video.add(np.asarray(self.render()))
+            self._video.send(np.asarray(self.render()))
             _, _, terminated, truncated, _ = answer
             if terminated or truncated:
-                self._video.finish()
+                with suppress(StopIteration):
+                    self._video.send(None)
                 self._video = None
         return answer
 
     def close(self) -> None:
-        self._discard()
+        self._leave()
         super().close()
 
-    def _discard(self) -> None:
+    def _leave(self):
         if self._video:
-            self._video.discard()
+            self._video.close()
             self._video = None
 
 
-class _Video:
-    """A video being written, in a temporary folder beside its path: gone with the interpreter."""
+def _film(path: Path, fps: float, first: np.ndarray) -> Film:
+    """Takes pictures, then None for the end; closed before that it leaves no file.
 
-    def __init__(self, path: Path, fps: float, first: np.ndarray) -> None:
-        from imageio_ffmpeg import write_frames
+    It grows in a temporary folder beside its path, which is gone with the interpreter.
+    """
+    from imageio_ffmpeg import count_frames_and_secs, write_frames
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._count = path, 0
-        self._folder = TemporaryDirectory(dir=path.parent, prefix=".video-")
-        self._partial = Path(self._folder.name) / path.name
-        height, width, _ = first.shape
-        self._writer = write_frames(
-            str(self._partial),
-            (width, height),
-            fps=fps,
-            macro_block_size=2,  # H.264 needs even sizes, not imageio's multiples of 16
-            ffmpeg_log_level="fatal",
-        )
-        self._writer.send(None)  # starts ffmpeg
-        self.add(first)
-
-    def add(self, picture: np.ndarray) -> None:
-        try:
-            self._writer.send(np.ascontiguousarray(picture))  # MuJoCo's are views, upside down
-        except OSError as error:
-            self.discard()
-            raise self._failure() from error
-        self._count += 1
-
-    def finish(self) -> None:
-        from imageio_ffmpeg import count_frames_and_secs
-
-        self._writer.close()
-        try:  # on a full disk ffmpeg may leave a stump, and its writer does not say so
-            written, _ = count_frames_and_secs(str(self._partial))
-        except RuntimeError:
-            written = 0
-        if written == self._count:
-            os.replace(self._partial, self._path)
-        self._folder.cleanup()
-        if written != self._count:
-            raise self._failure()
-
-    def discard(self) -> None:
-        self._writer.close()
-        self._folder.cleanup()
-
-    def _failure(self) -> OSError:
-        return OSError(f"ffmpeg could not write {self._path}; is the disk full?")
-
-
-def _check_ffmpeg() -> None:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        message = f"--video needs ffmpeg ({_first_line(error)}): pip install '.[video]'"
-        raise ConfigError(message) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    picture: np.ndarray | None = first
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".video-") as folder:
+        partial, size = os.path.join(folder, path.name), first.shape[1::-1]
+        # H.264 needs even sizes, not imageio's multiples of 16.
+        how = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "fatal"}
+        writer, count = write_frames(partial, size, **how), 0
+        writer.send(None)  # starts ffmpeg
+        with closing(writer), suppress(OSError):
+            while picture is not None:
+                count += 1
+                writer.send(np.ascontiguousarray(picture))  # MuJoCo's are views, upside down
+                picture = yield
+        written = 0
+        with suppress(RuntimeError):  # on a full disk ffmpeg may leave a stump, and not say so
+            written, _ = count_frames_and_secs(partial)
+        if picture is not None or written != count:
+            raise OSError(f"ffmpeg could not write {path}; is the disk full?")
+        os.replace(partial, path)

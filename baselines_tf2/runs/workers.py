@@ -9,11 +9,8 @@ import signal
 import subprocess
 import sys
 from bdb import BdbQuit
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
-from functools import partial
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +19,7 @@ import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Episode, Policy
-from baselines_tf2.runs.judging import run_episode
+from baselines_tf2.runs.judging import Robot, run_episode
 from baselines_tf2.runs.video import EpisodeRecorder, video_env
 from envs import ConfigError, EnvSpec, make_env
 
@@ -34,7 +31,7 @@ class Job(NamedTuple):
     """One episode."""
 
     seed: int
-    robot: dict[str, float] | None
+    robot: Robot | None
     video: Path | None
 
 
@@ -59,7 +56,7 @@ class Workers:
         policy: Policy,
         spec: EnvSpec,
         rng: np.random.Generator,
-        robots: Sequence[dict[str, float] | None],
+        robots: Sequence[Robot | None],
         videos: Sequence[Path | None] | None = None,
     ) -> list[Episode]:
         """What `evaluate` gives in an environment of `spec`, to the bit; to be called once.
@@ -68,28 +65,17 @@ class Workers:
         recorded, if it is. Raises ConfigError and TrainingError as `video_env` and `run_episode`
         do, and TrainingError if another process dies.
         """
-        start = policy, spec, videos is not None
         seeds = rng.integers(2**31, size=len(robots)).tolist()
-        jobs = map(Job, seeds, robots, videos or [None] * len(robots))
-        todo, done = iter(list(enumerate(jobs))), {}
-
-        def work(run: Callable[[Job], Episode]) -> None:
-            try:
-                for k, job in todo:  # shared by the threads: each takes the next one
-                    done[k] = run(job)
-            finally:
-                deque(todo, maxlen=0)  # after an error nobody begins another one
-
-        with closing(_Stage(*start)) as own, ThreadPoolExecutor(len(self._workers) + 1) as pool:
-            try:
-                others = [pool.submit(work, partial(x.run, start)) for x in self._workers]
-                work(own.run)
-                for other in others:
-                    other.result()
-            except BaseException:
-                self.close()  # or the pool would wait for episodes that nobody wants
-                raise
-        return [done[k] for k in range(len(robots))]
+        jobs = list(map(Job, seeds, robots, videos or [None] * len(robots)))
+        # Dealt in turn: those that are recorded, which take longest, first.
+        order = sorted(range(len(jobs)), key=lambda k: jobs[k].video is None)
+        *shares, own = (order[i :: len(self._workers) + 1] for i in range(len(self._workers) + 1))
+        for worker, share in zip(self._workers, shares, strict=True):
+            worker.send((policy, spec, [jobs[k] for k in share]))
+        done = dict(zip(own, run_jobs(policy, spec, [jobs[k] for k in own]), strict=True))
+        for worker, share in zip(self._workers, shares, strict=True):
+            done |= zip(share, worker.receive(), strict=True)
+        return [done[k] for k in range(len(jobs))]
 
     def close(self) -> None:
         for worker in self._workers:
@@ -98,27 +84,26 @@ class Workers:
             worker.process.wait()
 
 
-class _Stage:
-    """An environment and who acts in it: what all of a worker's episodes have in common."""
-
-    def __init__(self, policy: Policy, spec: EnvSpec, video: bool):
-        self._policy = policy
-        self._env = video_env(spec) if video else make_env(spec, training=False)
-
-    def run(self, job: Job) -> Episode:
-        if isinstance(self._env, EpisodeRecorder):
-            self._env.record([job.video])
-        return run_episode(self._policy, self._env, seed=job.seed, physics=job.robot)
-
-    def close(self) -> None:
-        self._env.close()
+def run_jobs(
+    policy: Policy, spec: EnvSpec, jobs: Sequence[Job], stopped: Callable[[], bool] = lambda: False
+) -> list[Episode]:
+    """One process's share; stopped() is asked before each episode, whether any is still wanted."""
+    video, episodes = any(job.video for job in jobs), []
+    with closing(video_env(spec) if video else make_env(spec, training=False)) as env:
+        for job in jobs:
+            if stopped():
+                break
+            if isinstance(env, EpisodeRecorder):
+                env.record([job.video])
+            episodes.append(run_episode(policy, env, seed=job.seed, physics=job.robot))
+    return episodes
 
 
 class _Worker:
-    """Another process with a stage of its own, which ends with this one, however that ends."""
+    """Another process, which ends with this one, however that ends."""
 
     def __init__(self):
-        self._started, (self._connection, theirs) = False, Pipe()
+        self._connection, theirs = Pipe()
         code = f"from {__name__} import serve; serve({theirs.fileno()})"
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],
@@ -129,10 +114,12 @@ class _Worker:
         )
         theirs.close()
 
-    def run(self, start: tuple[Policy, EnvSpec, bool], job: Job) -> Episode:
+    def send(self, share: tuple[Policy, EnvSpec, list[Job]]) -> None:
+        with suppress(OSError):  # it has died, as `receive` will say
+            self._connection.send(share)
+
+    def receive(self) -> list[Episode]:
         try:
-            self._connection.send((None if self._started else start, job))
-            self._started = True
             answer = self._connection.recv()
         except (EOFError, OSError):
             raise TrainingError(f"a process that stepped evaluations {self._end()}") from None
@@ -148,16 +135,13 @@ class _Worker:
 
 
 def serve(handle: int) -> None:
-    """A worker's main program: answers each job with its episode, or with what it raised."""
+    """A worker's main program: answers with its share's episodes, or with what one raised."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # half a video is then removed
     connection = Connection(handle)
-    with suppress(EOFError, ConnectionError, KeyboardInterrupt), ExitStack() as stack:
-        while True:
-            start, job = connection.recv()
-            try:
-                if start:
-                    stage = stack.enter_context(closing(_Stage(*start)))
-                answer: Episode | Exception = stage.run(job)
-            except ANSWERED as error:
-                answer = error
-            connection.send(answer)
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        policy, spec, jobs = connection.recv()
+        try:  # nothing more comes but the end, if the other process dies
+            answer: list[Episode] | Exception = run_jobs(policy, spec, jobs, connection.poll)
+        except ANSWERED as error:
+            answer = error
+        connection.send(answer)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baselines_tf2.runs.experiment import Experiment, defaults, flatten
-from baselines_tf2.runs.one_run import choose
+from baselines_tf2.runs.experiment import Experiment, choose, defaults, flatten
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
 from baselines_tf2.sweeps.sweep import PlannedRun, folder_name, parse_seeds, plan_run
 from envs.errors import ConfigError, check_known

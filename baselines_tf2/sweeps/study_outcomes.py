@@ -17,14 +17,13 @@ import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_table
-from baselines_tf2.common.returns import PERCENTILES, PHYSICS, describe, percentiles, sweep_of
 from baselines_tf2.report.figures import SOLVER_LABELS
 from baselines_tf2.report.runs import Row, Run
 from baselines_tf2.report.statistics import Series, returns_by_step
 from baselines_tf2.runs.evaluate_run import evaluate_run
 from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.folder import SWEEP, is_finished
-from baselines_tf2.runs.judging import SIDES
+from baselines_tf2.runs.judging import PERCENTILES, PHYSICS, SIDES, describe, percentiles, sweep_of
 from envs import VARIANTS
 from envs.spec import NAMED_SETS
 

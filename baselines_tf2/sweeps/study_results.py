@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baselines_tf2.common.returns import PERCENTILES
 from baselines_tf2.report import figures
 from baselines_tf2.report.figures import label_axis, number, plot_curve, plot_seeds, style_of
 from baselines_tf2.report.runs import Line
 from baselines_tf2.report.statistics import FINAL_REPS, Curve, interval, iqm
+from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
 from baselines_tf2.sweeps.study_store import FINISHED, Key, Store

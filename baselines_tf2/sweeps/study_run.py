@@ -11,8 +11,15 @@ import gymnasium as gym
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import Experiment, Progress, defaults, flatten, make_settings
-from baselines_tf2.runs.one_run import Chosen, do_run
+from baselines_tf2.runs.experiment import (
+    Chosen,
+    Experiment,
+    Progress,
+    defaults,
+    flatten,
+    make_settings,
+)
+from baselines_tf2.runs.folder import do_run
 from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
 from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from baselines_tf2.common.errors import Interrupted, TrainingError
-from baselines_tf2.runs.experiment import Experiment
+from baselines_tf2.runs.experiment import Chosen, Experiment
 from baselines_tf2.runs.folder import (
     CONFIG,
     check_config,
@@ -20,7 +20,6 @@ from baselines_tf2.runs.folder import (
     open_folder,
     read_config,
 )
-from baselines_tf2.runs.one_run import Chosen
 from baselines_tf2.sweeps.launch import launch
 from envs.errors import ConfigError
 

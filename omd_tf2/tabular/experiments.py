@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.runs.checkpoint import Checkpoints, Part, state_of
+from baselines_tf2.common.state import Part, state_of
+from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import Experiment, Progress, RunFunction
 from baselines_tf2.runs.logger import Logger
 from envs.errors import ConfigError, Count, Positive, check_fields

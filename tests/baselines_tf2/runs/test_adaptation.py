@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from baselines_tf2.common.files import read_table
-from baselines_tf2.runs.adaptation import make_adaptation
+from baselines_tf2.runs.adaptation import TargetAdaptation
 from envs import EnvSpec, find_robot, make_env
 from tests import tiny
 from tests.tiny import short_episodes
@@ -11,7 +11,7 @@ from tests.tiny import short_episodes
 def adapting(every, task="pendulum", backend="classic", num_envs=1, **fields):
     spec = EnvSpec(task, backend, **fields)
     envs = [make_env(spec, training=True) for _ in range(num_envs)]
-    return make_adaptation(envs, spec, every, seed=0), envs
+    return TargetAdaptation(envs, spec, every, seed=0), envs
 
 
 def swing(obs):
@@ -82,7 +82,3 @@ def test_a_run_logs_where_its_ensemble_is_and_says_so_in_the_end(tmp_path):
     first, *_, last = read_table(tmp_path / "metrics.csv")
     assert float(first["ensemble/mass_mean"]) == 1.0 and float(last["ensemble/mass_mean"]) > 1.0
     assert "inside of mass 0.5 to 1.5" in summary["inside"]  # as it was at the start
-
-
-def test_without_a_target_there_is_none():
-    assert adapting(0)[0] is None

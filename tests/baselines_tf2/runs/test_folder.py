@@ -18,7 +18,6 @@ from baselines_tf2.runs.folder import (
     locked,
     open_folder,
     read_config,
-    run_folder,
     write_config,
 )
 from envs.errors import ConfigError
@@ -46,8 +45,7 @@ def open_it(folder, settings=None, *, overwrite=False, resume=False):
 
 
 def test_a_run_is_not_overwritten_unasked(tmp_path):
-    folder = run_folder(str(tmp_path), "toy", "mujoco", 3)
-    assert folder == tmp_path / "toy" / "mujoco" / "seed_3"
+    folder = tmp_path / "toy" / "mujoco" / "seed_3"
     assert open_it(folder) == []
     (folder / "metrics.csv").write_text("step\n")
     (folder / "checkpoints").mkdir()

@@ -49,16 +49,15 @@ def evaluate_on(cores, policy, spec, robots, seed=3):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """The jobs that other processes ran."""
-    jobs, run = [], workers._Worker.run
+    """The episodes that other processes ran."""
+    episodes, receive = [], workers._Worker.receive
 
-    def counted(self, start, job):
-        episode = run(self, start, job)
-        jobs.append(job)
-        return episode
+    def noted(self):
+        episodes.extend(answer := receive(self))
+        return answer
 
-    monkeypatch.setattr(workers._Worker, "run", counted)
-    return jobs
+    monkeypatch.setattr(workers._Worker, "receive", noted)
+    return episodes
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Statistics of returns against arithmetic by hand."""
 
-from baselines_tf2.common.returns import cvar, describe, percentiles, sweep_of
 from baselines_tf2.common.rollout import Episode
-from baselines_tf2.runs.judging import summarise, verdict
+from baselines_tf2.runs.judging import describe, percentiles, summarise, sweep_of, verdict
 
 
 def test_percentiles_by_hand():
@@ -11,9 +10,9 @@ def test_percentiles_by_hand():
 
 def test_the_worst_tenth_by_hand():
     returns = [float(x) for x in range(30)][::-1]
-    assert cvar(returns) == 1.0  # of 0, 1 and 2
-    assert cvar(returns[-19:]) == 0.0  # a tenth of 19 is one episode
-    assert cvar([5.0, 3.0]) == 3.0
+    worst = {1.0: returns, 0.0: returns[-19:], 3.0: [5.0, 3.0]}  # of 0, 1 and 2; of 19 one
+    for mean, some in worst.items():
+        assert describe("r", [{}] * len(some), some)["r_cvar10"] == mean
 
 
 def test_the_worst_robot_is_the_one_of_the_lowest_mean():

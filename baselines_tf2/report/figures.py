@@ -137,7 +137,7 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     return figure
 
 
-def plot_seeds(axis: Axes, line: Line, x: float, seeds: Sequence[float], ends: Any) -> None:
+def plot_seeds(axis: Axes, line: Line, x: float, seeds: np.ndarray, ends: Any) -> None:
     """Seeds as dots, and beside them the interval as a bar if there is one."""
     color, _ = style_of(line)
     axis.plot([x + 0.03] * len(seeds), seeds, "o", color=color, markersize=3, alpha=0.6)

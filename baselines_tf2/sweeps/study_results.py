@@ -211,7 +211,7 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
     factor, ticks = next(iter(part.factors.items()), ("", [figures.wrap(arm, 18) for arm in lines]))
     panels = dict.fromkeys(words(level, [factor]) for level in part.levels)
     legend = lines.values() if factor else ()
-    axes = _axes(panels, f"{part.title}\n{_said(seeds.values())}, seeds small", legend, 4.4)
+    figure, axes = _axes(panels, f"{part.title}\n{_said(seeds.values())}, seeds small", legend, 4.4)
     for panel, axis in axes.items():
         levels = [words(level) for level in part.levels if words(level, [factor]) == panel]
         for arm, line in lines.items():
@@ -227,7 +227,7 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
         axis.set_xticks(range(len(ticks)), list(ticks))
         axis.set_xlim(-0.5, len(ticks) - 0.5)
         label_axis(axis, panel, OUTCOMES[outcome].words, factor)
-    return axis.figure
+    return figure
 
 
 def _said(samples: Iterable[np.ndarray]) -> str:
@@ -237,13 +237,15 @@ def _said(samples: Iterable[np.ndarray]) -> str:
     return "interquartile mean, 95% interval over seeds"
 
 
-def _axes(panels: Iterable, title: str, lines, height: float = 4.0) -> dict[Any, Axes]:
-    """An axis for each panel, with one scale of returns."""
+def _axes(
+    panels: Iterable, title: str, lines, height: float = 4.0
+) -> tuple[Figure, dict[Any, Axes]]:
+    """A figure, and of it an axis for each panel, with one scale of returns."""
     panels = list(panels)
-    _, axes = figures.grid(len(panels), figures.wrap(title, 104), lines, height=height)
+    figure, axes = figures.grid(len(panels), figures.wrap(title, 104), lines, height=height)
     for axis in axes[1:]:
         axis.sharey(axes[0])
-    return dict(zip(panels, axes, strict=True))
+    return figure, dict(zip(panels, axes, strict=True))
 
 
 def learning_curves(part: Part, store: Store, outcome: str) -> Figure | None:
@@ -264,7 +266,8 @@ def percentiles_by_mass(part: Part, store: Store, outcome: str) -> Figure | None
         return None
     title = f"{part.title}\nlast {LAST} evaluations: mean (diamonds), median (dashed), "
     title += "percentiles 10 to 90 (shaded); means over seeds"
-    for (level, arm), axis in _axes(found[names[-1]], title, (), 3.4).items():
+    figure, axes = _axes(found[names[-1]], title, (), 3.4)
+    for (level, arm), axis in axes.items():
         x, _ = found[names[0]][level, arm]
         middle, low, half, high = (iqm(found[name][level, arm][1]) for name in names)
         color, _ = style_of(_lines(part)[arm])
@@ -272,7 +275,7 @@ def percentiles_by_mass(part: Part, store: Store, outcome: str) -> Figure | None
         axis.plot(x, half, color=color, linestyle="dashed", linewidth=1.5)
         axis.plot(x, middle, color=color, marker="D", markersize=4.5, linewidth=2)
         label_axis(axis, ", ".join(filter(None, (arm, level))), "return per episode", MASS)
-    return axis.figure
+    return figure
 
 
 def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
@@ -281,7 +284,7 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
         return None
     middles = iter(estimates(iqm, [(point,) for _, y in found.values() for point in y.T]))
     title = f"{part.title}, {title}\n{_said(seeds for _, seeds in found.values())}"
-    axes = _axes(dict.fromkeys(level for level, _ in found), title, lines.values())
+    figure, axes = _axes(dict.fromkeys(level for level, _ in found), title, lines.values())
     for (level, arm), (x, seeds) in found.items():
         axis, few = axes[level], len(seeds) < FEWEST
         middle, *ends = np.array([next(middles)[:3] for _ in x]).T
@@ -293,7 +296,7 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
         label_axis(axis, level, f"return per episode{side}", x_label)
         if x_label == STEPS:
             figures.step_axis(axis)
-    return axis.figure
+    return figure
 
 
 def _by_place(part: Part, store: Store, name: str) -> dict[tuple[str, str], tuple]:

@@ -1,6 +1,5 @@
 """One training step of every agent, a pure function of the state."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +21,13 @@ from omd_tf2.common.functional import (
     AdamState,
     Layers,
     adam_init,
-    adam_step,
     init_mlp,
     loss_and_gradient,
     mlp_kernel,
     orthogonal_mlp,
-    soft_update,
     stacked,
 )
-from omd_tf2.common.inner import inner_steps
+from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.implicit import gradient_of
@@ -48,9 +45,6 @@ class State(NamedTuple):
     model_adam: AdamState
     critic_adam: AdamState
     value_functions: tuple[Layers, ...]  # vep's, [B, O] -> [B, 1], else ()
-
-
-MOVED = ("critics", "target", "critic_adam")  # by a critic step
 
 
 class Noise(NamedTuple):
@@ -106,20 +100,10 @@ def init_state(
     both, outputs = obs_dim + num_actions, obs_dim * (1 + config.prob_model)
     model = network(both, *model_hidden, outputs), network(both, *model_hidden, 1)
     critics = tuple(network(obs_dim, *hidden, num_actions) for _ in range(2 - config.no_double))
-    value_functions: tuple[Layers, ...] = ()
-    if config.agent == "vep":
-        sizes = (obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1)
-        value_functions = tuple(
-            network(*sizes, gain=config.value_gain) for _ in range(NUM_VALUE_FUNCTIONS)
-        )
-    return State(
-        model=model,
-        critics=critics,
-        target=critics,
-        model_adam=adam_init(model),
-        critic_adam=adam_init(critics),
-        value_functions=value_functions,
-    )
+    num_values = NUM_VALUE_FUNCTIONS if config.agent == "vep" else 0
+    sizes = obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1
+    value_functions = tuple(network(*sizes, gain=config.value_gain) for _ in range(num_values))
+    return State(model, critics, critics, adam_init(model), adam_init(critics), value_functions)
 
 
 def update(
@@ -178,11 +162,8 @@ def omd_update(
     metrics = _metrics(state, predicted, real, steps, config)
     prediction_loss = mle_loss(state.model, real, noise, config)
     _, gradient, health = model_gradient(state, real, noise, config)
-    return _move_model(state, gradient, config), (
-        *metrics,
-        prediction_loss,
-        *report(config.solver, health),
-    )
+    metrics = *metrics, prediction_loss, *report(config.solver, health)
+    return move_model(state, gradient, config.lr), metrics
 
 
 def model_steps(
@@ -190,20 +171,18 @@ def model_steps(
 ) -> tuple[State, tf.Tensor]:
     """Adam steps of the model of mle, vep or vaml, each on its own batch; the last one's loss."""
 
-    def optimality_fn(moved):
-        k, _, model, _ = moved
-        now = state._replace(model=model)
-        return model_loss_and_gradient(now, _at(batches, k), noise[k], config)
+    def optimality_fn(k, state):
+        return model_loss_and_gradient(state, _at(batches, k), noise[k], config)
 
-    def step_fn(moved, loss_gradient):
-        (k, _, model, adam), (loss, gradient) = moved, loss_gradient
-        return k + 1, loss, *adam_step(model, gradient, adam, config.lr)
+    def step_fn(k, state, loss_gradient):
+        loss, gradient = loss_gradient
+        return move_model(state, gradient, config.lr), loss
 
-    start = tf.constant(0), tf.zeros([], noise.dtype), state.model, state.model_adam
-    (_, loss, model, adam), _ = inner_steps(
-        optimality_fn, step_fn, start, max_steps=config.model_steps, tol=0.0
+    moved, none = ("model", "model_adam"), tf.zeros([], noise.dtype)
+    state, _, loss = inner_steps(
+        optimality_fn, step_fn, state, moved, config.model_steps, 0.0, none
     )
-    return state._replace(model=model, model_adam=adam), loss
+    return state, loss
 
 
 def model_loss_and_gradient(
@@ -227,23 +206,17 @@ def critic_steps(
     """
     shared = batch.rewards.shape.rank == 1
 
-    def optimality_fn(moved):
-        k, critics, target, _ = moved
+    def optimality_fn(k, state):
         # The norm after the last step, which a tolerance asks for, is taken on the last batch.
         own = batch if shared else _at(batch, tf.minimum(k, config.inner_steps - 1))
-        targets = critic_targets(target, own, config)
-        return gradient_of(critic_loss)(critics, own, targets)
+        targets = critic_targets(state.target, own, config)
+        return gradient_of(critic_loss)(state.critics, own, targets)
 
-    def step_fn(moved, gradient):
-        k, critics, target, adam = moved
-        critics, adam = adam_step(critics, gradient, adam, config.inner_lr)
-        return k + 1, critics, soft_update(target, critics, config.tau), adam
+    def step_fn(k, state, gradient):
+        return (move_critics(state, gradient, config.inner_lr, config.tau),)
 
-    start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
-    (_, *moved), steps = inner_steps(
-        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
-    )
-    return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
+    moved = "critics", "target", "critic_adam"
+    return inner_steps(optimality_fn, step_fn, state, moved, config.inner_steps, config.inner_tol)
 
 
 def model_critic_loss(
@@ -280,39 +253,21 @@ def model_gradient(
         return critic_targets(state.target, in_model(model, real, noise, config), config)
 
     def problem():
-        return _least_squares(state.critics, real, targets, targets_in)
+        # The mean over H critics of (Q - y)^2 is half a mean of squares, of sqrt(2 / H) (Q - y).
+        scale, heads = np.sqrt(2 / len(state.critics)), range(len(state.critics))
+        q = values(state.critics, real.obs0, real.actions)
+        kernel = mlp_kernel(stacked(state.critics), real.obs0, real.actions)
+        return LeastSquares(
+            values=scale * q,
+            targets_fn=lambda model: scale * tf.stack([targets_in(model) for _ in heads], -1),
+            outer_residuals=scale * (q - targets[:, None]),
+            kernel=scale**2 * kernel,
+        )
 
     found = hypergradient(
         config.solver, optimality_fn, state.critics, state.model, cotangent, problem
     )
     return outer_loss, *found
-
-
-def _least_squares(
-    critics: Critics,
-    real: Transition,
-    outer_targets: tf.Tensor,
-    inner_targets: Callable[[Model], tf.Tensor],
-) -> LeastSquares:
-    """The mean over H critics of (Q - y)^2 as half a mean of squares, of sqrt(2 / H) (Q - y).
-
-    Q's Jacobian does not know y, which the model alone moves.
-    """
-    scale, heads = np.sqrt(2 / len(critics)), range(len(critics))
-    q = values(critics, real.obs0, real.actions)
-    return LeastSquares(
-        values_fn=lambda point, batch: scale * values(point, *batch),
-        targets_fn=lambda model: scale * tf.stack([inner_targets(model) for _ in heads], -1),
-        solution=critics,
-        batch=(real.obs0, real.actions),
-        outer_residuals=scale * (q - outer_targets[:, None]),
-        kernel=scale**2 * mlp_kernel(stacked(critics), real.obs0, real.actions),
-    )
-
-
-def _move_model(state, gradient, config):
-    model, adam = adam_step(state.model, gradient, state.model_adam, config.lr)
-    return state._replace(model=model, model_adam=adam)
 
 
 def _metrics(state, batch, real, steps, config):

@@ -12,9 +12,17 @@ from envs.errors import (
     Share,
     check_fields,
 )
-from omd_tf2.common.solver import SolverConfig
+from omd_tf2.common.solver import SolverConfig, check_heeded
 
-AGENTS = ("omd", "mle", "vep", "vaml", "qlearning")
+OF_MODELS = "prob_model no_learn_reward lr model_hidden_dim residual_model"
+HEEDED = {  # agent -> the options that it heeds, of those that not all do
+    "omd": f"{OF_MODELS} no_warm warm_opt",
+    "mle": f"{OF_MODELS} model_steps one_batch",
+    "vep": f"{OF_MODELS} model_steps one_batch value_gain",
+    "vaml": f"{OF_MODELS} model_steps one_batch",
+    "qlearning": "one_batch",
+}
+AGENTS = tuple(HEEDED)
 
 
 @dataclass(frozen=True)
@@ -54,21 +62,4 @@ class CartPoleConfig:
         check_fields(self)
         if self.hard and self.alpha != CartPoleConfig.alpha:
             raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
-        self._check_idle()
-
-    def _check_idle(self):
-        """An option that the agent would not heed is an error."""
-        of_models = "prob_model no_learn_reward lr model_hidden_dim residual_model"
-        heeded = {
-            "omd": f"{of_models} no_warm warm_opt",
-            "mle": f"{of_models} model_steps one_batch",
-            "vep": f"{of_models} model_steps one_batch value_gain",
-            "vaml": f"{of_models} model_steps one_batch",
-            "qlearning": "one_batch",
-        }
-        for name in sorted(set(" ".join(heeded.values()).split())):
-            default = getattr(self, name) == getattr(CartPoleConfig, name)
-            if name not in heeded[self.agent].split() and not default:
-                raise ConfigError(f"{name} means nothing to agent '{self.agent}': leave it out")
-        if self.agent != "omd" and self.solver != SolverConfig():
-            raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")
+        check_heeded(self, HEEDED)

@@ -3,6 +3,7 @@
 import json
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,28 +111,24 @@ class LearnerAgent(Agent):
         packed: [K, rows and noise], flattened.
         """
         packed = tf.convert_to_tensor(packed)  # eagerly nothing else does
+        size, cast = np.prod(self._rows_shape), partial(tf.cast, dtype=self._dtype)
 
         def update(k, flat, total):
-            flat, report = self._sound_update(flat, packed[k])
-            return k + 1, flat, total + report
+            rows = tf.reshape(packed[k][:size], self._rows_shape)
+            noise = tf.reshape(packed[k][size:], self._noise_shape)
+            real = from_replay(self.replay.layout.unpack(rows))
+            state, metrics = self._update(self._unravel(flat), real, noise)
+            new, report = ravel(state)[0], tf.stack(metrics)
+            sound = tf.reduce_all(tf.math.is_finite(new)) & tf.reduce_all(tf.math.is_finite(report))
+            total += tf.concat([cast(sound)[None], report], 0)
+            return k + 1, tf.where(sound, new, flat), total
 
         start = (0, tf.convert_to_tensor(self._flat), tf.zeros([1 + len(self._names)], self._dtype))
         count = tf.shape(packed)[0]
         _, flat, total = tf.while_loop(lambda k, *_: k < count, update, start)
         self._flat.assign(flat)
         acting, _ = ravel(self._acting_part(self._unravel(flat)))
-        return tf.concat([total / tf.cast(count, self._dtype), acting], 0)
-
-    def _sound_update(self, flat, packed):
-        size = np.prod(self._rows_shape)
-        rows = tf.reshape(packed[:size], self._rows_shape)
-        noise = tf.reshape(packed[size:], self._noise_shape)
-        real = from_replay(self.replay.layout.unpack(rows))
-        state, metrics = self._update(self._unravel(flat), real, noise)
-        new, report = ravel(state)[0], tf.stack(metrics)
-        sound = tf.reduce_all(tf.math.is_finite(new)) & tf.reduce_all(tf.math.is_finite(report))
-        report = tf.concat([tf.cast(sound, self._dtype)[None], report], 0)
-        return tf.where(sound, new, flat), report
+        return tf.concat([total / cast(count), acting], 0)
 
     def _read_acting(self):
         return tf.nest.map_structure(lambda x: x.numpy(), self._acting_part(self.state))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
@@ -164,3 +164,16 @@ def _through_targets(config, theta, problem, on_failure):
 def report(config: SolverConfig, health: Health) -> tuple[tf.Tensor, ...]:
     """What is `reported` of it; the rest is never computed in compiled code."""
     return tuple(getattr(health, name) for name in config.reported)
+
+
+def check_heeded(config: Any, heeded: Mapping[str, str]) -> None:
+    """ConfigError for an option of some agents alone that this one would not heed.
+
+    heeded: agent -> the names of those that it heeds; the solver is omd's.
+    """
+    some = " ".join(heeded.values()).split()
+    for name in sorted(set(some) - set(heeded[config.agent].split())):
+        if getattr(config, name) != getattr(type(config), name):
+            raise ConfigError(f"{name} means nothing to agent '{config.agent}': leave it out")
+    if config.agent != "omd" and config.solver != SolverConfig():
+        raise ConfigError(f"agent '{config.agent}' solves no linear system: leave solver out")

@@ -1,7 +1,5 @@
 """Nested structures of tensors as vectors, and derivatives of functions between them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

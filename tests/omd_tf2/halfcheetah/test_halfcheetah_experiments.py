@@ -87,7 +87,7 @@ def test_a_run_on_robots_with_distractors_fills_its_folder(name, backend, tmp_pa
     agent = HalfCheetahAgent(chosen.agent, obs_dim, 6, seed=1)
     agent.load(tmp_path / "weights.npz")
     # the critics move once a step, from the first after the random ones
-    assert agent._learner.state.critic_adam.steps == STEPS - 20
+    assert agent.state.critic_adam.steps == STEPS - 20
     assert np.abs(agent.predict(np.zeros(obs_dim))).max() <= 1
 
 

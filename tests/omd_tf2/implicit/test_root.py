@@ -12,12 +12,10 @@ from omd_tf2.implicit import (
     get_solver,
     gradient_of,
     guarded,
-    hessian_vector_product,
     root_vjp,
-    solve_cg,
-    solve_dense,
     solve_inner,
 )
+from omd_tf2.implicit.linear_solve import solve_cg, solve_dense
 
 RNG = np.random.default_rng(0)
 X = tf.constant(RNG.normal(size=(12, 4)))
@@ -452,14 +450,3 @@ def test_fallback_keeps_the_failed_solve_in_the_info():
     solve = guarded(get_solver("cg", max_steps=1, tol=1e-13), "identity")
     _, info = root_vjp(gradient_of(ridge_loss), w, args, COTANGENT, solve)
     assert not info.converged and info.iterations == 1 and info.relative_residual > 0
-
-
-def test_hessian_vector_product_equals_the_hessian_written_out():
-    theta = tf.constant(RNG.normal(size=12))
-    w, v = COTANGENT, tf.constant(RNG.normal(size=4))
-    with tf.GradientTape() as outer:
-        outer.watch(w)
-        gradient = gradient_of(logistic_loss)(w, X, theta)
-    hessian = outer.jacobian(gradient, w)
-    got = hessian_vector_product(logistic_loss, w, X, theta)(v)
-    np.testing.assert_allclose(got, tf.linalg.matvec(hessian, v), atol=1e-13)

@@ -17,6 +17,7 @@ class CartPoleAgent(LearnerAgent):
     """Soft Q-learning in a learned model; its config is a CartPoleConfig."""
 
     FITS = ("agent", "hard", "no_double", "prob_model", "residual_model", "hidden_dim")
+    ACTS = "critics"
     DISTINCT = True
     init_state, metric_names = staticmethod(steps.init_state), staticmethod(steps.metric_names)
 
@@ -54,9 +55,6 @@ class CartPoleAgent(LearnerAgent):
         """
         obs = as_observations(obs, self.replay.layout.obs_dim)
         return mean_values(self._acting, self._dtype, obs).argmax(-1)
-
-    def _acting_part(self, state):
-        return state.critics
 
     def _sizes(self, state):
         config = self.config

@@ -5,18 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from omd_tf2.cartpole import losses
 from omd_tf2.cartpole.config import CartPoleConfig
-from omd_tf2.cartpole.losses import (
-    Critics,
-    Model,
-    critic_loss,
-    critic_targets,
-    in_model,
-    mle_loss,
-    values,
-    vaml_loss,
-    vep_loss,
-)
 from omd_tf2.common.functional import (
     AdamState,
     Layers,
@@ -39,9 +29,9 @@ NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
 class State(NamedTuple):
     """All that is learned, the optimisers, and what some agents keep fixed."""
 
-    model: Model
-    critics: Critics
-    target: Critics
+    model: losses.Model
+    critics: losses.Critics
+    target: losses.Critics
     model_adam: AdamState
     critic_adam: AdamState
     value_functions: tuple[Layers, ...]  # vep's, [B, O] -> [B, 1], else ()
@@ -125,7 +115,7 @@ def update(
     real, drawn = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
     predicted = real
     if config.agent != "qlearning":
-        predicted = in_model(state.model, real, drawn, config)
+        predicted = losses.in_model(state.model, real, drawn, config)
     state, steps = critic_steps(state, predicted, config)
     if not config.one_batch:
         predicted, real = _at(predicted, -1), _at(real, -1)
@@ -157,10 +147,10 @@ def omd_update(
     """Critic steps in the model, then the model's by the implicit function theorem."""
     if not config.warm_opt:
         state = state._replace(critic_adam=adam_init(state.critics))
-    predicted = in_model(state.model, real, noise, config)
+    predicted = losses.in_model(state.model, real, noise, config)
     state, steps = critic_steps(state, predicted, config)
     metrics = _metrics(state, predicted, real, steps, config)
-    prediction_loss = mle_loss(state.model, real, noise, config)
+    prediction_loss = losses.mle_loss(state.model, real, noise, config)
     _, gradient, health = model_gradient(state, real, noise, config)
     metrics = *metrics, prediction_loss, *report(config.solver, health)
     return move_model(state, gradient, config.lr), metrics
@@ -187,13 +177,14 @@ def model_steps(
 
 def model_loss_and_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
-) -> tuple[tf.Tensor, Model]:
+) -> tuple[tf.Tensor, losses.Model]:
     """The loss of the model of mle, vep or vaml, and its gradient in the model."""
-    if config.agent == "mle":
-        return loss_and_gradient(mle_loss, state.model, real, noise, config)
-    if config.agent == "vep":
-        return loss_and_gradient(vep_loss, state.model, state.value_functions, real, noise, config)
-    return loss_and_gradient(vaml_loss, state.model, state.target, real, noise, config)
+    loss, *fixed = {
+        "mle": (losses.mle_loss,),
+        "vep": (losses.vep_loss, state.value_functions),
+        "vaml": (losses.vaml_loss, state.target),
+    }[config.agent]
+    return loss_and_gradient(loss, state.model, *fixed, real, noise, config)
 
 
 def critic_steps(
@@ -209,8 +200,8 @@ def critic_steps(
     def optimality_fn(k, state):
         # The norm after the last step, which a tolerance asks for, is taken on the last batch.
         own = batch if shared else _at(batch, tf.minimum(k, config.inner_steps - 1))
-        targets = critic_targets(state.target, own, config)
-        return gradient_of(critic_loss)(state.critics, own, targets)
+        targets = losses.critic_targets(state.target, own, config)
+        return gradient_of(losses.critic_loss)(state.critics, own, targets)
 
     def step_fn(k, state, gradient):
         return (move_critics(state, gradient, config.inner_lr, config.tau),)
@@ -220,8 +211,8 @@ def critic_steps(
 
 
 def model_critic_loss(
-    critics: Critics,
-    model: Model,
+    critics: losses.Critics,
+    model: losses.Model,
     state: State,
     real: Transition,
     noise: tf.Tensor,
@@ -231,31 +222,36 @@ def model_critic_loss(
 
     The target critics are the state's and held constant.
     """
-    predicted = in_model(model, real, noise, config)
-    return critic_loss(critics, predicted, critic_targets(state.target, predicted, config))
+    return _critic_loss(critics, state, losses.in_model(model, real, noise, config), config)
+
+
+def _critic_loss(critics, state, batch, config):
+    targets = losses.critic_targets(state.target, batch, config)
+    return losses.critic_loss(critics, batch, targets)
 
 
 def model_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
-) -> tuple[tf.Tensor, Model, Health]:
+) -> tuple[tf.Tensor, losses.Model, Health]:
     """The outer loss, its gradient in the model by the implicit function theorem, and the health.
 
     It is the critic loss on the real batch. f is the gradient of `model_critic_loss` in the
     critics, at the state's critics and target; the target's own dependence on them is ignored.
     """
-    targets = critic_targets(state.target, real, config)
-    outer_loss, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
+    targets = losses.critic_targets(state.target, real, config)
+    outer_loss, cotangent = loss_and_gradient(losses.critic_loss, state.critics, real, targets)
 
     def optimality_fn(critics, model):
         return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def targets_in(model):
-        return critic_targets(state.target, in_model(model, real, noise, config), config)
+        predicted = losses.in_model(model, real, noise, config)
+        return losses.critic_targets(state.target, predicted, config)
 
     def problem():
         # The mean over H critics of (Q - y)^2 is half a mean of squares, of sqrt(2 / H) (Q - y).
         scale, heads = np.sqrt(2 / len(state.critics)), range(len(state.critics))
-        q = values(state.critics, real.obs0, real.actions)
+        q = losses.values(state.critics, real.obs0, real.actions)
         kernel = mlp_kernel(stacked(state.critics), real.obs0, real.actions)
         return LeastSquares(
             values=scale * q,
@@ -271,8 +267,6 @@ def model_gradient(
 
 
 def _metrics(state, batch, real, steps, config):
-    def loss(on):
-        return critic_loss(state.critics, on, critic_targets(state.target, on, config))
-
-    q_mean = tf.reduce_mean(values(state.critics, real.obs0, real.actions))
-    return Metrics(loss(batch), loss(real), q_mean, tf.cast(steps, q_mean.dtype))
+    loss, real_loss = (_critic_loss(state.critics, state, x, config) for x in (batch, real))
+    q_mean = tf.reduce_mean(losses.values(state.critics, real.obs0, real.actions))
+    return Metrics(loss, real_loss, q_mean, tf.cast(steps, q_mean.dtype))

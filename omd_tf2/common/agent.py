@@ -28,6 +28,7 @@ class LearnerAgent(Agent):
     """
 
     FITS: ClassVar[tuple[str, ...]]  # settings that, beside its size, give the state its meaning
+    ACTS: ClassVar[str]  # field of the state that the policy needs, read back once per cycle
     DISTINCT: ClassVar[bool] = False  # no transition comes twice in a batch
     init_state: ClassVar[Callable[..., Any]]  # (config, obs_dim, action_dim, *, seed, dtype)
     metric_names: ClassVar[Callable[..., tuple[str, ...]]]  # (config)
@@ -61,10 +62,6 @@ class LearnerAgent(Agent):
     @abstractmethod
     def _update(self, state: Structure, real: Transition, noise: tf.Tensor) -> tuple:
         """The new state, and the metrics named."""
-
-    @abstractmethod
-    def _acting_part(self, state: Structure) -> tuple:
-        """What the policy needs of it, read back once per cycle."""
 
     @property
     def replay(self) -> Replay:
@@ -127,11 +124,11 @@ class LearnerAgent(Agent):
         count = tf.shape(packed)[0]
         _, flat, total = tf.while_loop(lambda k, *_: k < count, update, start)
         self._flat.assign(flat)
-        acting, _ = ravel(self._acting_part(self._unravel(flat)))
+        acting, _ = ravel(getattr(self._unravel(flat), self.ACTS))
         return tf.concat([total / cast(count), acting], 0)
 
     def _read_acting(self):
-        return tf.nest.map_structure(lambda x: x.numpy(), self._acting_part(self.state))
+        return tf.nest.map_structure(lambda x: x.numpy(), getattr(self.state, self.ACTS))
 
     def get_state(self) -> dict:
         """All that coming cycles depend on, but for the replay."""

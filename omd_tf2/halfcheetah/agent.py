@@ -17,6 +17,7 @@ class HalfCheetahAgent(LearnerAgent):
     """Soft actor-critic in a learned model; its config is a HalfCheetahConfig."""
 
     FITS = ("agent", "residual_model", "hidden_dim")
+    ACTS = "actor"
     init_state, metric_names = staticmethod(steps.init_state), staticmethod(steps.metric_names)
 
     def policy(self) -> Policy:
@@ -40,9 +41,6 @@ class HalfCheetahAgent(LearnerAgent):
         Raises ConfigError for observations of another length.
         """
         return self.policy()(as_observations(obs, self.replay.layout.obs_dim))
-
-    def _acting_part(self, state):
-        return state.actor
 
     def _sizes(self, state):
         config, action_dim = self.config, state.actor[-1][1].shape[0] // 2  # means and log stds

@@ -17,18 +17,8 @@ from omd_tf2.common.functional import (
 from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
+from omd_tf2.halfcheetah import sac
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
-from omd_tf2.halfcheetah.sac import (
-    Critics,
-    actor_loss,
-    critic_loss,
-    critic_targets,
-    in_model,
-    model_loss,
-    temperature_loss,
-    values,
-    vaml_loss,
-)
 from omd_tf2.implicit import gradient_of
 
 
@@ -36,8 +26,8 @@ class State(NamedTuple):
     """All that is learned, and the optimisers."""
 
     model: Layers  # [B, O + A] -> [B, O + 1]: next observation and reward
-    critics: Critics  # [B, O + A] -> [B, 1] each
-    target: Critics
+    critics: sac.Critics  # [B, O + A] -> [B, 1] each
+    target: sac.Critics
     actor: Layers  # [B, O] -> [B, 2 A]: mean and log std
     log_temperature: tf.Tensor
     model_adam: AdamState
@@ -102,7 +92,7 @@ def update(
     For `mle` and `vaml` the model moves first; `sac` has none, and its critic steps are on the real
     batch. real: [B, ...] from the replay. Returns the new state and what `metric_names` names.
     """
-    prediction_loss, own_loss = model_loss(state.model, real, config), ()
+    prediction_loss, own_loss = sac.model_loss(state.model, real, config), ()
     if config.agent in ("mle", "vaml"):
         loss, gradient = model_loss_and_gradient(state, real, noise.critic[-1], config)
         state = move_model(state, gradient, config.model_lr)
@@ -113,7 +103,7 @@ def update(
         actor_loss=actor_cost,
         entropy=entropy,
         temperature=tf.exp(state.log_temperature),
-        q_mean=tf.reduce_mean(values(state.critics, real.obs0, real.actions)),
+        q_mean=tf.reduce_mean(sac.values(state.critics, real.obs0, real.actions)),
     )
     if config.agent != "omd":
         return state, (metrics[1:] if config.agent == "sac" else metrics + own_loss)
@@ -128,17 +118,18 @@ def model_loss_and_gradient(
 ) -> tuple[tf.Tensor, Layers]:
     """The loss of the model of mle or vaml, and its gradient in the model. noise: [B, A]."""
     if config.agent == "mle":
-        return loss_and_gradient(model_loss, state.model, real, config)
+        return loss_and_gradient(sac.model_loss, state.model, real, config)
 
     def loss(model):
-        predicted = in_model(model, real, noise, config)
-        return vaml_loss(*(_targets(state, batch, noise, config) for batch in (predicted, real)))
+        predicted = sac.in_model(model, real, noise, config)
+        y, y_real = (_targets(state, batch, noise, config) for batch in (predicted, real))
+        return sac.vaml_loss(y, y_real)
 
     return loss_and_gradient(loss, state.model)
 
 
 def model_critic_loss(
-    critics: Critics,
+    critics: sac.Critics,
     model: Layers,
     state: State,
     real: Transition,
@@ -150,8 +141,8 @@ def model_critic_loss(
     The target critics, actor and temperature are the state's and held constant: as in the original
     the target's own dependence on the critics is no part of f.
     """
-    batch = in_model(model, real, noise, config)
-    return critic_loss(critics, batch, _targets(state, batch, noise, config))
+    batch = sac.in_model(model, real, noise, config)
+    return sac.critic_loss(critics, batch, _targets(state, batch, noise, config))
 
 
 def agent_steps(
@@ -183,10 +174,10 @@ def actor_step(
 ) -> tuple[State, tf.Tensor, tf.Tensor]:
     """One Adam step of actor and temperature on real observations: state, actor loss, entropy."""
     (loss, entropy), gradient = loss_and_gradient(
-        actor_loss, state.actor, state.critics, state.log_temperature, obs, noise
+        sac.actor_loss, state.actor, state.critics, state.log_temperature, obs, noise
     )
     _, temperature_gradient = loss_and_gradient(
-        temperature_loss, state.log_temperature, entropy, -noise.shape[-1] / 2
+        sac.temperature_loss, state.log_temperature, entropy, -noise.shape[-1] / 2
     )
     actor, actor_adam = adam_step(state.actor, gradient, state.actor_adam, config.actor_lr)
     log_temperature, temperature_adam = adam_step(
@@ -203,14 +194,14 @@ def actor_step(
 
 def outer_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
-) -> tuple[tf.Tensor, Critics]:
+) -> tuple[tf.Tensor, sac.Critics]:
     """The critic loss on the real batch, and its gradient in the critics."""
     targets = _targets(state, real, noise, config)
-    return loss_and_gradient(critic_loss, state.critics, real, targets)
+    return loss_and_gradient(sac.critic_loss, state.critics, real, targets)
 
 
 def _targets(state, batch, noise, config):
-    return critic_targets(
+    return sac.critic_targets(
         state.target, state.actor, state.log_temperature, batch, noise, config.gamma
     )
 
@@ -229,14 +220,14 @@ def model_gradient(
         return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def targets_in(model):
-        y = _targets(state, in_model(model, real, noise, config), noise, config)
+        y = _targets(state, sac.in_model(model, real, noise, config), noise, config)
         return root2 * tf.stack([y, y], -1)
 
     def problem():
         # mean of (Q1 - y)^2 + (Q2 - y)^2 is half a mean of squares, of sqrt(2) (Q - y).
         x = tf.concat([real.obs0, real.actions], -1)
         ones = tf.ones_like(real.rewards)[:, None]
-        q = values(state.critics, real.obs0, real.actions)
+        q = sac.values(state.critics, real.obs0, real.actions)
         return LeastSquares(
             values=root2 * q,
             targets_fn=targets_in,

@@ -23,9 +23,9 @@ class State(NamedTuple):
 
 
 class Toy(LearnerAgent):
-    """Its `dim` is the width of the layer that acts."""
+    """One layer acts, as wide as the config says."""
 
-    FITS = ("agent",)
+    FITS, ACTS = ("agent",), "actor"
     metric_names = staticmethod(lambda config: ("toy/total", "toy/noise"))
 
     @staticmethod
@@ -35,9 +35,6 @@ class Toy(LearnerAgent):
 
     def _sizes(self, state):
         return self.config.updates, ROWS_SHAPE, NOISE_SHAPE
-
-    def _acting_part(self, state):
-        return state.actor
 
     def _update(self, state, real, noise):
         assert real.rewards.shape == ROWS_SHAPE and noise.shape == NOISE_SHAPE

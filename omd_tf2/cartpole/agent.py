@@ -9,7 +9,7 @@ import tensorflow as tf
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
 from omd_tf2.cartpole import update as steps
-from omd_tf2.common.acting import DrawnAction, best_action, mean_values, perturbed
+from omd_tf2.common.acting import DrawnAction, best_action, mean_values
 from omd_tf2.common.agent import LearnerAgent
 
 
@@ -41,7 +41,7 @@ class CartPoleAgent(LearnerAgent):
 
         def sample(obs):
             q = mean_values(critics, self._dtype, obs)
-            scores = q if config.hard else perturbed(rng, q / config.alpha)
+            scores = q if config.hard else q / config.alpha + rng.gumbel(size=q.shape)
             uniform = rng.random((len(q), 1)) < config.epsilon
             chosen = np.where(uniform, rng.random(q.shape), scores).argmax(-1)
             return np.eye(q.shape[-1])[chosen]

@@ -3,16 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from envs.errors import (
-    ConfigError,
-    Count,
-    NonNegative,
-    Positive,
-    PositiveShare,
-    Share,
-    check_fields,
-)
-from omd_tf2.common.solver import SolverConfig, check_heeded
+from envs.errors import ConfigError, Count, NonNegative, Positive, PositiveShare, Share
+from omd_tf2.common.solver import SolverConfig, check_agent
 
 OF_MODELS = "prob_model no_learn_reward lr model_hidden_dim residual_model"
 HEEDED = {  # agent -> the options that it heeds, of those that not all do
@@ -59,7 +51,6 @@ class CartPoleConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self):
-        check_fields(self)
+        check_agent(self, HEEDED)
         if self.hard and self.alpha != CartPoleConfig.alpha:
             raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
-        check_heeded(self, HEEDED)

@@ -21,6 +21,7 @@ from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.implicit import gradient_of
+from omd_tf2.implicit.structures import ravel
 
 OUTPUT_GAIN = 1e-2
 NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
@@ -73,8 +74,8 @@ def num_batches(config: CartPoleConfig) -> int:
 
 def num_critic_draws(state: State, config: CartPoleConfig) -> int:
     """The entries of all the critics' kernels if `no_warm` draws them anew, else 0."""
-    kernels = [kernel for critic in state.critics for kernel, _ in critic]
-    return sum(kernel.shape.num_elements() for kernel in kernels) if config.no_warm else 0
+    kernels, _ = ravel([kernel for critic in state.critics for kernel, _ in critic])
+    return kernels.shape[0] if config.no_warm else 0
 
 
 def init_state(
@@ -108,14 +109,11 @@ def update(
         if config.no_warm:
             state = with_new_critics(state, noise.critics)
         return omd_update(state, _at(batches, 0), noise.model[0], config)
-    loss: list[tf.Tensor] = []
-    if config.agent != "qlearning":
-        state, *loss = model_steps(state, batches, noise.model, config)
+    has_model = config.agent != "qlearning"
+    state, *loss = model_steps(state, batches, noise.model, config) if has_model else (state,)
     mine = -1 if config.one_batch else slice(-config.inner_steps, None)
     real, drawn = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
-    predicted = real
-    if config.agent != "qlearning":
-        predicted = losses.in_model(state.model, real, drawn, config)
+    predicted = losses.in_model(state.model, real, drawn, config) if has_model else real
     state, steps = critic_steps(state, predicted, config)
     if not config.one_batch:
         predicted, real = _at(predicted, -1), _at(real, -1)
@@ -131,13 +129,8 @@ def with_new_critics(state: State, draws: tf.Tensor) -> State:
 
     draws: N(0, 1), [num_critic_draws].
     """
-    shapes = [kernel.shape for critic in state.critics for kernel, _ in critic]
-    parts = tf.split(draws, [shape.num_elements() for shape in shapes])
-    kernels = iter([tf.reshape(x, shape) for x, shape in zip(parts, shapes, strict=True)])
-    critics = tuple(
-        orthogonal_mlp([next(kernels) for _ in critic], output_gain=OUTPUT_GAIN)
-        for critic in state.critics
-    )
+    _, unravel = ravel([[kernel for kernel, _ in critic] for critic in state.critics])
+    critics = tuple(orthogonal_mlp(x, output_gain=OUTPUT_GAIN) for x in unravel(draws))
     return state._replace(critics=critics, target=critics)
 
 

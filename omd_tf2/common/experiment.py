@@ -42,10 +42,9 @@ class Settings:
 def make_loop(agent, envs, settings: Settings, seeds: training.Seeds, adaptation) -> TrainLoop:
     """The loop that trains the agent."""
     config, train = settings.agent, settings.train
-    rng = np.random.default_rng(seeds.exploration)
     return TrainLoop(
         agent,
-        Collector(envs, [], rng, seed=seeds.envs),
+        Collector(envs, [], np.random.default_rng(seeds.exploration), seed=seeds.envs),
         num_timesteps=train.num_timesteps,
         nb_rollout_steps=config.cycle_steps,
         nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,

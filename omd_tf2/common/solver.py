@@ -166,11 +166,12 @@ def report(config: SolverConfig, health: Health) -> tuple[tf.Tensor, ...]:
     return tuple(getattr(health, name) for name in config.reported)
 
 
-def check_heeded(config: Any, heeded: Mapping[str, str]) -> None:
-    """ConfigError for an option of some agents alone that this one would not heed.
+def check_agent(config: Any, heeded: Mapping[str, str]) -> None:
+    """ConfigError for a field that `check_fields` refuses, or that the agent would not heed.
 
-    heeded: agent -> the names of those that it heeds; the solver is omd's.
+    heeded: agent -> the options of some agents alone that this one heeds; the solver is omd's.
     """
+    check_fields(config)
     some = " ".join(heeded.values()).split()
     for name in sorted(set(some) - set(heeded[config.agent].split())):
         if getattr(config, name) != getattr(type(config), name):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from envs.errors import Count, NonNegative, Positive, PositiveShare, Share, check_fields
-from omd_tf2.common.solver import SolverConfig, check_heeded
+from envs.errors import Count, NonNegative, Positive, PositiveShare, Share
+from omd_tf2.common.solver import SolverConfig, check_agent
 
 OF_MODELS = "model_lr model_hidden_dim residual_model"
 HEEDED = {"omd": OF_MODELS, "mle": OF_MODELS, "vaml": OF_MODELS, "sac": ""}  # not by all
@@ -37,5 +37,4 @@ class HalfCheetahConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self):
-        check_fields(self)
-        check_heeded(self, HEEDED)
+        check_agent(self, HEEDED)

@@ -179,17 +179,12 @@ def actor_step(
     _, temperature_gradient = loss_and_gradient(
         sac.temperature_loss, state.log_temperature, entropy, -noise.shape[-1] / 2
     )
-    actor, actor_adam = adam_step(state.actor, gradient, state.actor_adam, config.actor_lr)
-    log_temperature, temperature_adam = adam_step(
+    actor, adam = adam_step(state.actor, gradient, state.actor_adam, config.actor_lr)
+    state = state._replace(actor=actor, actor_adam=adam)
+    log_temperature, adam = adam_step(
         state.log_temperature, temperature_gradient, state.temperature_adam, config.temperature_lr
     )
-    state = state._replace(
-        actor=actor,
-        actor_adam=actor_adam,
-        log_temperature=log_temperature,
-        temperature_adam=temperature_adam,
-    )
-    return state, loss, entropy
+    return state._replace(log_temperature=log_temperature, temperature_adam=adam), loss, entropy
 
 
 def outer_gradient(

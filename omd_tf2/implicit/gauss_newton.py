@@ -43,14 +43,12 @@ from omd_tf2.implicit.structures import (
 _LEAF_SIZE = 32  # of the recursion: at n = 256 as fast as 16, compiled in half the time
 _MAX_TOL = 1e-2  # what a tolerance follows the conditioning up to
 
-ResidualFn = Callable[[Structure, Structure], tf.Tensor]
-
 
 def solve_gauss_newton(
     matvec: LinearMap,
     b: Structure,
     *,
-    residual_fn: ResidualFn,
+    residual_fn: Callable[[Structure, Structure], tf.Tensor],
     solution: Structure,
     batch: Structure,
     outer_residuals: tf.Tensor | None = None,

@@ -61,10 +61,9 @@ def _is_finite(value) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
+_AT_LEAST_0 = ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0)
 _RULES = {
-    "ridge": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
-    "ridge_relative": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
-    "tol": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
+    **dict.fromkeys(("ridge", "ridge_relative", "tol"), _AT_LEAST_0),
     "step_size": ("a finite number > 0", lambda v: _is_finite(v) and v > 0),
     "max_steps": ("an integer >= 1", lambda v: isinstance(v, int | np.integer) and v >= 1),
 }

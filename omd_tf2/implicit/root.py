@@ -96,7 +96,6 @@ def _cut(structure: Structure) -> Structure:
 
 def _rooted(optimality_fn, find, args, solve):
     """find(*args), a root, whose derivatives are the theorem's in place of its own, of any order."""
-
     if pack_tangents(tf.nest.flatten(args)).tangents:
         raise NotImplementedError(
             "root_vjp and custom_root have no forward mode (tf.autodiff.ForwardAccumulator): take "

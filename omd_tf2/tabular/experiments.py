@@ -96,8 +96,7 @@ def prepare(analysis: Analysis, settings: Settings, seed: int) -> RunFunction:
             if checkpoints.resume(parts):
                 progress.resume(checkpoints.step)
             for step, evaluation, residuals in training:
-                _check(step, evaluation, residuals)
-                logger.log(step, _metrics(analysis, evaluation, residuals))
+                logger.log(step, _metrics(analysis, step, evaluation, residuals))
                 progress.update(step, None)
                 checkpoints.after_cycle(step, lambda: state_of(parts))
         evaluation, figure = training.evaluation, f"{analysis.name}.png"
@@ -183,22 +182,21 @@ def _numpy(structure):
     return tf.nest.map_structure(lambda x: x.numpy(), structure)
 
 
-def _check(step: int, evaluation: Evaluation, residuals: Residuals) -> None:
+def _metrics(
+    analysis: Analysis, step: int, evaluation: Evaluation, residuals: Residuals
+) -> dict[str, float]:
+    """Means over levels and seeds, and the largest residuals since the last row.
+
+    Raises TrainingError for a loss that is not finite, or what was not solved.
+    """
     if not np.isfinite(evaluation.loss).all():
         raise TrainingError(f"loss of an instance is not finite at step {step}: lower train.lr")
-    inner = max(residuals.inner, evaluation.residual)
-    if not inner <= INNER_TOL:
-        raise TrainingError(f"inner problem not solved at step {step}: residual {inner:.3g}")
-    if not residuals.adjoint <= ADJOINT_TOL:
-        raise TrainingError(f"adjoint not solved at step {step}: residual {residuals.adjoint:.3g}")
-
-
-def _metrics(analysis: Analysis, evaluation: Evaluation, residuals: Residuals) -> dict[str, float]:
-    """Means over levels and seeds, and the largest residuals since the last row."""
-    metrics = {
-        "solver/inner_residual": float(max(residuals.inner, evaluation.residual)),
-        "solver/adjoint_residual": float(residuals.adjoint),
-    }
+    inner, adjoint = float(max(residuals.inner, evaluation.residual)), float(residuals.adjoint)
+    tolerated = ("inner problem", inner, INNER_TOL), ("adjoint", adjoint, ADJOINT_TOL)
+    for name, residual, tol in tolerated:
+        if not residual <= tol:
+            raise TrainingError(f"{name} not solved at step {step}: residual {residual:.3g}")
+    metrics = {"solver/inner_residual": inner, "solver/adjoint_residual": adjoint}
     for name in ("J", "q_error", "loss"):
         means = getattr(evaluation, name).reshape(2, -1).mean(1)
         for variant, mean in zip(analysis.variants, means, strict=True):

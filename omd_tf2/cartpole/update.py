@@ -1,6 +1,6 @@
 """One training step of every agent, a pure function of the state."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -172,11 +172,12 @@ def model_loss_and_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
 ) -> tuple[tf.Tensor, losses.Model]:
     """The loss of the model of mle, vep or vaml, and its gradient in the model."""
-    loss, *fixed = {
+    arms: dict[str, tuple[Any, ...]] = {
         "mle": (losses.mle_loss,),
         "vep": (losses.vep_loss, state.value_functions),
         "vaml": (losses.vaml_loss, state.target),
-    }[config.agent]
+    }
+    loss, *fixed = arms[config.agent]
     return loss_and_gradient(loss, state.model, *fixed, real, noise, config)
 
 

@@ -44,7 +44,7 @@ def inner_steps(
 
     def unpacked(carried):
         k, *values = carried
-        return k, state._replace(**dict(zip(moved, values, strict=False)))
+        return k, state._replace(**dict(zip(moved, values, strict=False)))  # reports follow
 
     def evaluate(carried):
         return optimality_fn(*unpacked(carried))
@@ -60,15 +60,14 @@ def inner_steps(
     elif max_steps == 1:  # shares what it computes with the hypergradient, as a loop's body cannot
         carried = step(carried, evaluate(carried))
     else:
-        _, unravel = ravel(carried[1:])  # a loop costs some microseconds for each tensor it carries
+        flat, unravel = ravel(carried[1:])  # each tensor that a loop carries costs microseconds
 
         def flat_step(k, flat):
             carried = k, *unravel(flat)
             k, *values = step(carried, evaluate(carried))
             return k, ravel(values)[0]
 
-        start = carried[0], ravel(carried[1:])[0]
-        k, flat = tf.while_loop(lambda k, _: k < max_steps, flat_step, start)
+        k, flat = tf.while_loop(lambda k, _: k < max_steps, flat_step, (carried[0], flat))
         carried = k, *unravel(flat)
     k, after = unpacked(carried)
     return after, k, *carried[1 + len(moved) :]

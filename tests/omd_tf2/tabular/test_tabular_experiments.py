@@ -128,7 +128,7 @@ def test_draws_are_uniform_per_seed_and_shared_by_all_settings():
         assert np.all((leaf >= 0) & (leaf < 1))
         np.testing.assert_array_equal(leaf[..., :2], leaf[..., 2:4])
         assert np.all(leaf[..., 0] != leaf[..., 1])
-    noise = draws.noise(4)
+    noise = draws.noise(4).numpy()
     assert noise.shape == (4, 2, 2, 2) and len(np.unique(noise)) == noise.size
     np.testing.assert_array_equal(noise, np.concatenate([again.noise(1), again.noise(3)]))
 

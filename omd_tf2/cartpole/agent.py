@@ -63,6 +63,7 @@ class CartPoleAgent(LearnerAgent):
         return config.cycle_steps, batches, (model_noise + steps.num_critic_draws(state, config),)
 
     def _model_noise(self, batches):
+        """The shape of what a probabilistic model draws with on these batches."""
         return *batches, self.replay.layout.obs_dim if self.config.prob_model else 0
 
     def _update(self, state, real, noise):

@@ -102,8 +102,7 @@ def solve_gauss_newton(
     weights = dual.solve(e)
     x = pull_back(weights)
     system = dual.system(product, b, tol)
-    product = pull_back(jvp(x) + dual.ridge * weights)
-    return system.finish(system.scaled(x), product=product)
+    return system.finish(system.scaled(x), product=pull_back(jvp(x) + dual.ridge * weights))
 
 
 def target_weights(

@@ -95,7 +95,7 @@ def snapshots(name: str) -> list[tuple]:
         if epoch.step in steps:
             rows = agent.replay.sample_many(rng, 1, config.batch_size, distinct=True)[0]
             real = from_replay(agent.replay.layout.unpack(tf.constant(rows)))
-            found.append((epoch.step, config, agent._learner.state, real))
+            found.append((epoch.step, config, agent.state, real))
 
     make_loop(agent, envs, settings, seeds, None).run(on_epoch)
     return found

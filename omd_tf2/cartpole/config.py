@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from envs.errors import (
-    ConfigError,
-    Count,
-    NonNegative,
-    Positive,
-    PositiveShare,
-    Share,
-    check_fields,
-)
-from omd_tf2.common.solver import SolverConfig
+from envs.errors import ConfigError, Count, NonNegative, Positive, PositiveShare, Share
+from omd_tf2.common.solver import SolverConfig, check_agent
 
-AGENTS = ("omd", "mle", "vep", "vaml", "qlearning")
+OF_MODELS = "prob_model no_learn_reward lr model_hidden_dim residual_model"
+HEEDED = {  # agent -> the options that it heeds, of those that not all do
+    "omd": f"{OF_MODELS} no_warm warm_opt",
+    "mle": f"{OF_MODELS} model_steps one_batch",
+    "vep": f"{OF_MODELS} model_steps one_batch value_gain",
+    "vaml": f"{OF_MODELS} model_steps one_batch",
+    "qlearning": "one_batch",
+}
+AGENTS = tuple(HEEDED)
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,6 @@ class CartPoleConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self):
-        check_fields(self)
+        check_agent(self, HEEDED)
         if self.hard and self.alpha != CartPoleConfig.alpha:
             raise ConfigError("alpha means nothing to a hard maximum: leave one of them out")
-        self._check_idle()
-
-    def _check_idle(self):
-        """An option that the agent would not heed is an error."""
-        of_models = "prob_model no_learn_reward lr model_hidden_dim residual_model"
-        heeded = {
-            "omd": f"{of_models} no_warm warm_opt",
-            "mle": f"{of_models} model_steps one_batch",
-            "vep": f"{of_models} model_steps one_batch value_gain",
-            "vaml": f"{of_models} model_steps one_batch",
-            "qlearning": "one_batch",
-        }
-        for name in sorted(set(" ".join(heeded.values()).split())):
-            default = getattr(self, name) == getattr(CartPoleConfig, name)
-            if name not in heeded[self.agent].split() and not default:
-                raise ConfigError(f"{name} means nothing to agent '{self.agent}': leave it out")
-        if self.agent != "omd" and self.solver != SolverConfig():
-            raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")

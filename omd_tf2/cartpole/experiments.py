@@ -1,16 +1,12 @@
 """OMD, its baselines and its controls on CartPole."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import OneHotActions, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
-from baselines_tf2.runs import training
-from baselines_tf2.runs.experiment import Experiment
-from envs import EnvSpec, backends_of
+from envs import EnvSpec
 from omd_tf2.cartpole.agent import CartPoleAgent
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.common import experiment
@@ -39,15 +35,10 @@ ITS_OWN: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(experiment.Settings):
     """All that defines a run, but for its seed."""
 
-    env: EnvSpec
     agent: CartPoleConfig
-    train: TrainConfig
-
-    def __post_init__(self):
-        experiment.check_steps(self)
 
 
 def make_agent(envs: Envs, config: CartPoleConfig, seed: int) -> CartPoleAgent:
@@ -56,31 +47,17 @@ def make_agent(envs: Envs, config: CartPoleConfig, seed: int) -> CartPoleAgent:
     return CartPoleAgent(config, observation_dim(envs.observation_space), num_actions, seed=seed)
 
 
-prepare = partial(training.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
-load = partial(training.load, make_agent=make_agent)
-
-
-def _settings(agent: str) -> Callable[[str, str], Settings]:
-    def settings(preset: str, backend: str) -> Settings:
-        config, original = CartPoleConfig(agent=agent), preset == "original"
-        if not original:
-            config = replace(config, **LEARNS, **ITS_OWN[agent])
-        train = TrainConfig(200_000, 1_000, 10, eval_at_start=original, random_steps=1_000)
-        return Settings(EnvSpec("cartpole", backend), config, train)
-
-    return settings
+def _settings(agent: str, task: str, preset: str, backend: str) -> Settings:
+    config, original = CartPoleConfig(agent=agent), preset == "original"
+    if not original:
+        config = replace(config, **LEARNS, **ITS_OWN[agent])
+    train = TrainConfig(200_000, 1_000, 10, eval_at_start=original, random_steps=1_000)
+    return Settings(EnvSpec(task, backend), config, train)
 
 
 EXPERIMENTS = {
-    f"{agent}_cartpole": Experiment(
-        name=f"{agent}_cartpole",
-        description=f"cartpole: {description}",
-        source="OMD, arXiv 2106.03273",
-        backends=backends_of("cartpole"),
-        settings=_settings(agent),
-        prepare=prepare,
-        num_timesteps=lambda settings: settings.train.num_timesteps,
-        load=load,
+    f"{agent}_cartpole": experiment.make_experiment(
+        agent, description, "cartpole", _settings, make_agent
     )
     for agent, description in DESCRIPTIONS.items()
 }

@@ -12,9 +12,8 @@ from omd_tf2.common.transition import Transition
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
-Model = tuple[
-    Layers, Layers
-]  # [B, O + A] -> next observation [B, O] (or mean, log std), reward [B, 1]
+# [B, O + A] -> next observation [B, O] (or mean, log std), and -> reward [B, 1]
+Model = tuple[Layers, Layers]
 Critics = tuple[Layers, ...]  # two, or one: [B, O] -> [B, A]
 
 

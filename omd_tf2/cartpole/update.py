@@ -1,39 +1,27 @@
 """One training step of every agent, a pure function of the state."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from omd_tf2.cartpole import losses
 from omd_tf2.cartpole.config import CartPoleConfig
-from omd_tf2.cartpole.losses import (
-    Critics,
-    Model,
-    critic_loss,
-    critic_targets,
-    in_model,
-    mle_loss,
-    values,
-    vaml_loss,
-    vep_loss,
-)
 from omd_tf2.common.functional import (
     AdamState,
     Layers,
     adam_init,
-    adam_step,
     init_mlp,
     loss_and_gradient,
     mlp_kernel,
     orthogonal_mlp,
-    soft_update,
     stacked,
 )
-from omd_tf2.common.inner import inner_steps
+from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.implicit import gradient_of
+from omd_tf2.implicit.structures import ravel
 
 OUTPUT_GAIN = 1e-2
 NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
@@ -42,15 +30,12 @@ NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
 class State(NamedTuple):
     """All that is learned, the optimisers, and what some agents keep fixed."""
 
-    model: Model
-    critics: Critics
-    target: Critics
+    model: losses.Model
+    critics: losses.Critics
+    target: losses.Critics
     model_adam: AdamState
     critic_adam: AdamState
     value_functions: tuple[Layers, ...]  # vep's, [B, O] -> [B, 1], else ()
-
-
-MOVED = ("critics", "target", "critic_adam")  # by a critic step
 
 
 class Noise(NamedTuple):
@@ -89,8 +74,8 @@ def num_batches(config: CartPoleConfig) -> int:
 
 def num_critic_draws(state: State, config: CartPoleConfig) -> int:
     """The entries of all the critics' kernels if `no_warm` draws them anew, else 0."""
-    kernels = [kernel for critic in state.critics for kernel, _ in critic]
-    return sum(kernel.shape.num_elements() for kernel in kernels) if config.no_warm else 0
+    kernels, _ = ravel([kernel for critic in state.critics for kernel, _ in critic])
+    return kernels.shape[0] if config.no_warm else 0
 
 
 def init_state(
@@ -106,20 +91,10 @@ def init_state(
     both, outputs = obs_dim + num_actions, obs_dim * (1 + config.prob_model)
     model = network(both, *model_hidden, outputs), network(both, *model_hidden, 1)
     critics = tuple(network(obs_dim, *hidden, num_actions) for _ in range(2 - config.no_double))
-    value_functions: tuple[Layers, ...] = ()
-    if config.agent == "vep":
-        sizes = (obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1)
-        value_functions = tuple(
-            network(*sizes, gain=config.value_gain) for _ in range(NUM_VALUE_FUNCTIONS)
-        )
-    return State(
-        model=model,
-        critics=critics,
-        target=critics,
-        model_adam=adam_init(model),
-        critic_adam=adam_init(critics),
-        value_functions=value_functions,
-    )
+    num_values = NUM_VALUE_FUNCTIONS if config.agent == "vep" else 0
+    sizes = obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1
+    value_functions = tuple(network(*sizes, gain=config.value_gain) for _ in range(num_values))
+    return State(model, critics, critics, adam_init(model), adam_init(critics), value_functions)
 
 
 def update(
@@ -134,14 +109,11 @@ def update(
         if config.no_warm:
             state = with_new_critics(state, noise.critics)
         return omd_update(state, _at(batches, 0), noise.model[0], config)
-    loss: list[tf.Tensor] = []
-    if config.agent != "qlearning":
-        state, *loss = model_steps(state, batches, noise.model, config)
+    has_model = config.agent != "qlearning"
+    state, *loss = model_steps(state, batches, noise.model, config) if has_model else (state,)
     mine = -1 if config.one_batch else slice(-config.inner_steps, None)
     real, drawn = tf.nest.map_structure(lambda x: x[mine], (batches, noise.model))
-    predicted = real
-    if config.agent != "qlearning":
-        predicted = in_model(state.model, real, drawn, config)
+    predicted = losses.in_model(state.model, real, drawn, config) if has_model else real
     state, steps = critic_steps(state, predicted, config)
     if not config.one_batch:
         predicted, real = _at(predicted, -1), _at(real, -1)
@@ -157,13 +129,8 @@ def with_new_critics(state: State, draws: tf.Tensor) -> State:
 
     draws: N(0, 1), [num_critic_draws].
     """
-    shapes = [kernel.shape for critic in state.critics for kernel, _ in critic]
-    parts = tf.split(draws, [shape.num_elements() for shape in shapes])
-    kernels = iter([tf.reshape(x, shape) for x, shape in zip(parts, shapes, strict=True)])
-    critics = tuple(
-        orthogonal_mlp([next(kernels) for _ in critic], output_gain=OUTPUT_GAIN)
-        for critic in state.critics
-    )
+    _, unravel = ravel([[kernel for kernel, _ in critic] for critic in state.critics])
+    critics = tuple(orthogonal_mlp(x, output_gain=OUTPUT_GAIN) for x in unravel(draws))
     return state._replace(critics=critics, target=critics)
 
 
@@ -173,16 +140,13 @@ def omd_update(
     """Critic steps in the model, then the model's by the implicit function theorem."""
     if not config.warm_opt:
         state = state._replace(critic_adam=adam_init(state.critics))
-    predicted = in_model(state.model, real, noise, config)
+    predicted = losses.in_model(state.model, real, noise, config)
     state, steps = critic_steps(state, predicted, config)
     metrics = _metrics(state, predicted, real, steps, config)
-    prediction_loss = mle_loss(state.model, real, noise, config)
+    prediction_loss = losses.mle_loss(state.model, real, noise, config)
     _, gradient, health = model_gradient(state, real, noise, config)
-    return _move_model(state, gradient, config), (
-        *metrics,
-        prediction_loss,
-        *report(config.solver, health),
-    )
+    metrics = *metrics, prediction_loss, *report(config.solver, health)
+    return move_model(state, gradient, config.lr), metrics
 
 
 def model_steps(
@@ -190,31 +154,31 @@ def model_steps(
 ) -> tuple[State, tf.Tensor]:
     """Adam steps of the model of mle, vep or vaml, each on its own batch; the last one's loss."""
 
-    def optimality_fn(moved):
-        k, _, model, _ = moved
-        now = state._replace(model=model)
-        return model_loss_and_gradient(now, _at(batches, k), noise[k], config)
+    def optimality_fn(k, state):
+        return model_loss_and_gradient(state, _at(batches, k), noise[k], config)
 
-    def step_fn(moved, loss_gradient):
-        (k, _, model, adam), (loss, gradient) = moved, loss_gradient
-        return k + 1, loss, *adam_step(model, gradient, adam, config.lr)
+    def step_fn(k, state, loss_gradient):
+        loss, gradient = loss_gradient
+        return move_model(state, gradient, config.lr), loss
 
-    start = tf.constant(0), tf.zeros([], noise.dtype), state.model, state.model_adam
-    (_, loss, model, adam), _ = inner_steps(
-        optimality_fn, step_fn, start, max_steps=config.model_steps, tol=0.0
+    moved, none = ("model", "model_adam"), tf.zeros([], noise.dtype)
+    state, _, loss = inner_steps(
+        optimality_fn, step_fn, state, moved, config.model_steps, 0.0, none
     )
-    return state._replace(model=model, model_adam=adam), loss
+    return state, loss
 
 
 def model_loss_and_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
-) -> tuple[tf.Tensor, Model]:
+) -> tuple[tf.Tensor, losses.Model]:
     """The loss of the model of mle, vep or vaml, and its gradient in the model."""
-    if config.agent == "mle":
-        return loss_and_gradient(mle_loss, state.model, real, noise, config)
-    if config.agent == "vep":
-        return loss_and_gradient(vep_loss, state.model, state.value_functions, real, noise, config)
-    return loss_and_gradient(vaml_loss, state.model, state.target, real, noise, config)
+    arms: dict[str, tuple[Any, ...]] = {
+        "mle": (losses.mle_loss,),
+        "vep": (losses.vep_loss, state.value_functions),
+        "vaml": (losses.vaml_loss, state.target),
+    }
+    loss, *fixed = arms[config.agent]
+    return loss_and_gradient(loss, state.model, *fixed, real, noise, config)
 
 
 def critic_steps(
@@ -227,28 +191,22 @@ def critic_steps(
     """
     shared = batch.rewards.shape.rank == 1
 
-    def optimality_fn(moved):
-        k, critics, target, _ = moved
+    def optimality_fn(k, state):
         # The norm after the last step, which a tolerance asks for, is taken on the last batch.
         own = batch if shared else _at(batch, tf.minimum(k, config.inner_steps - 1))
-        targets = critic_targets(target, own, config)
-        return gradient_of(critic_loss)(critics, own, targets)
+        targets = losses.critic_targets(state.target, own, config)
+        return gradient_of(losses.critic_loss)(state.critics, own, targets)
 
-    def step_fn(moved, gradient):
-        k, critics, target, adam = moved
-        critics, adam = adam_step(critics, gradient, adam, config.inner_lr)
-        return k + 1, critics, soft_update(target, critics, config.tau), adam
+    def step_fn(k, state, gradient):
+        return (move_critics(state, gradient, config.inner_lr, config.tau),)
 
-    start = (tf.constant(0), *(getattr(state, name) for name in MOVED))
-    (_, *moved), steps = inner_steps(
-        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
-    )
-    return state._replace(**dict(zip(MOVED, moved, strict=True))), steps
+    moved = "critics", "target", "critic_adam"
+    return inner_steps(optimality_fn, step_fn, state, moved, config.inner_steps, config.inner_tol)
 
 
 def model_critic_loss(
-    critics: Critics,
-    model: Model,
+    critics: losses.Critics,
+    model: losses.Model,
     state: State,
     real: Transition,
     noise: tf.Tensor,
@@ -258,29 +216,43 @@ def model_critic_loss(
 
     The target critics are the state's and held constant.
     """
-    predicted = in_model(model, real, noise, config)
-    return critic_loss(critics, predicted, critic_targets(state.target, predicted, config))
+    return _critic_loss(critics, state, losses.in_model(model, real, noise, config), config)
+
+
+def _critic_loss(critics, state, batch, config):
+    targets = losses.critic_targets(state.target, batch, config)
+    return losses.critic_loss(critics, batch, targets)
 
 
 def model_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: CartPoleConfig
-) -> tuple[tf.Tensor, Model, Health]:
+) -> tuple[tf.Tensor, losses.Model, Health]:
     """The outer loss, its gradient in the model by the implicit function theorem, and the health.
 
     It is the critic loss on the real batch. f is the gradient of `model_critic_loss` in the
     critics, at the state's critics and target; the target's own dependence on them is ignored.
     """
-    targets = critic_targets(state.target, real, config)
-    outer_loss, cotangent = loss_and_gradient(critic_loss, state.critics, real, targets)
+    targets = losses.critic_targets(state.target, real, config)
+    outer_loss, cotangent = loss_and_gradient(losses.critic_loss, state.critics, real, targets)
 
     def optimality_fn(critics, model):
         return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def targets_in(model):
-        return critic_targets(state.target, in_model(model, real, noise, config), config)
+        predicted = losses.in_model(model, real, noise, config)
+        return losses.critic_targets(state.target, predicted, config)
 
     def problem():
-        return _least_squares(state.critics, real, targets, targets_in)
+        # The mean over H critics of (Q - y)^2 is half a mean of squares, of sqrt(2 / H) (Q - y).
+        scale, heads = np.sqrt(2 / len(state.critics)), range(len(state.critics))
+        q = losses.values(state.critics, real.obs0, real.actions)
+        kernel = mlp_kernel(stacked(state.critics), real.obs0, real.actions)
+        return LeastSquares(
+            values=scale * q,
+            targets_fn=lambda model: scale * tf.stack([targets_in(model) for _ in heads], -1),
+            outer_residuals=scale * (q - targets[:, None]),
+            kernel=scale**2 * kernel,
+        )
 
     found = hypergradient(
         config.solver, optimality_fn, state.critics, state.model, cotangent, problem
@@ -288,36 +260,7 @@ def model_gradient(
     return outer_loss, *found
 
 
-def _least_squares(
-    critics: Critics,
-    real: Transition,
-    outer_targets: tf.Tensor,
-    inner_targets: Callable[[Model], tf.Tensor],
-) -> LeastSquares:
-    """The mean over H critics of (Q - y)^2 as half a mean of squares, of sqrt(2 / H) (Q - y).
-
-    Q's Jacobian does not know y, which the model alone moves.
-    """
-    scale, heads = np.sqrt(2 / len(critics)), range(len(critics))
-    q = values(critics, real.obs0, real.actions)
-    return LeastSquares(
-        values_fn=lambda point, batch: scale * values(point, *batch),
-        targets_fn=lambda model: scale * tf.stack([inner_targets(model) for _ in heads], -1),
-        solution=critics,
-        batch=(real.obs0, real.actions),
-        outer_residuals=scale * (q - outer_targets[:, None]),
-        kernel=scale**2 * mlp_kernel(stacked(critics), real.obs0, real.actions),
-    )
-
-
-def _move_model(state, gradient, config):
-    model, adam = adam_step(state.model, gradient, state.model_adam, config.lr)
-    return state._replace(model=model, model_adam=adam)
-
-
 def _metrics(state, batch, real, steps, config):
-    def loss(on):
-        return critic_loss(state.critics, on, critic_targets(state.target, on, config))
-
-    q_mean = tf.reduce_mean(values(state.critics, real.obs0, real.actions))
-    return Metrics(loss(batch), loss(real), q_mean, tf.cast(steps, q_mean.dtype))
+    loss, real_loss = (_critic_loss(state.critics, state, x, config) for x in (batch, real))
+    q_mean = tf.reduce_mean(losses.values(state.critics, real.obs0, real.actions))
+    return Metrics(loss, real_loss, q_mean, tf.cast(steps, q_mean.dtype))

@@ -28,11 +28,6 @@ def best_action(critics: Sequence[Weights], dtype: str, obs: np.ndarray) -> np.n
     return np.eye(values.shape[-1])[values.argmax(-1)]
 
 
-def perturbed(rng: np.random.Generator, logits: np.ndarray) -> np.ndarray:
-    """Logits plus Gumbel noise: the largest is a draw from their softmax."""
-    return logits + rng.gumbel(size=logits.shape)
-
-
 class DrawnAction:
     """A draw from softmax(mean Q / alpha), one-hot, [N, O] -> [N, A].
 
@@ -48,7 +43,9 @@ class DrawnAction:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         logits = mean_values(self._critics, self._dtype, obs) / self._alpha
-        return np.eye(logits.shape[-1])[perturbed(self._rng, logits).argmax(-1)]
+        # Of logits plus Gumbel noise the largest is a draw from their softmax.
+        drawn = (logits + self._rng.gumbel(size=logits.shape)).argmax(-1)
+        return np.eye(logits.shape[-1])[drawn]
 
 
 def mean_action(actor: Weights, dtype: str, obs: np.ndarray) -> np.ndarray:

@@ -1,42 +1,69 @@
-"""Running an agent of OMD's deep settings."""
+"""Experiments of OMD's deep settings."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from baselines_tf2.common.rollout import Collector
-from baselines_tf2.common.train_loop import TrainLoop, check_adaptation
-from baselines_tf2.runs.training import Seeds
-from envs import ConfigError
+from baselines_tf2.common.train_loop import TrainConfig, TrainLoop, check_adaptation
+from baselines_tf2.runs import training
+from baselines_tf2.runs.experiment import Experiment
+from envs import ConfigError, EnvSpec, backends_of
 
 LOG_INTERVAL = 1_000  # environment steps per row of the log
 
 
-def check_steps(settings: Any) -> None:
-    """ConfigError if cycles do not fill the log's rows, or adaptation comes to nothing."""
-    check_adaptation(settings.env, settings.train)
-    if settings.agent.replay_size < settings.agent.cycle_steps:
-        raise ConfigError(
-            f"agent.replay_size={settings.agent.replay_size} does not hold one cycle of "
-            f"agent.cycle_steps={settings.agent.cycle_steps}"
-        )
-    if LOG_INTERVAL % settings.agent.cycle_steps:
-        raise ConfigError(
-            f"agent.cycle_steps must divide {LOG_INTERVAL}, the steps between rows of the log, and "
-            f"is {settings.agent.cycle_steps}"
-        )
+@dataclass(frozen=True)
+class Settings:
+    """All that defines a run, but for its seed; subclasses say whose config the agent's is."""
+
+    env: EnvSpec
+    agent: Any
+    train: TrainConfig
+
+    def __post_init__(self):
+        check_adaptation(self.env, self.train)
+        cycle_steps, replay_size = self.agent.cycle_steps, self.agent.replay_size
+        if replay_size < cycle_steps:
+            raise ConfigError(
+                f"agent.replay_size={replay_size} does not hold one cycle of "
+                f"agent.cycle_steps={cycle_steps}"
+            )
+        if LOG_INTERVAL % cycle_steps:
+            raise ConfigError(
+                f"agent.cycle_steps must divide {LOG_INTERVAL}, the steps between rows of the log, "
+                f"and is {cycle_steps}"
+            )
 
 
-def make_loop(agent, envs, settings: Any, seeds: Seeds, adaptation) -> TrainLoop:
+def make_loop(agent, envs, settings: Settings, seeds: training.Seeds, adaptation) -> TrainLoop:
     """The loop that trains the agent."""
     config, train = settings.agent, settings.train
-    rng = np.random.default_rng(seeds.exploration)
     return TrainLoop(
         agent,
-        Collector(envs, [], rng, seed=seeds.envs),
+        Collector(envs, [], np.random.default_rng(seeds.exploration), seed=seeds.envs),
         num_timesteps=train.num_timesteps,
         nb_rollout_steps=config.cycle_steps,
         nb_epoch_cycles=LOG_INTERVAL // config.cycle_steps,
         random_steps=train.random_steps,
         adaptation=adaptation,
+    )
+
+
+def make_experiment(
+    agent: str, description: str, task: str, settings: Callable, make_agent: training.MakeAgent
+) -> Experiment:
+    """The experiment AGENT_TASK. settings(agent, task, preset, backend) are its Settings."""
+    return Experiment(
+        name=f"{agent}_{task}",
+        description=f"{task}: {description}",
+        source="OMD, arXiv 2106.03273",
+        backends=backends_of(task),
+        settings=partial(settings, agent, task),
+        prepare=partial(training.prepare, make_agent=make_agent, make_loop=make_loop),
+        num_timesteps=lambda settings: settings.train.num_timesteps,
+        load=partial(training.load, make_agent=make_agent),
     )

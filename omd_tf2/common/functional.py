@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit import dense_layers_kernel
-from omd_tf2.implicit.structures import Structure, ravel, to_copies
+from omd_tf2.implicit.structures import Structure, gradient, ravel, to_copies
 
 Layers = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
@@ -129,5 +129,4 @@ def loss_and_gradient(loss_fn: Callable, parameters: tuple, *args) -> tuple:
         tape.watch(parameters)
         out = loss_fn(parameters, *args)
     loss = out[0] if isinstance(out, tuple) else out
-    zero = tf.UnconnectedGradients.ZERO
-    return out, tape.gradient(loss, parameters, unconnected_gradients=zero)
+    return out, gradient(tape, loss, parameters, None)

@@ -2,27 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import wraps
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError
 from envs.errors import ConfigError, check_fields
 from omd_tf2.implicit import Result, get_solver, guarded, root_vjp, solver_options, target_weights
-from omd_tf2.implicit.linear_solve import Solver
+from omd_tf2.implicit.linear_solve import check_options
+from omd_tf2.implicit.solvers import ON_FAILURE
 from omd_tf2.implicit.structures import Structure, transposed
-
-OPTIONS = (  # of `SolverConfig` that are the linear solver's own
-    "ridge",
-    "ridge_relative",
-    "correct_inner",
-    "tol",
-    "max_steps",
-    "step_size",
-    "stop_at_negative_curvature",
-)
 
 
 @dataclass(frozen=True)
@@ -36,24 +26,27 @@ class SolverConfig:
     ridge_relative: float | None = None  # of gauss_newton: that, over its kernel's mean eigenvalue
     correct_inner: bool | None = None  # of gauss_newton: the outer loss after one step of its own
     tol: float | None = None  # relative residual at which an iterative solver stops
-    max_steps: int | None = None  # iterations at most
+    max_steps: int | None = None  # iterations at most, of cg, minres and neumann
     step_size: float | None = None  # of neumann
     stop_at_negative_curvature: bool | None = None  # of cg: stop there, or run on
-    on_failure: str = "stop"  # what becomes of a solve that did not converge: use | identity | stop
+    # What becomes of a solve that did not converge.
+    on_failure: Annotated[str, ON_FAILURE] = "stop"
     optimality_norm: bool = False  # report |f|: a tenth of a step on CartPole
 
     def __post_init__(self):
         check_fields(self)
         try:
-            known = solver_options(self.name)
-            wrong = [option for option in self.options() if option not in known]
-            if wrong:
-                raise ConfigError(
-                    f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out"
-                )
-            self.build(lambda: LeastSquares(*[None] * len(LeastSquares._fields)))
+            known = set(solver_options(self.name))
+            check_options(**self.options())
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if self.name == "gauss_newton":
+            known.discard("max_steps")  # here it is solved in its dual form alone
+        wrong = sorted(self.options().keys() - known)
+        if wrong:
+            raise ConfigError(
+                f"solver '{self.name}' has no option '{', '.join(wrong)}': leave it out"
+            )
         if self.name == "identity" and self.on_failure != "stop":
             raise ConfigError("on_failure does nothing for the identity, which cannot fail")
 
@@ -93,58 +86,18 @@ class SolverConfig:
         )
 
     def options(self) -> dict[str, float | int | bool]:
-        """The options that were set."""
-        return {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
-
-    def build(self, problem: Callable[[], "LeastSquares"]) -> Solver:
-        """The solver; Gauss-Newton alone asks for the problem."""
-        options = self.options()
-        if self.name == "gauss_newton":
-            options |= problem().options()
-        return self.guarded(get_solver(self.name, **options))
-
-    def guarded(self, solve: Solver) -> Solver:
-        """`solve`, with what is to become of a failure."""
-        solve_or_replace = guarded(solve, self.on_failure)
-        if self.name == "identity":  # it cannot fail
-            return solve
-        return _marked(solve) if self.on_failure == "stop" else solve_or_replace
-
-
-def _marked(solve: Solver) -> Solver:
-    """`solve`, NaN in place of an answer that did not converge: `SolverConfig.check` stops the run.
-
-    Unlike `guarded` it does so eagerly too.
-    """
-
-    @wraps(solve)
-    def solve_or_mark(matvec, b, **start):
-        x, info = solve(matvec, b, **start)
-        return tf.nest.map_structure(lambda y: tf.where(info.converged, y, math.nan), x), info
-
-    return solve_or_mark
+        """The linear solver's own options that were set."""
+        values = {x.name: getattr(self, x.name) for x in fields(self) if x.default is None}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class LeastSquares(NamedTuple):
     """An inner loss |values - targets|^2 / (2 B) of heads without common weights; see implicit."""
 
-    values_fn: Callable[[Structure, Structure], tf.Tensor]  # (solution, batch) -> [B, H]
+    values: tf.Tensor  # [B, H]
     targets_fn: Callable[[Structure], tf.Tensor]  # theta -> [B, H]
-    solution: Structure
-    batch: Structure  # [B, ...]
     outer_residuals: tf.Tensor  # [B, H]
-    kernel: tf.Tensor  # [H, B, B]
-
-    def options(self) -> dict[str, Any]:
-        """What `solve_gauss_newton` is told of it: its residuals' derivatives are the values'."""
-        told = {name: getattr(self, name) for name in ("solution", "batch", "kernel")}
-        outer = {"outer_residuals": self.outer_residuals, "independent_heads": True}
-        return told | outer | {"residual_fn": self.values_fn}
-
-    def has_full_rank(self) -> bool:
-        """Whether its kernel can have: not with more residuals than weights."""
-        sizes = [leaf.shape.num_elements() for leaf in tf.nest.flatten(self.solution)]
-        return self.outer_residuals.shape.num_elements() < sum(sizes)
+    kernel: tf.Tensor  # of the values, [H, B, B]
 
 
 class Health(NamedTuple):
@@ -177,14 +130,17 @@ def hypergradient(
 ) -> tuple[Structure, Health]:
     """-(df/dtheta)^T (df/dw)^{-T} cotangent, f = optimality_fn(w, theta), and its health.
 
-    2106.03273, equation 5; `root_vjp` has the invariant.
+    2106.03273, equation 5; `root_vjp` has the invariant. Gauss-Newton alone asks for the problem.
     """
-    dual = config.ridge or config.ridge_relative or config.correct_inner
-    if config.name == "gauss_newton" and (dual or problem().has_full_rank()):
-        gradient, info = _through_targets(config, theta, problem())
+    # A solve that is to stop the run is marked instead: nothing can be raised in compiled code.
+    on_failure = "use" if config.on_failure == "stop" else config.on_failure
+    if config.name == "gauss_newton":
+        gradient, info = _through_targets(config, theta, problem(), on_failure)
     else:
-        solve = config.build(problem)
+        solve = guarded(get_solver(config.name, **config.options()), on_failure)
         (gradient,), info = root_vjp(optimality_fn, solution, (theta,), cotangent, solve)
+    if config.on_failure == "stop" and config.name != "identity":
+        gradient = tf.nest.map_structure(lambda x: tf.where(info.converged, x, math.nan), gradient)
     structures = optimality_fn(solution, theta), cotangent, gradient
     norms = [tf.linalg.global_norm(tf.nest.flatten(x)) for x in structures]
     counted = Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)
@@ -192,22 +148,33 @@ def hypergradient(
     return gradient, counted._replace(relative_residual=tf.where(residual < 1, residual, 1))
 
 
-def _through_targets(config, theta, problem):
+def _through_targets(config, theta, problem, on_failure):
     """The same by Gauss-Newton, from the targets' weights alone: no Jacobian is formed or met."""
     targets, pull_back = transposed(problem.targets_fn, theta)
     e, kernel = problem.outer_residuals, problem.kernel
-    inner = problem.values_fn(problem.solution, problem.batch) - targets
-    options = {"independent_heads": True} | config.options()
-    options.pop("max_steps", None)  # of another form of the solver
+    inner = problem.values - targets
 
     def solve(_, identity):
-        return target_weights(e, inner, kernel, **options)
+        return target_weights(e, inner, kernel, independent_heads=True, **config.options())
 
-    identity = tf.einsum("hij,jh->ih", kernel, e)
-    weights, info = config.guarded(solve)(None, identity)
+    weights, info = guarded(solve, on_failure)(None, tf.einsum("hij,jh->ih", kernel, e))
     return pull_back(weights / e.shape[0]), info
 
 
 def report(config: SolverConfig, health: Health) -> tuple[tf.Tensor, ...]:
     """What is `reported` of it; the rest is never computed in compiled code."""
     return tuple(getattr(health, name) for name in config.reported)
+
+
+def check_agent(config: Any, heeded: Mapping[str, str]) -> None:
+    """ConfigError for a field that `check_fields` refuses, or that the agent would not heed.
+
+    heeded: agent -> the options of some agents alone that this one heeds; the solver is omd's.
+    """
+    check_fields(config)
+    some = " ".join(heeded.values()).split()
+    for name in sorted(set(some) - set(heeded[config.agent].split())):
+        if getattr(config, name) != getattr(type(config), name):
+            raise ConfigError(f"{name} means nothing to agent '{config.agent}': leave it out")
+    if config.agent != "omd" and config.solver != SolverConfig():
+        raise ConfigError(f"agent '{config.agent}' solves no linear system: leave solver out")

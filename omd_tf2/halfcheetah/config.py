@@ -3,18 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from envs.errors import (
-    ConfigError,
-    Count,
-    NonNegative,
-    Positive,
-    PositiveShare,
-    Share,
-    check_fields,
-)
-from omd_tf2.common.solver import SolverConfig
+from envs.errors import Count, NonNegative, Positive, PositiveShare, Share
+from omd_tf2.common.solver import SolverConfig, check_agent
 
-AGENTS = ("omd", "mle", "vaml", "sac")
+OF_MODELS = "model_lr model_hidden_dim residual_model"
+HEEDED = {"omd": OF_MODELS, "mle": OF_MODELS, "vaml": OF_MODELS, "sac": ""}  # not by all
+AGENTS = tuple(HEEDED)
 
 
 @dataclass(frozen=True)
@@ -43,9 +37,4 @@ class HalfCheetahConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self):
-        check_fields(self)
-        if self.agent != "omd" and self.solver != SolverConfig():
-            raise ConfigError(f"agent '{self.agent}' solves no linear system: leave solver out")
-        for name in ("model_lr", "model_hidden_dim", "residual_model"):
-            if self.agent == "sac" and getattr(self, name) != getattr(HalfCheetahConfig, name):
-                raise ConfigError(f"{name} means nothing to agent 'sac': leave it out")
+        check_agent(self, HEEDED)

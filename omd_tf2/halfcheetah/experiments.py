@@ -1,16 +1,12 @@
 """OMD, its baseline and its controls on the robots."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from baselines_tf2.common.rollout import Envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
-from baselines_tf2.runs import training
-from baselines_tf2.runs.experiment import Experiment
-from envs import EnvSpec, backends_of
+from envs import EnvSpec
 from omd_tf2.common import experiment
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.agent import HalfCheetahAgent
@@ -35,15 +31,10 @@ LEARNS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(experiment.Settings):
     """All that defines a run, but for its seed."""
 
-    env: EnvSpec
     agent: HalfCheetahConfig
-    train: TrainConfig
-
-    def __post_init__(self):
-        experiment.check_steps(self)
 
 
 def make_agent(envs: Envs, config: HalfCheetahConfig, seed: int) -> HalfCheetahAgent:
@@ -52,32 +43,16 @@ def make_agent(envs: Envs, config: HalfCheetahConfig, seed: int) -> HalfCheetahA
     return HalfCheetahAgent(config, observation_dim(envs.observation_space), action_dim, seed=seed)
 
 
-prepare = partial(training.prepare, make_agent=make_agent, make_loop=experiment.make_loop)
-load = partial(training.load, make_agent=make_agent)
-
-
-def _settings(task: str, agent: str) -> Callable[[str, str], Settings]:
-    def settings(preset: str, backend: str) -> Settings:
-        config = HalfCheetahConfig(agent=agent)
-        if preset == "default":
-            config = replace(config, **LEARNS.get(agent, {}))
-        train = TrainConfig(1_000_000, 5_000, 10, random_steps=10_000)
-        return Settings(EnvSpec(task, backend), config, train)
-
-    return settings
+def _settings(agent: str, task: str, preset: str, backend: str) -> Settings:
+    config = HalfCheetahConfig(agent=agent)
+    if preset == "default":
+        config = replace(config, **LEARNS.get(agent, {}))
+    train = TrainConfig(1_000_000, 5_000, 10, random_steps=10_000)
+    return Settings(EnvSpec(task, backend), config, train)
 
 
 EXPERIMENTS = {
-    f"{agent}_{task}": Experiment(
-        name=f"{agent}_{task}",
-        description=f"{task}: {description}",
-        source="OMD, arXiv 2106.03273",
-        backends=backends_of(task),
-        settings=_settings(task, agent),
-        prepare=prepare,
-        num_timesteps=lambda settings: settings.train.num_timesteps,
-        load=load,
-    )
+    f"{agent}_{task}": experiment.make_experiment(agent, description, task, _settings, make_agent)
     for task in TASKS
     for agent, description in DESCRIPTIONS.items()
 }

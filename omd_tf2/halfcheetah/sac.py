@@ -15,34 +15,23 @@ LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 Critics = tuple[Layers, Layers]
 
 
-def predict(
-    model: Layers, obs0: tf.Tensor, actions: tf.Tensor, residual: bool = False
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The model's rewards [B] and next observations [B, O].
-
-    residual: what the network gives is the change of the observation.
-    """
-    out = mlp(model, tf.concat([obs0, actions], -1))
-    obs1 = out[:, :-1]
-    return out[:, -1], obs0 + obs1 if residual else obs1
-
-
 def in_model(
-    model: Layers, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
+    model: Layers, real: Transition, noise: tf.Tensor | None, config: HalfCheetahConfig
 ) -> Transition:
     """The same transitions as the model has them; terminals are the real ones.
 
     noise: the policy's, which this model does not draw with, as one on CartPole may.
     """
-    rewards, obs1 = predict(model, real.obs0, real.actions, config.residual_model)
-    return real._replace(rewards=rewards, obs1=obs1)
+    out = mlp(model, tf.concat([real.obs0, real.actions], -1))
+    obs1 = real.obs0 + out[:, :-1] if config.residual_model else out[:, :-1]
+    return real._replace(rewards=out[:, -1], obs1=obs1)
 
 
-def model_loss(model: Layers, real: Transition, residual: bool = False) -> tf.Tensor:
+def model_loss(model: Layers, real: Transition, config: HalfCheetahConfig) -> tf.Tensor:
     """MLE: squared errors of next observation (summed over dimensions) and reward, averaged."""
-    rewards, obs1 = predict(model, real.obs0, real.actions, residual)
-    errors = tf.reduce_sum(tf.square(obs1 - real.obs1), -1) + tf.square(rewards - real.rewards)
-    return tf.reduce_mean(errors)
+    predicted = in_model(model, real, None, config)
+    errors = tf.reduce_sum(tf.square(predicted.obs1 - real.obs1), -1)
+    return tf.reduce_mean(errors + tf.square(predicted.rewards - real.rewards))
 
 
 def gaussian(actor: Layers, obs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

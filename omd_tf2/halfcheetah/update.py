@@ -13,23 +13,12 @@ from omd_tf2.common.functional import (
     init_mlp,
     loss_and_gradient,
     mlp_kernel,
-    soft_update,
 )
-from omd_tf2.common.inner import inner_steps
+from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
+from omd_tf2.halfcheetah import sac
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
-from omd_tf2.halfcheetah.sac import (
-    Critics,
-    actor_loss,
-    critic_loss,
-    critic_targets,
-    in_model,
-    model_loss,
-    temperature_loss,
-    values,
-    vaml_loss,
-)
 from omd_tf2.implicit import gradient_of
 
 
@@ -37,8 +26,8 @@ class State(NamedTuple):
     """All that is learned, and the optimisers."""
 
     model: Layers  # [B, O + A] -> [B, O + 1]: next observation and reward
-    critics: Critics  # [B, O + A] -> [B, 1] each
-    target: Critics
+    critics: sac.Critics  # [B, O + A] -> [B, 1] each
+    target: sac.Critics
     actor: Layers  # [B, O] -> [B, 2 A]: mean and log std
     log_temperature: tf.Tensor
     model_adam: AdamState
@@ -47,15 +36,7 @@ class State(NamedTuple):
     temperature_adam: AdamState
 
 
-MOVED = (  # by an inner step
-    "critics",
-    "target",
-    "critic_adam",
-    "actor",
-    "log_temperature",
-    "actor_adam",
-    "temperature_adam",
-)
+MOVED = tuple(name for name in State._fields if not name.startswith("model"))  # by an inner step
 
 
 class Noise(NamedTuple):
@@ -75,20 +56,13 @@ class Metrics(NamedTuple):
     q_mean: tf.Tensor  # of the new critics on the real batch
 
 
-class OuterMetrics(NamedTuple):
-    """What a step of `omd` reports besides, scalars; its Health follows."""
-
-    outer_loss: tf.Tensor  # of the new critics on the real batch
-    inner_steps: tf.Tensor
-
-
 def metric_names(config: HalfCheetahConfig) -> tuple[str, ...]:
     """The names of what `update` returns."""
     names = tuple(f"train/{name}" for name in Metrics._fields)
     if config.agent != "omd":
         return {"mle": names, "vaml": (*names, "train/vaml_loss"), "sac": names[1:]}[config.agent]
-    outer = (f"train/{name}" for name in OuterMetrics._fields)
-    return (*names, *outer, *(f"solver/{name}" for name in config.solver.reported))
+    solver = (f"solver/{name}" for name in config.solver.reported)
+    return (*names, "train/outer_loss", "train/inner_steps", *solver)
 
 
 def init_state(
@@ -118,25 +92,25 @@ def update(
     For `mle` and `vaml` the model moves first; `sac` has none, and its critic steps are on the real
     batch. real: [B, ...] from the replay. Returns the new state and what `metric_names` names.
     """
-    own_loss: tuple[tf.Tensor, ...] = ()
-    prediction_loss = model_loss(state.model, real, config.residual_model)
+    prediction_loss, own_loss = sac.model_loss(state.model, real, config), ()
     if config.agent in ("mle", "vaml"):
         loss, gradient = model_loss_and_gradient(state, real, noise.critic[-1], config)
-        state = _move_model(state, gradient, config)
-        own_loss = (loss,) if config.agent == "vaml" else ()
+        state = move_model(state, gradient, config.model_lr)
+        own_loss = (loss,) * (config.agent == "vaml")
     state, steps, actor_cost, entropy = agent_steps(state, real, noise, config)
     metrics = Metrics(
         model_loss=prediction_loss,
         actor_loss=actor_cost,
         entropy=entropy,
         temperature=tf.exp(state.log_temperature),
-        q_mean=tf.reduce_mean(values(state.critics, real.obs0, real.actions)),
+        q_mean=tf.reduce_mean(sac.values(state.critics, real.obs0, real.actions)),
     )
     if config.agent != "omd":
         return state, (metrics[1:] if config.agent == "sac" else metrics + own_loss)
     outer_loss, gradient, health = model_gradient(state, real, noise.critic[-1], config)
-    outer = OuterMetrics(outer_loss, tf.cast(steps, outer_loss.dtype))
-    return _move_model(state, gradient, config), metrics + outer + report(config.solver, health)
+    # The outer loss is of the new critics on the real batch.
+    outer = outer_loss, tf.cast(steps, outer_loss.dtype), *report(config.solver, health)
+    return move_model(state, gradient, config.model_lr), metrics + outer
 
 
 def model_loss_and_gradient(
@@ -144,17 +118,18 @@ def model_loss_and_gradient(
 ) -> tuple[tf.Tensor, Layers]:
     """The loss of the model of mle or vaml, and its gradient in the model. noise: [B, A]."""
     if config.agent == "mle":
-        return loss_and_gradient(model_loss, state.model, real, config.residual_model)
+        return loss_and_gradient(sac.model_loss, state.model, real, config)
 
     def loss(model):
-        predicted = in_model(model, real, noise, config)
-        return vaml_loss(*(_targets(state, batch, noise, config) for batch in (predicted, real)))
+        predicted = sac.in_model(model, real, noise, config)
+        y, y_real = (_targets(state, batch, noise, config) for batch in (predicted, real))
+        return sac.vaml_loss(y, y_real)
 
     return loss_and_gradient(loss, state.model)
 
 
 def model_critic_loss(
-    critics: Critics,
+    critics: sac.Critics,
     model: Layers,
     state: State,
     real: Transition,
@@ -166,8 +141,8 @@ def model_critic_loss(
     The target critics, actor and temperature are the state's and held constant: as in the original
     the target's own dependence on the critics is no part of f.
     """
-    batch = in_model(model, real, noise, config)
-    return critic_loss(critics, batch, _targets(state, batch, noise, config))
+    batch = sac.in_model(model, real, noise, config)
+    return sac.critic_loss(critics, batch, _targets(state, batch, noise, config))
 
 
 def agent_steps(
@@ -180,43 +155,18 @@ def agent_steps(
     the last one's actor loss and entropy (0 where none was taken).
     """
 
-    def optimality_fn(carried):
-        return _critic_gradient(_put(state, carried), real, noise.critic[carried[0]], config)
+    def optimality_fn(k, state):
+        args = state, real, noise.critic[k], config
+        if config.agent == "sac":
+            return outer_gradient(*args)[1]
+        return gradient_of(model_critic_loss)(state.critics, state.model, *args)
 
-    def step_fn(carried, gradient):
-        k, moved = carried[0], _critic_step(_put(state, carried), gradient, config)
-        moved, loss, entropy = actor_step(moved, real.obs0, noise.actor[k], config)
-        return k + 1, loss, entropy, *(getattr(moved, name) for name in MOVED)
+    def step_fn(k, state, gradient):
+        state = move_critics(state, gradient, config.critic_lr, config.tau)
+        return actor_step(state, real.obs0, noise.actor[k], config)
 
-    zero = tf.zeros([], real.rewards.dtype)
-    start = (tf.constant(0), zero, zero, *(getattr(state, name) for name in MOVED))
-    carried, steps = inner_steps(
-        optimality_fn, step_fn, start, max_steps=config.inner_steps, tol=config.inner_tol
-    )
-    return _put(state, carried), steps, *carried[1:3]
-
-
-def _put(state, carried):
-    """The state with what an inner step moves, which ends `carried`."""
-    return state._replace(**dict(zip(MOVED, carried[3:], strict=True)))
-
-
-def _critic_gradient(state, real, noise, config):
-    if config.agent == "sac":
-        return outer_gradient(state, real, noise, config)[2]
-    return _inner_optimality(state, real, noise, config)(state.critics, state.model)
-
-
-def _inner_optimality(state, real, noise, config):
-    """f(critics, model), all else held."""
-    f = gradient_of(model_critic_loss)
-    return lambda critics, model: f(critics, model, state, real, noise, config)
-
-
-def _critic_step(state, gradient, config):
-    critics, adam = adam_step(state.critics, gradient, state.critic_adam, config.critic_lr)
-    target = soft_update(state.target, critics, config.tau)
-    return state._replace(critics=critics, target=target, critic_adam=adam)
+    zero, limits = tf.zeros([], real.rewards.dtype), (config.inner_steps, config.inner_tol)
+    return inner_steps(optimality_fn, step_fn, state, MOVED, *limits, zero, zero)
 
 
 def actor_step(
@@ -224,43 +174,31 @@ def actor_step(
 ) -> tuple[State, tf.Tensor, tf.Tensor]:
     """One Adam step of actor and temperature on real observations: state, actor loss, entropy."""
     (loss, entropy), gradient = loss_and_gradient(
-        actor_loss, state.actor, state.critics, state.log_temperature, obs, noise
+        sac.actor_loss, state.actor, state.critics, state.log_temperature, obs, noise
     )
-    target_entropy = -noise.shape[-1] / 2
     _, temperature_gradient = loss_and_gradient(
-        temperature_loss, state.log_temperature, entropy, target_entropy
+        sac.temperature_loss, state.log_temperature, entropy, -noise.shape[-1] / 2
     )
-    actor, actor_adam = adam_step(state.actor, gradient, state.actor_adam, config.actor_lr)
-    log_temperature, temperature_adam = adam_step(
+    actor, adam = adam_step(state.actor, gradient, state.actor_adam, config.actor_lr)
+    state = state._replace(actor=actor, actor_adam=adam)
+    log_temperature, adam = adam_step(
         state.log_temperature, temperature_gradient, state.temperature_adam, config.temperature_lr
     )
-    state = state._replace(
-        actor=actor,
-        actor_adam=actor_adam,
-        log_temperature=log_temperature,
-        temperature_adam=temperature_adam,
-    )
-    return state, loss, entropy
+    return state._replace(log_temperature=log_temperature, temperature_adam=adam), loss, entropy
 
 
 def outer_gradient(
     state: State, real: Transition, noise: tf.Tensor, config: HalfCheetahConfig
-) -> tuple[tf.Tensor, tf.Tensor, Critics]:
-    """The critic loss on the real batch: loss, residuals Q - y [B, 2], gradient in the critics."""
+) -> tuple[tf.Tensor, sac.Critics]:
+    """The critic loss on the real batch, and its gradient in the critics."""
     targets = _targets(state, real, noise, config)
-    loss, gradient = loss_and_gradient(critic_loss, state.critics, real, targets)
-    return loss, _residuals(state, real, noise, config), gradient
+    return loss_and_gradient(sac.critic_loss, state.critics, real, targets)
 
 
 def _targets(state, batch, noise, config):
-    return critic_targets(
+    return sac.critic_targets(
         state.target, state.actor, state.log_temperature, batch, noise, config.gamma
     )
-
-
-def _residuals(state, batch, noise, config):
-    targets = _targets(state, batch, noise, config)
-    return values(state.critics, batch.obs0, batch.actions) - targets[:, None]
 
 
 def model_gradient(
@@ -270,47 +208,29 @@ def model_gradient(
 
     f is the gradient of `model_critic_loss` in the critics, at the state's critics and target.
     """
-    outer_loss, residuals, cotangent = outer_gradient(state, real, noise, config)
-    gradient, health = hypergradient(
-        config.solver,
-        _inner_optimality(state, real, noise, config),
-        state.critics,
-        state.model,
-        cotangent,
-        lambda: _least_squares(state, real, residuals, noise, config),
-    )
-    return outer_loss, gradient, health
-
-
-def _least_squares(
-    state: State,
-    real: Transition,
-    residuals: tf.Tensor,
-    noise: tf.Tensor,
-    config: HalfCheetahConfig,
-) -> LeastSquares:
-    """mean of (Q1 - y)^2 + (Q2 - y)^2 as half a mean of squares: residuals sqrt(2) (Q - y).
-
-    Q's Jacobian does not know y, which the model alone moves. residuals: the outer ones, Q - y.
-    """
+    outer_loss, cotangent = outer_gradient(state, real, noise, config)
     root2 = np.sqrt(2)
-    x = tf.concat([real.obs0, real.actions], -1)
-    ones = tf.ones_like(real.rewards)[:, None]
+
+    def optimality_fn(critics, model):
+        return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def targets_in(model):
-        y = _targets(state, in_model(model, real, noise, config), noise, config)
+        y = _targets(state, sac.in_model(model, real, noise, config), noise, config)
         return root2 * tf.stack([y, y], -1)
 
-    return LeastSquares(
-        values_fn=lambda critics, batch: root2 * values(critics, *batch),
-        targets_fn=targets_in,
-        solution=state.critics,
-        batch=(real.obs0, real.actions),
-        outer_residuals=root2 * residuals,
-        kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
+    def problem():
+        # mean of (Q1 - y)^2 + (Q2 - y)^2 is half a mean of squares, of sqrt(2) (Q - y).
+        x = tf.concat([real.obs0, real.actions], -1)
+        ones = tf.ones_like(real.rewards)[:, None]
+        q = sac.values(state.critics, real.obs0, real.actions)
+        return LeastSquares(
+            values=root2 * q,
+            targets_fn=targets_in,
+            outer_residuals=root2 * (q - _targets(state, real, noise, config)[:, None]),
+            kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
+        )
+
+    found = hypergradient(
+        config.solver, optimality_fn, state.critics, state.model, cotangent, problem
     )
-
-
-def _move_model(state: State, gradient: Layers, config: HalfCheetahConfig) -> State:
-    model, adam = adam_step(state.model, gradient, state.model_adam, config.model_lr)
-    return state._replace(model=model, model_adam=adam)
+    return outer_loss, *found

@@ -15,18 +15,10 @@ it runs eagerly and under `tf.function(jit_compile=True)`, in float32 and float6
 converge, is `guarded(get_solver("cg", max_steps=10), on_failure="use")`.
 """
 
-from omd_tf2.implicit.gauss_newton import dense_layers_kernel, solve_gauss_newton, target_weights
-from omd_tf2.implicit.inner import InnerInfo, solve_inner
-from omd_tf2.implicit.linear_solve import (
-    Result,
-    SolveInfo,
-    solve_cg,
-    solve_dense,
-    solve_identity,
-    solve_minres,
-    solve_neumann,
-)
-from omd_tf2.implicit.root import custom_root, gradient_of, hessian_vector_product, root_vjp
+from omd_tf2.implicit.gauss_newton import dense_layers_kernel, target_weights
+from omd_tf2.implicit.inner import solve_inner
+from omd_tf2.implicit.linear_solve import Result, SolveInfo
+from omd_tf2.implicit.root import custom_root, gradient_of, root_vjp
 from omd_tf2.implicit.solvers import (
     SOLVERS,
     SolveError,

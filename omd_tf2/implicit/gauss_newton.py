@@ -10,27 +10,22 @@ unsolved and shows in the residual reported, and so does the rounding of a singu
 without a ridge. Otherwise it is solved by `solve_cg`, for any b, but for the two options that
 are of the dual form: `ridge_relative` and `correct_inner`.
 
-residual_fn: (solution, batch) -> residuals `[B]` or `[B, H]`; row i is of sample i alone.
+residual_fn: (solution, batch) -> residuals `[B]` or `[B, H]`.
 solution: where J is taken, a structure like b.
 batch: tensors `[B, ...]`.
-outer_residuals: e, shaped as the residuals, where the caller has it; else it is recovered
-  from b, which costs a factorisation and the accuracy of K's smallest eigenvalues.
+outer_residuals: e, shaped as the residuals; else it is recovered from b, which costs a
+  factorisation and the accuracy of K's smallest eigenvalues.
 inner_residuals: r, of the inner problem itself, shaped as the residuals: for `correct_inner`.
-kernel: J J^T / B, `[B H, B H]` (`[H, B, B]` for independent heads), where the caller has it
-  cheaper than from per-sample gradients; see `dense_layers_kernel`.
-independent_heads: residuals of different heads share no parameters, so that K splits into
-  one kernel per head.
-ridge_relative: in place of `ridge`, a multiple of the kernel's mean eigenvalue, per head:
-  it follows K as that moves.
-correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner
-  problem, e - K (K + ridge I)^{-1} r, and b = J^T e / B of that. So the hypergradient is the
-  derivative of the outer loss at the end of this step, r = 0 or not (docs/equations.md).
+kernel: K, `[B H, B H]` (`[H, B, B]` for independent heads), where the caller has it cheaper than
+  by as many products as there are residuals; see `dense_layers_kernel`.
+independent_heads: residuals of different heads share no parameters: one kernel per head.
+ridge_relative: in place of `ridge`, a multiple of the kernel's mean eigenvalue, per head.
+correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner problem,
+  e - K (K + ridge I)^{-1} r, and b = J^T e / B of that (docs/equations.md).
 tol: as of the other solvers, but in the dual form not below ten times epsilon trace(K) / ridge
   (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest.
 max_steps: of `solve_cg`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
@@ -41,23 +36,19 @@ from omd_tf2.implicit.structures import (
     LinearMap,
     Structure,
     check_same_shapes,
-    gradient,
     linearised,
-    ravel,
     to_tensors,
 )
 
 _LEAF_SIZE = 32  # of the recursion: at n = 256 as fast as 16, compiled in half the time
 _MAX_TOL = 1e-2  # what a tolerance follows the conditioning up to
 
-ResidualFn = Callable[[Structure, Structure], tf.Tensor]
-
 
 def solve_gauss_newton(
     matvec: LinearMap,
     b: Structure,
     *,
-    residual_fn: ResidualFn,
+    residual_fn: Callable[[Structure, Structure], tf.Tensor],
     solution: Structure,
     batch: Structure,
     outer_residuals: tf.Tensor | None = None,
@@ -96,7 +87,12 @@ def solve_gauss_newton(
     if shape.num_elements() >= parameters and not (ridge_relative or correct_inner):
         return solve_cg(product, b, ridge=ridge, tol=tol, max_steps=max_steps)
     if kernel is None:
-        kernel = _per_sample_kernel(residual_fn, solution, batch, independent_heads)
+        units = tf.eye(shape.num_elements(), dtype=residuals.dtype)
+        rows = tf.map_fn(lambda unit: jvp(pull_back(tf.reshape(unit, shape))), units)
+        kernel = tf.reshape(rows, units.shape)
+        if independent_heads and shape.rank == 2:
+            blocks = tf.transpose(tf.reshape(rows, [*shape, *shape]), [0, 2, 1, 3])
+            kernel = tf.transpose(tf.linalg.diag_part(blocks), [2, 0, 1])
     dual = _Dual(kernel, shape, independent_heads, ridge, ridge_relative)
     if correct_inner:
         e = dual.after_one_step(e, r)
@@ -106,7 +102,7 @@ def solve_gauss_newton(
     weights = dual.solve(e)
     x = pull_back(weights)
     system = dual.system(product, b, tol)
-    return system.finish(system.scaled(x), 0, False, pull_back(jvp(x) + dual.ridge * weights))
+    return system.finish(system.scaled(x), product=pull_back(jvp(x) + dual.ridge * weights))
 
 
 def target_weights(
@@ -131,11 +127,11 @@ def target_weights(
     e = outer_residuals
     e = dual.after_one_step(e, inner_residuals) if correct_inner else e
     system = dual.system(lambda x: dual.product(x) + dual.ridge * x, e, tol)
-    weights, info = system.finish(system.scaled(dual.solve(e)), 0, False)
+    weights, info = system.finish(system.scaled(dual.solve(e)))
     return dual.product(weights), info
 
 
-def _checked(name: str, given: tf.Tensor | None, shape: tf.TensorShape) -> tf.Tensor | None:
+def _checked(name, given, shape):
     if shape.rank not in (1, 2) or not shape.is_fully_defined():
         raise ValueError(f"residual_fn must return [B] or [B, H], got shape {shape}")
     given = None if given is None else tf.convert_to_tensor(given)
@@ -150,14 +146,7 @@ class _Dual:
     What it maps is shaped as the residuals; against these its ridge broadcasts, a number or `[G]`.
     """
 
-    def __init__(
-        self,
-        kernel: tf.Tensor,
-        shape: tf.TensorShape,
-        independent_heads: bool,
-        ridge: float = 0.0,
-        ridge_relative: float = 0.0,
-    ):
+    def __init__(self, kernel, shape, independent_heads, ridge=0.0, ridge_relative=0.0):
         heads = shape[1] if shape.rank == 2 else 1
         groups = heads if independent_heads else 1
         self._shape = shape
@@ -242,29 +231,6 @@ def _eliminate(matrix: tf.Tensor) -> tf.Tensor:
     _, work = tf.while_loop(lambda k, _: k < n, step, start)
     pivots = tf.linalg.diag_part(work[..., :n])
     return work[..., n:] / tf.sqrt(pivots)[..., :, None]
-
-
-def _per_sample_kernel(
-    residual_fn: ResidualFn, solution: Structure, batch: Structure, independent_heads: bool
-) -> tf.Tensor:
-    """Returns J J^T / B, `[B H, B H]` or per head `[H, B, B]`, from per-sample gradients."""
-    leaves = tf.nest.flatten(solution)
-
-    def sample_jacobian(sample: Structure) -> list[tf.Tensor]:
-        alone = tf.nest.map_structure(lambda leaf: leaf[None], sample)
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(leaves)
-            heads = tf.unstack(tf.reshape(residual_fn(solution, alone), [-1]))
-        return [ravel(gradient(tape, head, leaves, None))[0] for head in heads]
-
-    jacobians = tf.vectorized_map(sample_jacobian, batch)  # per head [B, parameters]
-    if independent_heads and len(jacobians) > 1:
-        kernel = tf.stack([tf.matmul(j, j, transpose_b=True) for j in jacobians])
-    else:
-        stacked = tf.stack(jacobians, 1)
-        jacobian = tf.reshape(stacked, [-1, stacked.shape[-1]])
-        kernel = tf.matmul(jacobian, jacobian, transpose_b=True)
-    return kernel / jacobians[0].shape[0]
 
 
 def dense_layers_kernel(inputs: Sequence[tf.Tensor], cotangents: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -1,7 +1,5 @@
 """Solving the inner problem: a number of steps, or down to a tolerance."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -14,8 +14,6 @@ Options, where a solver has them:
 ValueError is raised for a value outside these ranges.
 """
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Callable
@@ -63,10 +61,9 @@ def _is_finite(value) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
+_AT_LEAST_0 = ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0)
 _RULES = {
-    "ridge": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
-    "ridge_relative": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
-    "tol": ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0),
+    **dict.fromkeys(("ridge", "ridge_relative", "tol"), _AT_LEAST_0),
     "step_size": ("a finite number > 0", lambda v: _is_finite(v) and v > 0),
     "max_steps": ("an integer >= 1", lambda v: isinstance(v, int | np.integer) and v >= 1),
 }
@@ -82,11 +79,6 @@ def check_options(**options) -> None:
         raise ValueError("ridge and ridge_relative exclude each other: set one to 0")
 
 
-def floor_tol(tol: float, dtype: tf.DType) -> float:
-    """Returns `tol`, or ten times the dtype's epsilon where that is larger."""
-    return max(tol, 10 * eps(dtype))
-
-
 def eps(dtype: tf.DType) -> float:
     return float(tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps)
 
@@ -97,15 +89,18 @@ class System:
     Solvers work on `product` and `b`, and hand their x to `finish`.
     """
 
-    def __init__(self, matvec: LinearMap, b: Structure, ridge: float, tol: float):
+    def __init__(
+        self, matvec: LinearMap, b: Structure, ridge: float, tol: float, max_steps: int = 1
+    ):
+        check_options(ridge=ridge, tol=tol, max_steps=max_steps)
         vector, self._unravel = ravel(b)
-        self._matvec, self._ridge = matvec, ridge
+        self._matvec, self._ridge, self._max_steps = matvec, ridge, max_steps
         self._scale = tf.reduce_max(tf.abs(vector))
         self.b = tf.math.divide_no_nan(vector, self._scale)
         self.b_norm = tf.norm(self.b)
-        self.tol = floor_tol(tol, self.b.dtype)
+        self.tol = max(tol, 10 * eps(self.b.dtype))
         # Loops watch a recurrence's residual; half the tolerance leaves it room to drift.
-        self.target = 0.5 * self.tol * self.b_norm
+        self._target = 0.5 * self.tol * self.b_norm
 
     def product(self, vector: tf.Tensor) -> tf.Tensor:
         return ravel(self._matvec(self._unravel(vector)))[0] + self._ridge * vector
@@ -121,30 +116,30 @@ class System:
         x = self.scaled(x0)
         return x, self.b - self.product(x)
 
+    def unfinished(self, steps: tf.Tensor, residual: tf.Tensor) -> tf.Tensor:
+        """Whether there are steps left, and the residual's norm asks for one."""
+        return (steps < self._max_steps) & (residual > self._target)
+
     def finish(
-        self,
-        x: tf.Tensor,
-        iterations,
-        negative_curvature,
-        product=None,
-        *,
-        max_steps: int | None = None,
-        stopped=False,
+        self, x: tf.Tensor, steps=None, negative_curvature=False, product=None, *, stopped=False
     ) -> Solution:
         """x with its health.
 
-        product: M x of the caller's scale, where the caller has it; max_steps: of an iterative
-        solver; stopped: whether negative curvature ended it.
+        steps: of an iterative solver; product: M x of the caller's scale, where the caller has it;
+        stopped: whether negative curvature ended it.
         """
         product = self.product(x) if product is None else self.scaled(product)
         norm = tf.where(self.b_norm == 0, tf.ones_like(self.b_norm), self.b_norm)
         residual = tf.norm(self.b - product) / norm
-        iterations = tf.convert_to_tensor(iterations, tf.int32)
-        spent = False if max_steps is None else iterations >= max_steps
+        spent = False if steps is None else steps >= self._max_steps
         result = solve_result(residual, self.tol, spent, stopped)
-        negative_curvature = tf.convert_to_tensor(negative_curvature, tf.bool)
-        converged = result == Result.CONVERGED
-        info = SolveInfo(iterations, residual, negative_curvature, converged, result)
+        info = SolveInfo(
+            iterations=tf.convert_to_tensor(0 if steps is None else steps, tf.int32),
+            relative_residual=residual,
+            negative_curvature=tf.convert_to_tensor(negative_curvature, tf.bool),
+            converged=result == Result.CONVERGED,
+            result=result,
+        )
         return self._unravel(self._scale * x), info
 
 
@@ -175,11 +170,10 @@ def solve_cg(
     On an indefinite M it may diverge. Where a direction of negative curvature is met it stops with
     the iterate before it, or runs on, as told.
     """
-    check_options(ridge=ridge, tol=tol, max_steps=max_steps)
-    system = System(matvec, b, ridge, tol)
+    system = System(matvec, b, ridge, tol, max_steps)
 
     def unfinished(k, x, r, p, rr, negative, halted):
-        return (k < max_steps) & (tf.sqrt(rr) > system.target) & ~halted
+        return system.unfinished(k, tf.sqrt(rr)) & ~halted
 
     def step(k, x, r, p, rr, negative, halted):
         product = system.product(p)
@@ -198,7 +192,7 @@ def solve_cg(
     start = (0, x, r, r, _dot(r, r), no, no)
     k, x, _, _, _, negative, halted = tf.while_loop(unfinished, step, start)
     stopped = halted & negative & stop_at_negative_curvature
-    return system.finish(x, k, negative, max_steps=max_steps, stopped=stopped)
+    return system.finish(x, k, negative, stopped=stopped)
 
 
 class _Minres(NamedTuple):
@@ -237,34 +231,21 @@ def solve_minres(
     b in eigenspaces below sqrt(epsilon) |M| count as inconsistent. Negative curvature of the
     residuals is read off the recurrence (Liu & Roosta 2022, arXiv 2206.05732).
     """
-    check_options(ridge=ridge, tol=tol, max_steps=max_steps)
-    system = System(matvec, b, ridge, tol)
+    system = System(matvec, b, ridge, tol, max_steps)
     zero, no, none = tf.zeros_like(system.b_norm), tf.constant(False), tf.zeros_like(system.b)
     x, r = system.start(x0)
     norm = tf.norm(r)
     start = _Minres(
-        k=tf.constant(0),
-        x=x,
-        v0=none,
-        v1=tf.math.divide_no_nan(r, norm),
-        d0=none,
-        d1=none,
-        beta=zero,
-        cos=zero - 1,
-        sin=zero,
-        delta=zero,
-        epsilon=zero,
-        residual=norm,
-        matrix_norm=zero,
-        negative=no,
-        halted=no,
-    )
+        k=tf.constant(0), x=x, v0=none, v1=tf.math.divide_no_nan(r, norm), d0=none, d1=none,
+        beta=zero, cos=zero - 1, sin=zero, delta=zero, epsilon=zero,
+        residual=norm, matrix_norm=zero, negative=no, halted=no,
+    )  # fmt: skip
 
     def unfinished(s: _Minres):
-        return (s.k < max_steps) & (s.residual > system.target) & ~s.halted
+        return system.unfinished(s.k, s.residual) & ~s.halted
 
     end = tf.while_loop(unfinished, lambda s: (_minres_step(system.product, s),), (start,))[0]
-    return system.finish(end.x, end.k, end.negative, max_steps=max_steps)
+    return system.finish(end.x, end.k, end.negative)
 
 
 def _minres_step(product: Callable[[tf.Tensor], tf.Tensor], s: _Minres) -> _Minres:
@@ -285,23 +266,13 @@ def _minres_step(product: Callable[[tf.Tensor], tf.Tensor], s: _Minres) -> _Minr
     sin = tf.math.divide_no_nan(beta, gamma2)
     d = tf.math.divide_no_nan(s.v1 - delta * s.d1 - s.epsilon * s.d0, gamma2)
     return _Minres(
-        k=s.k + 1,
-        x=tf.where(halted, s.x, s.x + cos * s.residual * d),
-        v0=s.v1,
-        v1=tf.math.divide_no_nan(q, beta),
-        d0=s.d1,
-        d1=d,
-        beta=beta,
-        cos=cos,
-        sin=sin,
-        delta=-s.cos * beta,
-        epsilon=s.sin * beta,
-        residual=tf.where(halted, s.residual, sin * s.residual),
-        matrix_norm=matrix_norm,
+        k=s.k + 1, x=tf.where(halted, s.x, s.x + cos * s.residual * d),
+        v0=s.v1, v1=tf.math.divide_no_nan(q, beta), d0=s.d1, d1=d,
+        beta=beta, cos=cos, sin=sin, delta=-s.cos * beta, epsilon=s.sin * beta,
+        residual=tf.where(halted, s.residual, sin * s.residual), matrix_norm=matrix_norm,
         # cos * gamma = -r^T M r / r^T r of the residual before this step.
-        negative=s.negative | (s.cos * gamma > 10 * eps(q.dtype) * matrix_norm),
-        halted=halted,
-    )
+        negative=s.negative | (s.cos * gamma > 10 * eps(q.dtype) * matrix_norm), halted=halted,
+    )  # fmt: skip
 
 
 def solve_neumann(
@@ -319,11 +290,11 @@ def solve_neumann(
     Converges where |1 - step_size * eigenvalue| < 1 for every eigenvalue of M, which need not be
     symmetric; diverges otherwise. `step_size` is a number > 0.
     """
-    check_options(step_size=step_size, ridge=ridge, tol=tol, max_steps=max_steps)
-    system = System(matvec, b, ridge, tol)
+    check_options(step_size=step_size)
+    system = System(matvec, b, ridge, tol, max_steps)
 
     def unfinished(k, x, r, negative):
-        return (k < max_steps) & (tf.norm(r) > system.target)
+        return system.unfinished(k, tf.norm(r))
 
     def step(k, x, r, negative):
         product = system.product(r)  # the next term of the series is the residual as well
@@ -331,13 +302,13 @@ def solve_neumann(
 
     start = (0, *system.start(x0), tf.constant(False))
     k, x, _, negative = tf.while_loop(unfinished, step, start)
-    return system.finish(x, k, negative, max_steps=max_steps)
+    return system.finish(x, k, negative)
 
 
 def solve_identity(matvec: LinearMap, b: Structure) -> Solution:
     """Returns b: the matrix is replaced by the identity (Luketina et al. 2016) and never used."""
     system = System(lambda x: x, b, 0.0, 0.0)
-    return b, system.finish(system.b, 0, False)[1]
+    return b, system.finish(system.b)[1]
 
 
 def solve_dense(
@@ -348,7 +319,6 @@ def solve_dense(
     M need not be symmetric; negative curvature is that of its symmetric part. A singular M gives
     NaN, not converged.
     """
-    check_options(ridge=ridge, tol=tol)
     system = System(matvec, b, ridge, tol)
     identity = tf.eye(system.b.shape[0], dtype=system.b.dtype)
     matrix = tf.transpose(tf.map_fn(system.product, identity))
@@ -361,4 +331,4 @@ def solve_dense(
     finite = tf.where(tf.math.is_finite(matrix), matrix, tf.zeros_like(matrix))
     eigenvalues = tf.linalg.eigvalsh((finite + tf.transpose(finite)) / 2)
     rounding = eigenvalues.shape[0] * eps(x.dtype) * tf.reduce_max(tf.abs(eigenvalues))
-    return system.finish(x[:, 0], 0, eigenvalues[0] < -rounding)
+    return system.finish(x[:, 0], None, eigenvalues[0] < -rounding)

@@ -1,7 +1,5 @@
 """Derivatives of a solution of f(solution, *args) = 0 by the implicit function theorem."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +11,6 @@ from omd_tf2.implicit.gauss_newton import solve_gauss_newton
 from omd_tf2.implicit.linear_solve import Solver
 from omd_tf2.implicit.solvers import guarded, innermost
 from omd_tf2.implicit.structures import (
-    LinearMap,
     Structure,
     check_same_shapes,
     gradient,
@@ -41,9 +38,8 @@ def root_vjp(
     df/dsolution is invertible. At a point that is not a root it is the derivative of nothing; know
     |f| there (`solve_inner` reports it).
 
-    Tapes differentiate the result again, in solution, args and cotangent and to any order: the
-    adjoint too is the solution of an equation, to which the theorem applies with the same solver.
-    That one is then given the untransposed product. `custom_root` is differentiable as often.
+    Tapes differentiate the result again, to any order: the adjoint too is the solution of an
+    equation, to which the theorem applies with the same solver, given the untransposed product.
 
     Args:
       optimality_fn: (solution, *args) -> a structure with the shapes of `solution`.
@@ -53,13 +49,10 @@ def root_vjp(
       solve: (matvec, b) -> (x, SolveInfo); its matvec is the product with (df/dsolution)^T, which
         is symmetric where f is the gradient of an inner loss. `get_solver` has the choice.
       x0: where an iterative solver starts, shaped as the solution: an adjoint of a problem nearby.
-      return_adjoint: whether to return (df/dsolution)^{-T} cotangent as well.
+      return_adjoint: whether to return (df/dsolution)^{-T} cotangent as well, last.
 
-    Returns:
-      vjps: structured as `args`; zeros where f does not depend on a floating tensor, None for
-        integers and booleans.
-      info: the solver's SolveInfo. What a failed solve turns into is the choice of `guarded`.
-      adjoint: if asked for, shaped as the solution.
+    Returns the vjps, structured as `args`, zeros where f does not depend on a floating tensor, None
+    for integers and booleans; and the solver's SolveInfo: `guarded` says what a failed one becomes.
 
     Raises:
       ValueError: where f(solution, *args) or the cotangent is not shaped as the solution.
@@ -86,12 +79,7 @@ def root_vjp(
     return (vjps, info, adjoint) if return_adjoint else (vjps, info)
 
 
-def _pull_back(
-    optimality_fn: OptimalityFn,
-    solution: Structure,
-    args: tuple[Structure, ...],
-    adjoint: Structure,
-) -> tuple[Structure, ...]:
+def _pull_back(optimality_fn, solution, args, adjoint):
     """-(df/dargs)^T adjoint; None for what is no floating tensor."""
     differentiable = [leaf for leaf in tf.nest.flatten(args) if leaf.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -106,14 +94,8 @@ def _cut(structure: Structure) -> Structure:
     return tf.nest.map_structure(tf.stop_gradient, structure)
 
 
-def _rooted(
-    optimality_fn: OptimalityFn,
-    find: Callable[..., Structure],
-    args: tuple[Structure, ...],
-    solve: Solver,
-) -> Structure:
+def _rooted(optimality_fn, find, args, solve):
     """find(*args), a root, whose derivatives are the theorem's in place of its own, of any order."""
-
     if pack_tangents(tf.nest.flatten(args)).tangents:
         raise NotImplementedError(
             "root_vjp and custom_root have no forward mode (tf.autodiff.ForwardAccumulator): take "
@@ -149,18 +131,15 @@ def custom_root(
 
     The gradient with respect to `args` is `root_vjp`'s, however the solver found the solution; with
     respect to `initial` there is none. The invariant of `root_vjp` holds: the solver must return a
-    root. `gauss_newton`, whose options hold the solution, is for `root_vjp` alone. As no SolveInfo
-    reaches the caller, a solve that fails in the backward pass stops, unless told otherwise; see
-    `guarded`.
+    root. `gauss_newton` is for `root_vjp` alone. As no SolveInfo reaches the caller, a solve that
+    fails in the backward pass stops, unless told otherwise; see `guarded`.
 
     >>> @custom_root(gradient_of(ridge_loss), get_solver("cg"))
     ... def ridge_regression(initial, x, y, penalty): ...
 
-    Raises:
-      ValueError: for an unknown `on_failure`.
-      NotImplementedError: in forward mode, as `root_vjp`.
-      TypeError: from TensorFlow, when `solver_fn` reads a variable through its closure: what is to
-        be differentiated comes in through `args`.
+    Raises ValueError for an unknown `on_failure`, NotImplementedError in forward mode, as
+    `root_vjp`; and TypeError, from TensorFlow, when `solver_fn` reads a variable through its
+    closure: what is to be differentiated comes in through `args`.
     """
     solve = guarded(solve, on_failure)
 
@@ -186,16 +165,3 @@ def gradient_of(loss_fn: Callable[..., tf.Tensor]) -> OptimalityFn:
         return gradient(tape, loss, solution, None)
 
     return optimality_fn
-
-
-def hessian_vector_product(
-    loss_fn: Callable[..., tf.Tensor], point: Structure, *args: Structure
-) -> LinearMap:
-    """Returns v -> H v, H the Hessian of loss_fn(point, *args) in `point`; v is shaped as it.
-
-    Reverse over reverse, linearised once: H is symmetric, so that its transposed product serves.
-    Measured against forward over reverse (`tf.autodiff.ForwardAccumulator`) on two 2 x 32 networks,
-    batch 256, float32: 12 against 16 ms per 100 products compiled, 0.8 against 6.9 s eagerly.
-    """
-    _, product = transposed(lambda x: gradient_of(loss_fn)(x, *args), point)
-    return product

@@ -1,7 +1,5 @@
 """Solvers by name, and what becomes of a solve that did not converge."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 import inspect

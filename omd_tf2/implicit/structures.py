@@ -1,7 +1,5 @@
 """Nested structures of tensors as vectors, and derivatives of functions between them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +89,6 @@ def linearised(
 
 def gradient(tape: tf.GradientTape, value: Structure, point: Structure, cotangent: Structure):
     """Returns the cotangent pulled back from `value` to `point`, zero where not connected."""
-    leaves = tape.gradient(
-        value,
-        tf.nest.flatten(point),
-        output_gradients=cotangent,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    zero = tf.UnconnectedGradients.ZERO
+    leaves = tape.gradient(value, tf.nest.flatten(point), cotangent, unconnected_gradients=zero)
     return to_tensors(tf.nest.pack_sequence_as(point, leaves))

@@ -75,9 +75,14 @@ def soft_bellman(q: tf.Tensor, mdp: MDP) -> tf.Tensor:
     return backup(soft_values(q, mdp.temperature), mdp)
 
 
-def policy_transitions(policy: tf.Tensor, mdp: MDP) -> tf.Tensor:
-    """P_pi(s' | s) = sum_a pi(a | s) P(s' | s, a); `[S, A, N]` -> `[S, S', N]`."""
-    return tf.reduce_sum(tf.transpose(policy, [1, 0, 2])[:, :, None] * mdp.transitions, axis=0)
+def policy_matrix(policy: tf.Tensor, mdp: MDP) -> tf.Tensor:
+    """I - discount P_pi, P_pi(s' | s) = sum_a pi(a | s) P(s' | s, a); policy `[S, A, N]`.
+
+    `[S, S', N]`, its diagonal dominating the rows.
+    """
+    joint = tf.transpose(policy, [1, 0, 2])[:, :, None] * mdp.transitions
+    matrix = mdp.discount * tf.reduce_sum(joint, axis=0)
+    return tf.eye(matrix.shape[0], dtype=matrix.dtype)[:, :, None] - matrix
 
 
 def expected_return(q: tf.Tensor, mdp: MDP) -> tf.Tensor:
@@ -87,20 +92,14 @@ def expected_return(q: tf.Tensor, mdp: MDP) -> tf.Tensor:
     """
     policy = softmax_policy(q, mdp.temperature)
     rewards = tf.reduce_sum(policy * mdp.rewards, axis=1)  # [S, N]
-    matrix = one_minus(mdp.discount * policy_transitions(policy, mdp))
-    return tf.reduce_mean(solve_dominant(matrix, rewards), axis=0)
-
-
-def one_minus(matrix: tf.Tensor) -> tf.Tensor:
-    """I - matrix, `[S, S, N]`."""
-    return tf.eye(matrix.shape[0], dtype=matrix.dtype)[:, :, None] - matrix
+    return tf.reduce_mean(solve_dominant(policy_matrix(policy, mdp), rewards), axis=0)
 
 
 def solve_dominant(matrix: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Solves N systems of S equations; matrix `[S, S, N]`, b `[S, N]` -> x `[S, N]`.
 
     Gauss-Jordan elimination without pivoting, which is stable for matrices whose diagonal dominates
-    the rows or the columns, as it does in I - discount P_pi and its transpose.
+    the rows or the columns.
     """
     size = matrix.shape[0]
     rows = [[*tf.unstack(matrix[i]), b[i]] for i in range(size)]  # of the augmented matrix

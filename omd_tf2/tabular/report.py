@@ -1,15 +1,17 @@
-"""What a tabular run leaves behind: results.csv, the paper's figure, and a table of means."""
+"""The analyses, and what a run of one leaves behind: results.csv, its figure, a table of means."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
 from baselines_tf2.common.files import table_text, write_atomically, write_text
+from omd_tf2.tabular.evaluate import Evaluation
 from omd_tf2.tabular.mdp import OPTIMAL_RETURN
+from omd_tf2.tabular.update import OuterLoss, bellman_loss, return_loss
 
 COLUMNS = (
     "method", "projection", "norm_bound", "noise_std", "solver", "seed", "J", "q_error", "bound",
@@ -21,29 +23,73 @@ LABELS = {
     "norm_bound": "bound on the model's parameter norm",
     "noise_std": "standard deviation of the noise in Q",
 }  # fmt: skip
-PANELS = {  # analysis -> the columns it draws and tabulates
-    "tabular_misspecification": ("J",),
-    "tabular_bounds": ("q_error", "bound"),
-    "tabular_ift": ("J",),
-}
-TITLES = {
-    "tabular_misspecification": "Misspecified model: return",
-    "tabular_bounds": "Misspecified model: error of Q",
-    "tabular_ift": "Adjoint under noise in the inner solution",
-}
 
 
-def write_results(path: Path, rows: Sequence[dict]) -> None:
-    """Writes results.csv, one row per instance; what a row lacks stays empty."""
+@dataclass(frozen=True)
+class Analysis:
+    """One of the paper's analyses: two variants of a method, at each level of a quantity."""
+
+    name: str
+    description: str
+    variants: tuple[str, str]  # methods, or solvers of the adjoint
+    level: str  # column of results.csv that the levels fill
+    levels: np.ndarray
+    outer_loss: OuterLoss
+    drawn: tuple[str, ...] = ("J",)  # columns of the figure and the table
+
+    @property
+    def of_methods(self) -> bool:
+        return self.level == "norm_bound"
+
+
+OF_METHODS = ("mle", "omd"), "norm_bound", np.linspace(0, 6, 20)
+OF_SOLVERS = ("exact", "identity"), "noise_std", np.logspace(-3, 0.5, 30)
+ANALYSES = (
+    Analysis(
+        "tabular_misspecification",
+        "two states: return of MLE and OMD models of bounded norm",
+        *OF_METHODS,
+        return_loss,
+    ),
+    Analysis(
+        "tabular_bounds",
+        "two states: error of Q and its bounds, MLE and OMD",
+        *OF_METHODS,
+        bellman_loss,
+        drawn=("q_error", "bound"),
+    ),
+    Analysis(
+        "tabular_ift",
+        "two states: exact and identity adjoint under noise in the inner solution",
+        *OF_SOLVERS,
+        bellman_loss,
+    ),
+)
+
+
+def write_results(
+    path: Path, analysis: Analysis, projection: str, seeds: range, evaluation: Evaluation
+) -> None:
+    """Writes results.csv, one row per instance; what does not apply stays empty."""
+    keys = [(v, x, seed) for v in analysis.variants for x in analysis.levels for seed in seeds]
+    columns = ["J", "q_error", *(["bound"] if analysis.name == "tabular_bounds" else [])]
+    rows = []
+    for i, (variant, level, seed) in enumerate(keys):
+        row: dict[str, Any] = {analysis.level: float(level), "seed": seed}
+        if analysis.of_methods:
+            row |= {"method": variant, "projection": projection}
+        else:
+            row |= {"method": "omd", "solver": variant}
+        rows.append(row | {name: float(getattr(evaluation, name)[i]) for name in columns})
     write_text(path, table_text(COLUMNS, rows))
 
 
-def mean_table(analysis: str, rows: Sequence[dict]) -> str:
+def mean_table(analysis: Analysis, evaluation: Evaluation) -> str:
     """Means over seeds with the half width of their 95% interval, one line per level."""
-    level, curves = _curves(analysis, rows)
-    lines = [[level, *(f"{variant} {column}" for variant, column in curves)]]
-    for i, x in enumerate(next(iter(curves.values()))[0]):
-        cells = [f"{mean[i]:.4f} +- {half[i]:.4f}" for _, mean, half in curves.values()]
+    curves = _curves(analysis, evaluation)
+    lines = [[analysis.level, *(f"{variant} {column}" for variant, column in curves)]]
+    for i, x in enumerate(analysis.levels):
+        cells = [f"{mean[i]:.4f} +- {half[i]:.4f}" for mean, half in curves.values()]
         lines.append([f"{x:.4g}", *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -52,43 +98,36 @@ def mean_table(analysis: str, rows: Sequence[dict]) -> str:
     )
 
 
-def plot_analysis(path: Path, analysis: str, rows: Sequence[dict]) -> None:
+def plot_analysis(path: Path, analysis: Analysis, evaluation: Evaluation) -> None:
     """Draws the analysis's figure: means over seeds, 95% intervals shaded."""
-    level, curves = _curves(analysis, rows)
-    columns = PANELS[analysis]
-    figure = Figure(figsize=(1 + 4.5 * len(columns), 3.8), layout="constrained")
-    for i, column in enumerate(columns, 1):
-        axis = figure.add_subplot(1, len(columns), i)
-        for (variant, name), (x, mean, half) in curves.items():
-            if name == column:
-                axis.plot(x, mean, ".-", color=COLORS[variant], label=LABELS[variant])
-                axis.fill_between(x, mean - half, mean + half, color=COLORS[variant], alpha=0.2)
+    x, curves, count = analysis.levels, _curves(analysis, evaluation), len(analysis.drawn)
+    figure = Figure(figsize=(1 + 4.5 * count, 3.8), layout="constrained")
+    for axis, column in zip(
+        figure.subplots(1, count, squeeze=False)[0], analysis.drawn, strict=True
+    ):
+        for variant in analysis.variants:
+            mean, half = curves[variant, column]
+            axis.plot(x, mean, ".-", color=COLORS[variant], label=LABELS[variant])
+            axis.fill_between(x, mean - half, mean + half, color=COLORS[variant], alpha=0.2)
         if column == "J":
             axis.axhline(OPTIMAL_RETURN, c="black", ls="--", lw=1, label="optimal")
-        axis.set(xlabel=LABELS[level], ylabel=LABELS[column], title=TITLES[analysis])
-        axis.set_xscale("log" if level == "noise_std" else "linear")
+        axis.set(xlabel=LABELS[analysis.level], ylabel=LABELS[column], title=analysis.description)
+        axis.set_xscale("linear" if analysis.of_methods else "log")
         axis.legend(fontsize="small")
     write_atomically(path, lambda file: figure.savefig(file, dpi=150))
 
 
-def _curves(analysis, rows):
-    """The level's name and {(variant, column): (levels, means, half widths)}, in the rows' order."""
-    level = "noise_std" if "noise_std" in rows[0] else "norm_bound"
-    groups = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        variant = row.get("solver", row["method"])
-        for column in PANELS[analysis]:
-            groups[variant, column][row[level]].append(row[column])
+def _curves(analysis, evaluation):
+    """{(variant, column): (means, half widths of their 95% intervals)}, [levels] each.
+
+    By Student's t over the seeds; 0 for a single one.
+    """
     curves = {}
-    for key, by_level in groups.items():
-        values = np.array(list(by_level.values()))  # [levels, seeds]
-        curves[key] = np.array(list(by_level)), values.mean(1), _half_width(values)
-    return level, curves
-
-
-def _half_width(values: np.ndarray) -> np.ndarray:
-    """Half of the 95% interval of the mean, by Student's t; 0 for a single seed."""
-    seeds = values.shape[1]
-    if seeds == 1:
-        return np.zeros(len(values))
-    return stats.t.ppf(0.975, seeds - 1) * stats.sem(values, 1)
+    for i, variant in enumerate(analysis.variants):
+        for column in analysis.drawn:
+            numbers = getattr(evaluation, column).reshape(2, len(analysis.levels), -1)[i]
+            half, seeds = np.zeros(len(numbers)), numbers.shape[1]
+            if seeds > 1:
+                half = stats.t.ppf(0.975, seeds - 1) * stats.sem(numbers, 1)
+            curves[variant, column] = numbers.mean(1), half
+    return curves

@@ -11,8 +11,7 @@ from omd_tf2.tabular.mdp import (
     Model,
     backup,
     induced_mdp,
-    one_minus,
-    policy_transitions,
+    policy_matrix,
     soft_bellman,
     soft_values,
     softmax_policy,
@@ -38,11 +37,9 @@ def solve_fixed_point(mdp: MDP, values: tf.Tensor) -> FixedPoint:
     """Solves Q = B Q for the soft Bellman operator B of `mdp`, starting from V = `values`.
 
     Newton's method on V = F(V), F(V) = temperature * logsumexp((R + discount P V) / temperature)
-    over actions: S unknowns instead of S * A. As F' = discount P_pi this is soft policy iteration.
-    F is convex and monotone, hence it converges from anywhere, and in the end quadratically. The
-    policy depends on V / temperature, so that it is worth to go on to the last digit.
-    `values` `[S, N]`: the solution of a problem nearby saves steps. A residual above INNER_TOL, or
-    one that is not finite, is a problem not solved.
+    over actions; F is convex and monotone, hence it converges from anywhere. The policy depends on
+    V / temperature, so that the last digit counts. `values` `[S, N]`: the solution of a problem
+    nearby saves steps. A residual above INNER_TOL, or not finite, is a problem not solved.
     """
 
     def improved(values):
@@ -57,8 +54,7 @@ def solve_fixed_point(mdp: MDP, values: tf.Tensor) -> FixedPoint:
 
     def newton_step(steps, values, target):
         policy = softmax_policy(backup(values, mdp), mdp.temperature)
-        matrix = one_minus(mdp.discount * policy_transitions(policy, mdp))
-        values += solve_dominant(matrix, target - values)
+        values += solve_dominant(policy_matrix(policy, mdp), target - values)
         return steps + 1, values, improved(values)
 
     start = (tf.constant(0), values, improved(values))
@@ -71,11 +67,10 @@ def fixed_point_vjp(
 ) -> tuple[Model, SolveInfo]:
     """The gradient in theta of an outer loss through the fixed point Q = B_hat(Q, theta).
 
-    With f(Q, theta) = Q - B_hat(Q, theta) = 0 it is -(df/dtheta)^T (df/dQ)^{-T} dloss/dQ, by the
-    implicit function theorem; where `exact`, `[N]` bool, is false, the identity takes the inverse's
-    place. theta is the model, whose discount and temperature are those of `truth`; `q`, the fixed
-    point, and the cotangent dloss/dQ are `[S, A, N]`. The gradient comes shaped as the model, with
-    the health of the linear solve.
+    It is -(df/dtheta)^T (df/dQ)^{-T} dloss/dQ, f(Q, theta) = Q - B_hat(Q, theta); where `exact`,
+    `[N]` bool, is false, the identity takes the inverse's place. theta is the model, whose discount
+    and temperature are those of `truth`; `q`, the fixed point, and the cotangent dloss/dQ are
+    `[S, A, N]`. Returns the gradient, shaped as the model, and the health of the linear solve.
     """
 
     def optimality(q, model):
@@ -96,10 +91,9 @@ def solve_adjoint(q: tf.Tensor, mdp: MDP, b: tf.Tensor) -> tf.Tensor:
     S unknowns only: (I - discount P_pi)^T mu = discount P^T b.
     """
     policy = softmax_policy(q, mdp.temperature)
-    matrix = one_minus(mdp.discount * policy_transitions(policy, mdp))
     weighted = mdp.transitions * tf.transpose(b, [1, 0, 2])[:, :, None]
     inflow = mdp.discount * tf.reduce_sum(weighted, axis=[0, 1])  # [S', N]
-    mu = solve_dominant(tf.transpose(matrix, [1, 0, 2]), inflow)
+    mu = solve_dominant(tf.transpose(policy_matrix(policy, mdp), [1, 0, 2]), inflow)
     return b + policy * mu[:, None]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from omd_tf2.common.functional import AdamState, adam_step
+from omd_tf2.common.functional import AdamState, adam_step, loss_and_gradient
 from omd_tf2.tabular.mdp import (
     MDP,
     Model,
@@ -72,10 +72,7 @@ class Residuals(NamedTuple):
 
 def mle_gradient(model: Model, truth: MDP) -> Model:
     """The gradient of `mle_loss`, per instance."""
-    with tf.GradientTape() as tape:
-        tape.watch(model)
-        loss = mle_loss(model, truth)
-    return tape.gradient(loss, model)
+    return loss_and_gradient(mle_loss, model, truth)[1]
 
 
 def omd_gradient(
@@ -91,10 +88,7 @@ def omd_gradient(
     truth = problem.truth
     solution = solve_fixed_point(induced_mdp(model, truth), values)
     noised = solution.q + noise
-    with tf.GradientTape() as tape:
-        tape.watch(noised)
-        loss = problem.outer_loss(noised, truth)
-    cotangent = tape.gradient(loss, noised)
+    _, cotangent = loss_and_gradient(problem.outer_loss, noised, truth)
     exact = problem.exact[problem.num_mle :]
     q = noised if problem.noise_in_adjoint else solution.q
     gradient, info = fixed_point_vjp(model, truth, q, cotangent, exact)

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.replay import Rollout
 from envs.errors import ConfigError
-from omd_tf2.cartpole import agent as module
+from omd_tf2.cartpole import update as module
 from omd_tf2.cartpole.agent import CartPoleAgent
 from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
 from omd_tf2.cartpole.update import metric_names
@@ -52,7 +52,7 @@ def trained(**options):
 
 
 def state(agent):
-    return agent._learner.state
+    return agent.state
 
 
 def mean_q(agent, obs):
@@ -118,7 +118,7 @@ def test_transitions_arrive_in_the_replay_as_they_were():
     assert not agent.can_train()
     agent.store(new)
     assert agent.can_train()
-    replay = agent._learner.replay
+    replay = agent.replay
     held = replay.layout.unpack(replay.gather(np.arange(30), np.zeros(30, int)))
     np.testing.assert_array_equal(held.actions, new.actions[:, 0])
     np.testing.assert_array_equal(held.rewards, new.rewards[:, 0])

@@ -14,7 +14,7 @@ from envs import EnvSpec, make_env
 from envs.errors import ConfigError
 from omd_tf2.cartpole.agent import CartPoleAgent
 from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
-from omd_tf2.cartpole.experiments import EXPERIMENTS, make_agent, prepare
+from omd_tf2.cartpole.experiments import EXPERIMENTS, make_agent
 from omd_tf2.cartpole.update import metric_names
 
 QUICK = (
@@ -73,7 +73,7 @@ def test_a_run_fills_its_folder(agent, tmp_path, eagerly):
     loaded = CartPoleAgent(chosen.agent, 4, 2, seed=1)
     loaded.load(tmp_path / "weights.npz")
     # An update of four critic steps for each of the steps 51 to 60; omd's Adam starts anew at each.
-    assert loaded._learner.state.critic_adam.steps == (4 if agent == "omd" else 40)
+    assert loaded.state.critic_adam.steps == (4 if agent == "omd" else 40)
     assert (tmp_path / "curves.png").exists()
 
 
@@ -106,7 +106,7 @@ def test_a_seed_gives_the_same_log(tmp_path, eagerly):
 )
 def test_continuous_actions_are_refused_before_training(env, message):
     with pytest.raises(ConfigError, match=message) as error:
-        prepare(replace(settings("omd_cartpole"), env=env), 0)
+        EXPERIMENTS["omd_cartpole"].prepare(replace(settings("omd_cartpole"), env=env), 0)
     assert "\n" not in str(error.value)
 
 
@@ -133,7 +133,7 @@ def test_mistaken_settings_are_refused(override, message):
 def test_an_agent_fits_its_environment():
     env = make_env(EnvSpec("cartpole", "classic", distractors=3), training=True)
     agent = make_agent(env, settings("vep_cartpole").agent, 0)
-    state = agent._learner.state
+    state = agent.state
     assert state.critics[0][0][0].shape[0] == 4 + 3 and state.critics[0][-1][0].shape[1] == 2
     assert state.model[0][0][0].shape[0] == 4 + 3 + 2 and state.model[0][-1][0].shape[1] == 4 + 3
 
@@ -148,7 +148,7 @@ def test_omd_learns_to_balance(tmp_path):
     chosen = make_settings(
         EXPERIMENTS["omd_cartpole"], "default", None, ["train.num_timesteps=20_000"]
     )
-    prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
+    EXPERIMENTS["omd_cartpole"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
     returns = [float(row["eval/return_mean"]) for row in read_table(tmp_path / "metrics.csv")]
     assert len(returns) == 20
     # Untrained it is about 10, for uniform actions about 22; measured: 366.

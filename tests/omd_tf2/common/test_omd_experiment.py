@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from envs.errors import ConfigError
-from omd_tf2.common.experiment import check_steps
+from omd_tf2.common.experiment import Settings
 
 
 def settings(cycle_steps=1, replay_size=5000):
-    return SimpleNamespace(
+    return Settings(
         agent=SimpleNamespace(cycle_steps=cycle_steps, replay_size=replay_size),
         train=SimpleNamespace(num_timesteps=1000, adapt_every=0),
         env=SimpleNamespace(target=""),
@@ -18,7 +18,7 @@ def settings(cycle_steps=1, replay_size=5000):
 
 @pytest.mark.parametrize("cycle_steps", [1, 50, 1000])
 def test_cycles_that_fill_a_row_are_taken(cycle_steps):
-    check_steps(settings(cycle_steps=cycle_steps))
+    settings(cycle_steps=cycle_steps)
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_cycles_that_fill_a_row_are_taken(cycle_steps):
 )
 def test_others_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        check_steps(settings(**options))
+        settings(**options)

@@ -1,5 +1,6 @@
 """The frame around an update, with an update that can be followed by hand."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.errors import TrainingError, check_finite
-from baselines_tf2.common.replay import Replay, Rollout
+from baselines_tf2.common.replay import Rollout
 from envs.errors import ConfigError
-from omd_tf2.common.learner import Learner
+from omd_tf2.common.agent import LearnerAgent
+from omd_tf2.common.solver import SolverConfig
 
 ROWS_SHAPE, NOISE_SHAPE = (2, 3), (2, 5)
 
@@ -20,36 +22,37 @@ class State(NamedTuple):
     noise: tf.Tensor  # of the latest update
 
 
-def initial(width=2):
-    actor = ((tf.ones([2, width], tf.float64), tf.zeros([width], tf.float64)),)
-    return State(tf.constant(0.0, tf.float64), actor, tf.zeros(NOISE_SHAPE, tf.float64))
+class Toy(LearnerAgent):
+    """One layer acts, as wide as the config says."""
 
+    FITS, ACTS = ("agent",), "actor"
+    metric_names = staticmethod(lambda config: ("toy/total", "toy/noise"))
 
-def make(reward=2.0, seed=0, **options):
-    replay = Replay(1, 1, capacity=8, gamma=0.9, dtype="float64")
-    rows = np.ones((8, 1, 1))
-    no = np.zeros((8, 1), bool)
-    replay.add(Rollout(rows, rows, reward * rows[:, :, 0], rows, no, no, no.astype(int)))
+    @staticmethod
+    def init_state(config, obs_dim, action_dim, *, seed, dtype):
+        actor = ((tf.ones([2, config.width], dtype), tf.zeros([config.width], dtype)),)
+        return State(tf.constant(0.0, dtype), actor, tf.zeros(NOISE_SHAPE, dtype))
 
-    def update(state, rows, noise):
-        assert rows.shape == (*ROWS_SHAPE, replay.layout.width) and noise.shape == NOISE_SHAPE
-        total = state.total + tf.reduce_mean(replay.layout.unpack(rows).rewards)
+    def _sizes(self, state):
+        return self.config.updates, ROWS_SHAPE, NOISE_SHAPE
+
+    def _update(self, state, real, noise):
+        assert real.rewards.shape == ROWS_SHAPE and noise.shape == NOISE_SHAPE
+        total = state.total + tf.reduce_mean(real.rewards)
         (kernel, bias), *_ = state.actor
         state = State(total, ((kernel + 1, bias - total),), noise)
         return state, (total, tf.reduce_mean(noise))
 
-    return Learner(
-        initial(**options),
-        update,
-        lambda state: state.actor,
-        ("toy/total", "toy/noise"),
-        replay,
-        rows_shape=ROWS_SHAPE,
-        noise_shape=NOISE_SHAPE,
-        fits={"agent": "toy"},
-        seed=seed,
-        dtype="float64",
+
+def make(reward=2.0, seed=0, updates=2, width=2):
+    config = SimpleNamespace(
+        agent="toy", replay_size=8, gamma=0.9, solver=SolverConfig(), updates=updates, width=width
     )
+    learner = Toy(config, 1, 1, seed=seed, dtype="float64")
+    rows = np.ones((8, 1, 1))
+    no = np.zeros((8, 1), bool)
+    learner.store(Rollout(rows, rows, reward * rows[:, :, 0], rows, no, no, no.astype(int)))
+    return learner
 
 
 def leaves(learner):
@@ -59,29 +62,29 @@ def leaves(learner):
 @pytest.mark.parametrize("eager", [False, True])
 def test_updates_follow_one_another_and_metrics_are_their_means(eager):
     tf.config.run_functions_eagerly(eager)
-    learner = make()
-    metrics = learner.train(3)  # totals 2, 4, 6
+    learner = make(updates=3)
+    metrics = learner.train()  # totals 2, 4, 6
     tf.config.run_functions_eagerly(False)
     assert list(metrics) == ["toy/total", "toy/noise"]
     assert metrics["toy/total"] == 4.0 and float(learner.state.total) == 6.0
-    (kernel, bias), *_ = learner.acting
+    (kernel, bias), *_ = learner._acting
     np.testing.assert_array_equal(kernel, np.full((2, 2), 4.0))
     np.testing.assert_array_equal(bias, [-12.0, -12.0])
-    learner.train(1)
-    assert learner.acting[0][0][0, 0] == 5.0
+    learner.train()
+    assert learner._acting[0][0][0, 0] == 7.0
 
 
 def test_before_training_the_first_weights_act():
-    (kernel, bias), *_ = make().acting
+    (kernel, bias), *_ = make()._acting
     assert isinstance(kernel, np.ndarray)
     np.testing.assert_array_equal(kernel, np.ones((2, 2)))
     np.testing.assert_array_equal(bias, [0.0, 0.0])
 
 
 def test_noise_is_standard_normal_and_new_for_each_update(eagerly):
-    learner, seen = make(), []
+    learner, seen = make(updates=1), []
     for _ in range(200):
-        learner.train(1)
+        learner.train()
         seen.append(learner.state.noise.numpy())
     # 2,000 draws: standard errors 0.022 of the mean and 0.016 of the standard deviation
     assert abs(np.mean(seen)) < 0.11 and abs(np.std(seen) - 1) < 0.08
@@ -92,7 +95,7 @@ def test_a_seed_fixes_every_bit(eagerly):
     runs = []
     for seed in (0, 0, 1):
         learner = make(seed=seed)
-        learner.train(2)
+        learner.train()
         runs.append(learner.state.noise.numpy())
     np.testing.assert_array_equal(runs[0], runs[1])
     assert not np.allclose(runs[0], runs[2])
@@ -102,12 +105,11 @@ def test_a_seed_fixes_every_bit(eagerly):
 def test_an_update_that_is_not_finite_is_named_and_changes_nothing(reward, eagerly):
     learner = make(reward)
     before = leaves(learner)
-    metrics = learner.train(2)
     with pytest.raises(TrainingError, match=f"toy/total is {reward}"):
-        check_finite(metrics)
+        learner.train()
     for a, b in zip(before, leaves(learner), strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(learner.acting[0][1], [0.0, 0.0])
+    np.testing.assert_array_equal(learner._acting[0][1], [0.0, 0.0])
 
 
 def test_finite_metrics_pass():
@@ -116,12 +118,12 @@ def test_finite_metrics_pass():
 
 def test_what_was_saved_is_loaded(tmp_path, eagerly):
     learner, other = make(), make(seed=1)
-    learner.train(2)
+    learner.train()
     learner.save(tmp_path / "w.npz")
     other.load(tmp_path / "w.npz")
     for a, b in zip(leaves(learner), leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(other.acting[0][1], learner.acting[0][1])
+    np.testing.assert_array_equal(other._acting[0][1], learner._acting[0][1])
 
 
 DAMAGE = {
@@ -137,7 +139,7 @@ def test_a_damaged_file_is_refused(damage, tmp_path, eagerly):
     learner = make()
     learner.save(path)
     DAMAGE[damage](path)
-    learner.train(1)
+    learner.train()
     before = leaves(learner)
     with pytest.raises(ConfigError, match="w.npz cannot be read, it is damaged or no .npz"):
         learner.load(path)

@@ -44,7 +44,7 @@ def stored(**options):
 
 
 def state(agent):
-    return agent._learner.state
+    return agent.state
 
 
 @pytest.mark.parametrize("agent_name", ["omd", "mle"])
@@ -55,7 +55,7 @@ def test_training_moves_everything_and_reports_it(agent_name, eagerly):
     assert tuple(metrics) == metric_names(agent.config)
     assert all(isinstance(x, float) and np.isfinite(x) for x in metrics.values())
     assert changed(before, state(agent)) == set(before._fields)
-    np.testing.assert_array_equal(flat(agent._learner.acting), flat(state(agent).actor))
+    np.testing.assert_array_equal(flat(agent._acting), flat(state(agent).actor))
     assert agent.statistics(rows()) == agent.diagnostics() == {}
 
 
@@ -78,7 +78,7 @@ def test_compiled_training_equals_eager_training_twice_over():
     compiled, eager, again = agents
     np.testing.assert_allclose(compiled.metrics, eager.metrics, rtol=1e-9)
     np.testing.assert_allclose(flat(state(compiled)), flat(state(eager)), rtol=1e-9, atol=1e-11)
-    np.testing.assert_array_equal(flat(compiled._learner.acting), flat(state(compiled).actor))
+    np.testing.assert_array_equal(flat(compiled._acting), flat(state(compiled).actor))
     np.testing.assert_array_equal(flat(state(again)), flat(state(eager)))
 
 

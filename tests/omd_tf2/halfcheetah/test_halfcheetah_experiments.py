@@ -87,7 +87,7 @@ def test_a_run_on_robots_with_distractors_fills_its_folder(name, backend, tmp_pa
     agent = HalfCheetahAgent(chosen.agent, obs_dim, 6, seed=1)
     agent.load(tmp_path / "weights.npz")
     # the critics move once a step, from the first after the random ones
-    assert agent._learner.state.critic_adam.steps == STEPS - 20
+    assert agent.state.critic_adam.steps == STEPS - 20
     assert np.abs(agent.predict(np.zeros(obs_dim))).max() <= 1
 
 
@@ -136,7 +136,7 @@ def test_spaces_that_do_not_suit_are_refused(env, message):
         ("agent.solver.ridge=1", "ridge and ridge_relative exclude each other: set one to 0"),
         ("agent.solver.step_size=1", "solver 'gauss_newton' has no option 'step_size'"),
         ("agent.solver.ridge=big", "must be a number"),
-        ("agent.solver.on_failure=halt", "unknown on_failure: 'halt'"),
+        ("agent.solver.on_failure=halt", "unknown on_failure 'halt'"),
         ("agent.inner_step=2", "did you mean 'agent.inner_steps'"),
         ("agent.gamma=2", "gamma must lie"),
         ("env.distractors=-1", "distractors"),

@@ -176,7 +176,7 @@ def test_a_step_of_omd_equals_its_parts(solver):
     outer, gradient, health = model_gradient(state, BATCH, NOISE.critic[K], settings)
     assert_same(got, move_model_by_hand(state, gradient), atol=1e-12)
     expected = {
-        "train/model_loss": model_loss(STATE.model, BATCH),
+        "train/model_loss": model_loss(STATE.model, BATCH, settings),
         "train/actor_loss": cost,
         "train/entropy": entropy,
         "train/temperature": tf.exp(state.log_temperature),
@@ -192,7 +192,7 @@ def test_a_step_of_omd_equals_its_parts(solver):
 def test_a_step_of_mle_moves_the_model_first():
     settings = config(agent="mle")
     got, metrics = update(STATE, BATCH, NOISE, settings)
-    loss, gradient = loss_and_gradient(model_loss, STATE.model, BATCH)
+    loss, gradient = loss_and_gradient(model_loss, STATE.model, BATCH, settings)
     state = move_model_by_hand(STATE, gradient)
     (state, *_), _ = agent_steps_by_hand(state, K)  # in the model that has moved
     assert_same(got, state, atol=1e-13)
@@ -218,7 +218,8 @@ def test_a_step_of_vaml_moves_the_model_first_to_keep_the_targets():
     assert_same(got, state, atol=1e-13)
     metrics = named(settings, metrics)
     assert metrics["train/vaml_loss"] == pytest.approx(float(own_loss))
-    assert metrics["train/model_loss"] == pytest.approx(float(model_loss(STATE.model, BATCH)))
+    prediction_loss = float(model_loss(STATE.model, BATCH, settings))
+    assert metrics["train/model_loss"] == pytest.approx(prediction_loss)
 
 
 def test_a_step_of_sac_is_on_real_transitions_and_has_no_model():

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from omd_tf2.implicit import (
-    dense_layers_kernel,
-    get_solver,
-    gradient_of,
-    root_vjp,
-    solve_cg,
-    solve_dense,
-    solve_gauss_newton,
-)
-from omd_tf2.implicit.gauss_newton import inverse_factor
+from omd_tf2.implicit import dense_layers_kernel, get_solver, gradient_of, root_vjp
+from omd_tf2.implicit.gauss_newton import inverse_factor, solve_gauss_newton
+from omd_tf2.implicit.linear_solve import solve_cg, solve_dense
 from omd_tf2.implicit.structures import linearised
 
 RNG = np.random.default_rng(0)

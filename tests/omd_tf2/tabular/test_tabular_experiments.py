@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,19 +14,12 @@ from baselines_tf2.runs.experiment import PRESETS, make_settings
 from envs.errors import ConfigError
 from omd_tf2.tabular import EXPERIMENTS, experiments
 from omd_tf2.tabular.evaluate import evaluate
-from omd_tf2.tabular.experiments import (
-    ANALYSES,
-    NORM_BOUNDS,
-    Draws,
-    Settings,
-    Training,
-    make_problem,
-    result_rows,
-)
-from omd_tf2.tabular.report import COLUMNS, mean_table
+from omd_tf2.tabular.experiments import Settings, Training, make_problem
+from omd_tf2.tabular.report import ANALYSES, COLUMNS, mean_table, write_results
 from omd_tf2.tabular.update import Residuals
 
 ANALYSIS = {analysis.name: analysis for analysis in ANALYSES}
+NORM_BOUNDS = ANALYSIS["tabular_misspecification"].levels
 QUICK = ("num_seeds=2", "train.num_timesteps=30")
 # The paper's figure of J against the norm bound, read off by eye.
 MEMBERS = [1, 2, 3, 4, 6, 9, 13, 16]
@@ -60,8 +54,7 @@ def test_the_leaf_projection_reproduces_the_published_figure():
     analysis = replace(ANALYSIS["tabular_misspecification"], levels=NORM_BOUNDS[MEMBERS])
     settings = Settings(projection="leaf")
     problem = make_problem(analysis, settings)
-    draws = Draws(range(10), problem)
-    *_, (step, evaluation, residuals) = Training(problem, settings.train, draws)
+    *_, (step, evaluation, residuals) = Training(problem, 10_000, range(10))
     assert step == 10_000
     assert max(residuals.inner, evaluation.residual) <= 1e-13 and residuals.adjoint <= 1e-10
     means = evaluation.J.reshape(2, len(BOUNDS), 10).mean(2)
@@ -129,14 +122,13 @@ def test_a_seed_is_the_same_in_whatever_company(finished, tmp_path):
 
 def test_draws_are_uniform_per_seed_and_shared_by_all_settings():
     problem = make_problem(ANALYSIS["tabular_ift"], Settings(num_seeds=2))
-    draws, again = (Draws(range(3, 5), problem) for _ in range(2))
-    model = draws.state().model
-    for leaf, other in zip(model, again.state().model, strict=True):
+    draws, again = (Training(problem, 1, range(3, 5)) for _ in range(2))
+    for leaf, other in zip(draws.state.model, again.state.model, strict=True):
         np.testing.assert_array_equal(leaf, other)
         assert np.all((leaf >= 0) & (leaf < 1))
         np.testing.assert_array_equal(leaf[..., :2], leaf[..., 2:4])
         assert np.all(leaf[..., 0] != leaf[..., 1])
-    noise = draws.noise(4)
+    noise = draws.noise(4).numpy()
     assert noise.shape == (4, 2, 2, 2) and len(np.unique(noise)) == noise.size
     np.testing.assert_array_equal(noise, np.concatenate([again.noise(1), again.noise(3)]))
 
@@ -149,8 +141,7 @@ def yields(monkeypatch):
         class Fixed(Training):
             def __iter__(self):
                 zero = np.zeros(())
-                draws = self._draws
-                result = evaluate(self._draws._problem, self._state.model, draws.noise(1)[0])
+                result = evaluate(self._problem, self.state.model, self.noise(1)[0])
                 result = tf.nest.map_structure(lambda x: x.numpy(), result)
                 self.evaluation = result._replace(**evaluation or {})
                 for self.step in (10, 20):
@@ -229,28 +220,25 @@ def test_mistaken_settings_are_named(override, message):
 
 
 def test_the_table_of_means_by_hand():
-    rows = [
-        {"method": method, "norm_bound": 0.5, "seed": seed, "J": value}
-        for method, values in (("mle", (1.0, 3.0)), ("omd", (2.0, 2.0)))
-        for seed, value in enumerate(values)
-    ]
+    analysis = replace(ANALYSIS["tabular_misspecification"], levels=np.array([0.5]))
+    evaluation = SimpleNamespace(J=np.array([1.0, 3.0, 2.0, 2.0]))  # mle's two seeds, omd's
     # mean 2, standard error 1; Student's t for one degree of freedom is 12.7062
-    header, line = mean_table("tabular_misspecification", rows).splitlines()
+    header, line = mean_table(analysis, evaluation).splitlines()
     assert header.split() == ["norm_bound", "mle", "J", "omd", "J"]
     assert line.split() == ["0.5", "2.0000", "+-", "12.7062", "2.0000", "+-", "0.0000"]
 
 
-def test_rows_follow_the_order_of_the_instances():
+def test_rows_follow_the_order_of_the_instances(tmp_path):
     analysis, settings = ANALYSIS["tabular_ift"], Settings(num_seeds=3)
     problem = make_problem(analysis, settings)
     count = len(problem.noise_std)
 
-    class Numbered:
-        J = q_error = bound = np.arange(count)
-
-    rows = result_rows(analysis, settings, range(5, 8), Numbered)
-    assert [row["J"] for row in rows] == list(range(count))
-    np.testing.assert_array_equal([row["noise_std"] for row in rows], problem.noise_std)
+    numbers = SimpleNamespace(J=np.arange(count), q_error=np.arange(count))
+    write_results(tmp_path / "results.csv", analysis, "none", range(5, 8), numbers)
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["J"]) for row in rows] == list(range(count))
+    np.testing.assert_array_equal([float(row["noise_std"]) for row in rows], problem.noise_std)
     exact = [row["solver"] == "exact" for row in rows]
     np.testing.assert_array_equal(exact, problem.exact)
-    assert [row["seed"] for row in rows[:4]] == [5, 6, 7, 5]
+    assert [row["seed"] for row in rows[:4]] == ["5", "6", "7", "5"]

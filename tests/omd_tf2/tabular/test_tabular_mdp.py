@@ -12,9 +12,8 @@ from omd_tf2.tabular.mdp import (
     expected_return,
     induced_mdp,
     log_transitions,
-    one_minus,
     paper_mdp,
-    policy_transitions,
+    policy_matrix,
     soft_bellman,
     soft_values,
     softmax_policy,
@@ -85,10 +84,11 @@ def test_backup_and_operator_by_hand():
     np.testing.assert_allclose(soft_bellman(q, mdp)[..., 0], expected, rtol=1e-14)
 
 
-def test_policy_transitions_by_hand():
+def test_the_matrix_of_a_policy_by_hand():
     policy = instances([[0.25, 0.75], [0.5, 0.5]])
-    expected = [[0.25, 0.75], [0.5, 0.5]]  # staying keeps the state, switching changes it
-    np.testing.assert_allclose(policy_transitions(policy, simple_mdp())[..., 0], expected)
+    # Staying keeps the state, switching changes it: P_pi = [[.25, .75], [.5, .5]], discount 1/2.
+    expected = [[0.875, -0.375], [-0.25, 0.75]]
+    np.testing.assert_allclose(policy_matrix(policy, simple_mdp())[..., 0], expected)
 
 
 def test_expected_return_by_hand():
@@ -140,7 +140,7 @@ def test_the_models_mdp_by_hand():
 def test_the_elimination_solves_and_is_differentiable():
     mdp, b = random_mdp(4, 3, 5), RNG.normal(size=(4, 5))
     policy = softmax_policy(mdp.rewards, 1.0)
-    matrix = one_minus(0.9 * policy_transitions(policy, mdp))
+    matrix = policy_matrix(policy, mdp)
     for m in (matrix, tf.transpose(matrix, [1, 0, 2])):
         x = solve_dominant(m, tf.constant(b)).numpy()
         expected = [np.linalg.solve(m[..., n], b[:, n]) for n in range(5)]

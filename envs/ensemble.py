@@ -28,10 +28,8 @@ class TruncatedNormal:
     high: float
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in astuple(self)):
-            raise ConfigError(f"truncated normal {self}: every number must be finite")
-        if self.std <= 0:
-            raise ConfigError(f"truncated normal {self}: std must be positive")
+        if not all(map(math.isfinite, astuple(self))) or self.std <= 0:
+            raise ConfigError(f"truncated normal {self}: needs finite numbers, std > 0")
         if not (self.low < self.high and self.low <= self.mean <= self.high):
             raise ConfigError(f"truncated normal {self}: needs low <= mean <= high and low < high")
 
@@ -104,9 +102,7 @@ class Ensemble(dict[str, Distribution]):
 
     def ends(self) -> tuple[dict[str, float], dict[str, float]]:
         """The robots with every parameter at its low and at its high: the limits of any draw."""
-        low = {name: one.low for name, one in self.items()}
-        high = {name: one.high for name, one in self.items()}
-        return low, high
+        return {k: one.low for k, one in self.items()}, {k: one.high for k, one in self.items()}
 
     def log_density(self, values: Mapping[str, float]) -> float:
         """Log density of one robot; the parameters are independent."""
@@ -114,9 +110,6 @@ class Ensemble(dict[str, Distribution]):
 
     def __str__(self) -> str:
         return ";".join(f"{name}:{one}" for name, one in self.items())
-
-    def __repr__(self) -> str:
-        return f"Ensemble.parse({str(self)!r})"
 
 
 def _shortest(value: float) -> str:

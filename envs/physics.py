@@ -27,7 +27,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
 T = TypeVar("T")
 
@@ -53,25 +53,27 @@ CLASSIC_PARAMETERS = {
 
 
 class Physics(Protocol):
-    """One simulated robot's parameters and state; the simulators' classes inherit from it."""
+    """One simulated robot's parameters and state; each simulator's class fills in the rest."""
 
     exact_state: bool = True  # whether another one goes on from `get_state` with the same bits
-
-    def names(self) -> tuple[str, ...]:
-        """The parameters that this robot has, `mass/<body>` for each of its bodies included."""
+    names: tuple[str, ...]  # its parameters, `mass/<body>` for each of its bodies included
 
     def read(self, name: str) -> float:
         """The parameter's value as the simulator holds it now; ConfigError if unknown."""
+        check_known("parameter of this robot", name, self.names)
+        return self._read(name)
 
     def read_all(self) -> dict[str, float]:
         """Every parameter, by name."""
-        return {name: self.read(name) for name in self.names()}
+        return {name: self._read(name) for name in self.names}
 
     def set(self, values: Mapping[str, float]) -> None:
         """Makes the robot the nominal one but for `values`; what is not named turns nominal.
 
         Raises ConfigError for an unknown name or an impossible value; then nothing has changed.
         """
+        check_values(values, self.names, "this robot")
+        self._set(values)
 
     def get_state(self) -> np.ndarray:
         """The simulation's state [S], from which another simulator of the robot can go on."""
@@ -83,11 +85,9 @@ class Physics(Protocol):
         """To be called before each step, for forces that a simulator forgets after one."""
         return  # most have none
 
+    def _read(self, name: str) -> float: ...
 
-def check_name(name: str, known: tuple[str, ...], owner: str) -> None:
-    """Raises ConfigError unless `name` is one of the parameters `known` to `owner`."""
-    if name not in known:
-        raise unknown(f"parameter of {owner}", name, known)
+    def _set(self, values: Mapping[str, float]) -> None: ...
 
 
 def read_parameters(
@@ -149,7 +149,7 @@ def _is_mass_or_length(name: str) -> bool:
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:
     """Raises ConfigError unless every name is known and every value possible."""
     for name, value in values.items():
-        check_name(name, known, owner)
+        check_known(f"parameter of {owner}", name, known)
         check_value(name, value)
     if "torso_mass" in values and MASS_PREFIX + "torso" in values:
         raise ConfigError("torso_mass and mass/torso are the same body's: set one of them")

@@ -32,6 +32,9 @@ from envs.errors import ConfigError
 
 DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, DIAGNOSTIC_BATCHES = 32, 64, 16
 DIAGNOSTIC_WINDOW = 50_000  # latest transitions
+# Settings that give weights their meaning, beyond their shapes.
+FITS = ("critic", "critic_sees", "reward_centering", "reward_scale", "observation_range",
+        "critic_optimizer")  # fmt: skip
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
@@ -58,15 +61,9 @@ class DDPGAgent:
             np.random.default_rng(s) for s in seeds[:4]
         )
         self.head = make_head(config)
-        self.nets = Nets(
-            config,
-            obs_dim,
-            action_dim,
-            critic_input_dim(config, obs_dim, action_dim, robot_dim),
-            seed=int(seeds[4].generate_state(1)[0]),
-            dtype=dtype,
-            body=body,
-        )
+        dims = obs_dim, action_dim, critic_input_dim(config, obs_dim, action_dim, robot_dim)
+        nets_seed = int(seeds[4].generate_state(1)[0])
+        self.nets = Nets(config, *dims, seed=nets_seed, dtype=dtype, body=body)
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
         self._forward = numpy_forward(self.nets.actor)
         self._perturbable = perturbable(self.nets.actor)
@@ -100,10 +97,13 @@ class DDPGAgent:
         if self._param_noise is None:
             fixed = self.policy()
             return lambda: fixed
-        # Copies: while the policy is in use another thread may train the actor and the stddev.
-        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
-        perturbed = partial(perturb, self._perturb_rng, stddev, weights, self._perturbable)
+        perturbed = self._perturbed(self._perturb_rng)
         return lambda: self._policy_of(perturbed())
+
+    def _perturbed(self, rng):
+        """Draws weights. Of copies: another thread may meanwhile train the actor and the stddev."""
+        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
+        return partial(perturb, rng, stddev, weights, self._perturbable)
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] for observations [..., O], without exploration.
@@ -125,11 +125,9 @@ class DDPGAgent:
         return actions, q.numpy(), None, None
 
     def _policy_of(self, weights):
-        stats = self.nets.obs_stats
+        stats, clip = self.nets.obs_stats, self.config.observation_range
         moments = None if stats is None else stats.numpy()
-        return ActorPolicy(
-            self._forward, weights, moments, self.config.observation_range, self._dtype
-        )
+        return ActorPolicy(self._forward, weights, moments, clip, self._dtype)
 
     @property
     def refresh_each_cycle(self) -> bool:
@@ -161,15 +159,14 @@ class DDPGAgent:
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
         once for each `param_noise_adaption_interval` updates.
         """
-        config, noise = self.config, self._param_noise
-        distances = []
+        config, noise, distances = self.config, self._param_noise, []
         for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
-            distances.append(self._perturbation_distance())
+            rows = self.replay.sample_many(self._adapt_rng, 1, config.batch_size)[0]
+            obs, weights = rows[:, self._layout.obs0], self._perturbed(self._adapt_rng)()
+            distances.append(action_distance(self.policy()(obs), self._policy_of(weights)(obs)))
             noise.adapt(distances[-1])
-        self._noise_metrics = {
-            "param_noise/distance": float(np.mean(distances)),
-            "param_noise/stddev": noise.stddev,
-        }
+        distance = float(np.mean(distances))
+        self._noise_metrics = {"param_noise/distance": distance, "param_noise/stddev": noise.stddev}
 
     def train(self) -> dict[str, float]:
         """Adapts parameter noise and runs one cycle's updates in one call; the metrics' means.
@@ -178,27 +175,17 @@ class DDPGAgent:
         """
         if self._param_noise is not None:
             self._adapt_noise()
-        means = self._updates(self._sample(self.config.nb_train_steps)).numpy()
+        config = self.config
+        count, size = config.nb_train_steps, config.batch_size
+        rows = self.replay.sample_many(self._batch_rng, count, size, paired=config.paired)
+        means = self._updates(self._robots.complete(rows)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
         metrics |= self._noise_metrics
         check_finite(metrics)
         return metrics
 
-    def _sample(self, count):
-        config, rng = self.config, self._batch_rng
-        return self._robots.complete(
-            self.replay.sample_many(rng, count, config.batch_size, paired=config.paired)
-        )
-
     def _update(self, packed):
         return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
-
-    def _perturbation_distance(self):
-        rows = self.replay.sample_many(self._adapt_rng, 1, self.config.batch_size)[0]
-        obs = rows[:, self._layout.obs0]
-        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
-        perturbed = perturb(self._adapt_rng, stddev, weights, self._perturbable)
-        return action_distance(self._policy_of(weights)(obs), self._policy_of(perturbed)(obs))
 
     # Statistics -----------------------------------------------------------------------------
 
@@ -215,7 +202,8 @@ class DDPGAgent:
         )
         policy = self.policy()
         out = _moments("reference/action", policy(obs))
-        if self._knows_values:
+        # Differences alone have no level: that takes pairs with the absorbing state.
+        if not self.config.paired or self.replay.absorbing_reachable:
             out |= _moments("reference/q", self._values(obs, actions, robots).numpy())
             out |= _moments("reference/actor_q", self._values(obs, policy(obs), robots).numpy())
             seen = latest.obs0, latest.actions, self._robots.features(latest.members)
@@ -231,23 +219,15 @@ class DDPGAgent:
                 out |= {f"{name}/mean": float(mean.mean()), f"{name}/std": float(std.mean())}
         return out
 
-    @property
-    def _knows_values(self) -> bool:
-        """Differences alone have no level: that takes pairs with the absorbing state."""
-        return not self.config.paired or self.replay.absorbing_reachable
-
     def diagnostics(self) -> dict[str, float]:
         """The learning signals that `diagnostics.py` compares; {} before anything is stored."""
         if not len(self.replay):
             return {}
-        config, rng = self.config, self._diagnostic_rng
-        groups = self.replay.sample_members(
-            rng, DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, paired=config.paired, window=DIAGNOSTIC_WINDOW
-        )
-        batches = self.replay.sample_many(
-            rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired
-        )
-        groups = as_one_batch(self._robots.complete(groups), paired=config.paired)
+        size, paired, rng = self.config.batch_size, self.config.paired, self._diagnostic_rng
+        shape = DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS
+        groups = self.replay.sample_members(rng, *shape, paired=paired, window=DIAGNOSTIC_WINDOW)
+        batches = self.replay.sample_many(rng, DIAGNOSTIC_BATCHES, size, paired=paired)
+        groups = as_one_batch(self._robots.complete(groups), paired=paired)
         out = self._diagnose(groups, self._robots.complete(batches))
         return {f"diagnostics/{name}": float(value) for name, value in out.items()}
 
@@ -276,8 +256,7 @@ class DDPGAgent:
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
-        for name, variable in self._variables().items():
-            variable.assign(state["variables"][name])
+        self._assign(state["variables"])
         for rng, own in zip(self._rngs(), state["rngs"], strict=True):
             rng.bit_generator.state = own
         if self._param_noise is not None:
@@ -298,48 +277,40 @@ class DDPGAgent:
 
     def load(self, path: str | Path) -> None:
         """Restores what `save` wrote; ConfigError if it is damaged or does not fit this agent."""
-        arrays, variables = read_arrays(path), self._variables()
-        _check_fits(path, arrays, self._fits(), variables)
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
+        arrays = read_arrays(path)
+        self._check_fits(path, arrays)
+        self._assign(arrays)
         if self._param_noise is not None and "param_noise/stddev" in arrays:
             self._param_noise.stddev = float(arrays["param_noise/stddev"])
 
     def _arrays(self):
-        return {name: np.array(variable) for name, variable in self._variables().items()}
+        return {name: np.array(variable) for name, variable in self._variables()}
+
+    def _assign(self, arrays):
+        for name, variable in self._variables():
+            variable.assign(arrays[name])
 
     def _variables(self):
-        return {
-            f"{group}/{i}": variable
-            for group, variables in self.nets.state().items()
-            for i, variable in enumerate(variables)
-        }
+        for group, variables in self.nets.state().items():
+            for i, variable in enumerate(variables):
+                yield f"{group}/{i}", variable
 
     def _fits(self):
-        """What gives the weights their meaning, beyond their shapes."""
-        names = ("critic", "critic_sees", "reward_centering", "reward_scale", "observation_range")
-        names += ("critic_optimizer",)
-        return {name: getattr(self.config, name) for name in names} | {
-            "actor": describe(self.nets.actor),
-            "critic_network": describe(self.nets.critic),
-        }
+        fits = {name: getattr(self.config, name) for name in FITS}
+        networks = {"actor": self.nets.actor, "critic_network": self.nets.critic}
+        return fits | {name: describe(network) for name, network in networks.items()}
+
+    def _check_fits(self, path, arrays):
+        saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
+        for name, value in self._fits().items():
+            if value != saved.get(name):
+                wrong = f"{name} is {value}, saved was {saved.get(name)}"
+                raise ConfigError(f"{path} was saved by an agent with other settings: {wrong}")
+        for name, variable in self._variables():
+            if name not in arrays or arrays[name].shape != tuple(variable.shape):
+                wrong = f"{name} does not match"
+                raise ConfigError(f"{path} was saved by an agent with other settings: {wrong}")
 
 
 def _moments(name: str, x: np.ndarray) -> dict[str, float]:
     return {f"{name}_mean": float(x.mean()), f"{name}_std": float(x.std())}
-
-
-def _check_fits(path: str | Path, arrays: dict, fits: dict, variables: dict) -> None:
-    saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
-    wrong = [
-        f"{name} is {value}, saved was {saved.get(name)}"
-        for name, value in fits.items()
-        if value != saved.get(name)
-    ]
-    wrong += [
-        f"{name} does not match"
-        for name, variable in variables.items()
-        if name not in arrays or arrays[name].shape != tuple(variable.shape)
-    ]
-    if wrong:
-        raise ConfigError(f"{path} was saved by an agent with other settings: {wrong[0]}")

@@ -103,9 +103,8 @@ class WorstEpisodes:
         self._returns.append(episode.episode_return - offset * episode.length)
         self._trajectories.append(_join(self._running))
         self._running = []
-        return self._select() if len(self._returns) == self._wanted else []
-
-    def _select(self) -> list[Rollout]:
+        if len(self._returns) < self._wanted:
+            return []
         returns = np.array(self._returns)
         worst = worst_episodes(returns, self._epsilon)
         kept = [self._trajectories[i] for i in sorted(worst)]

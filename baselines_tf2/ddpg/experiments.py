@@ -1,6 +1,5 @@
 """The DDPG experiments: on one robot, on an ensemble, and with the difference critic."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -64,18 +63,15 @@ def _env(task: str, backend: str, kind: str, preset: str) -> EnvSpec:
     return EnvSpec(task, backend, ensemble=ensemble, ensemble_size=size)
 
 
-def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
-    def settings(preset: str, backend: str) -> Settings:
-        difference = kind.startswith("diffcritic")
-        if preset == "original":
-            agent = AS_PROPOSED if difference else DDPGConfig()
-        else:
-            agent = DIFFERENCE if difference else LEARNS
-            if backend == "pybullet":  # rewards are a tenth of MuJoCo's
-                agent = replace(agent, reward_scale=1.0)
-        return Settings(_env(task, backend, kind, preset), agent, _training(task, kind, preset))
-
-    return settings
+def _settings(task: str, kind: str, preset: str, backend: str) -> Settings:
+    difference = kind.startswith("diffcritic")
+    if preset == "original":
+        agent = AS_PROPOSED if difference else DDPGConfig()
+    else:
+        agent = DIFFERENCE if difference else LEARNS
+        if backend == "pybullet":  # rewards are a tenth of MuJoCo's
+            agent = replace(agent, reward_scale=1.0)
+    return Settings(_env(task, backend, kind, preset), agent, _training(task, kind, preset))
 
 
 def _training(task: str, kind: str, preset: str) -> DDPGTrainConfig:
@@ -110,7 +106,7 @@ def _experiments():
                 description=f"{task}: {description}",
                 source=source,
                 backends=backends_of(task),
-                settings=_settings(task, kind),
+                settings=partial(_settings, task, kind),
                 prepare=partial(prepare, make_agent=make_agent, make_loop=_make_loop),
                 num_timesteps=lambda settings: settings.train.num_timesteps,
                 load=partial(load, make_agent=make_agent),

@@ -73,7 +73,7 @@ def adapt(
     for name in [name for name in ensemble if name not in normals]:
         raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
     prior, proposal = (
-        Ensemble({name: _untruncated(name, one, width) for name, one in normals.items()})
+        {name: _untruncated(name, one, width) for name, one in normals.items()}
         for width in (1.0, PROPOSAL_WIDTH)
     )
     drawn = {}
@@ -81,7 +81,7 @@ def adapt(
         shares = (rng.permutation(num_samples) + rng.random(num_samples)) / num_samples
         drawn[name] = [one.quantile(share) for share in shares]
     samples = [dict(zip(drawn, robot, strict=True)) for robot in zip(*drawn.values(), strict=True)]
-    log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
+    log_prior = np.array([_log_density(prior, p) - _log_density(proposal, p) for p in samples])
     log_likelihoods = np.array([log_likelihood(values, transitions) for values in samples])
     if not np.isfinite(log_likelihoods).any():
         raise ConfigError("no sampled robot explains the transitions: widen the ensemble")
@@ -96,6 +96,10 @@ def adapt(
         for name, one in normals.items()
     }
     return Adaptation(Ensemble(moved), _effective(weights))
+
+
+def _log_density(normals: Mapping[str, TruncatedNormal], robot: Mapping[str, float]) -> float:
+    return sum(one.log_density(robot[name]) for name, one in normals.items())
 
 
 def _untruncated(name: str, one: TruncatedNormal, width: float) -> TruncatedNormal:

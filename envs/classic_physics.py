@@ -11,7 +11,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 from envs.display import has_screen
 from envs.errors import ConfigError
-from envs.physics import CLASSIC_PARAMETERS, Physics
+from envs.physics import PARAMETERS, Physics
 
 # By our name Gymnasium's, and ours over it.
 ATTRIBUTES = {
@@ -40,7 +40,7 @@ def classic_physics(env: gym.Env) -> Physics:
 class PendulumPhysics(Physics):
     """Physics of PendulumEnv: `mass` [kg] and `length` [m]."""
 
-    names = CLASSIC_PARAMETERS["pendulum"]
+    names = PARAMETERS["pendulum"]
 
     def __init__(self, env: Any) -> None:
         self._env = env
@@ -68,7 +68,7 @@ class CartPolePhysics(PendulumPhysics):
     `pole_length` is the whole pole's, 1 m nominally. CartPoleEnv keeps half of it, as `length`.
     """
 
-    names = CLASSIC_PARAMETERS["cartpole"]
+    names = PARAMETERS["cartpole"]
 
     def _set(self, values: Mapping[str, float]) -> None:
         super()._set(values)

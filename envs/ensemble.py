@@ -1,7 +1,7 @@
 """Ensembles of robots: where each episode's physical parameters come from (EPOpt, 1610.01283)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 
@@ -75,10 +75,6 @@ class Uniform:
         """The value below which `share` of the probability lies."""
         return min(self.low + (self.high - self.low) * share, self.high)
 
-    def log_density(self, value: float) -> float:
-        """Log probability density at `value`; -inf outside [low, high]."""
-        return -math.log(self.high - self.low) if self.low <= value <= self.high else -math.inf
-
 
 Distribution = TruncatedNormal | Uniform
 
@@ -103,10 +99,6 @@ class Ensemble(dict[str, Distribution]):
     def ends(self) -> tuple[dict[str, float], dict[str, float]]:
         """The robots with every parameter at its low and at its high: the limits of any draw."""
         return {k: one.low for k, one in self.items()}, {k: one.high for k, one in self.items()}
-
-    def log_density(self, values: Mapping[str, float]) -> float:
-        """Log density of one robot; the parameters are independent."""
-        return sum(one.log_density(values[name]) for name, one in self.items())
 
     def __str__(self) -> str:
         return ";".join(f"{name}:{one}" for name, one in self.items())

@@ -5,13 +5,11 @@
 | `torso_mass`        | kg               | the torso's mass; its inertia scales along            |
 | `mass/<body>`       | kg               | the same for any named body                           |
 | `friction`          | scale of nominal | every contact's friction                              |
-| `floor_friction`    | coefficient      | sliding friction of the floor alone (MuJoCo only); a  |
-|                     |                  | contact takes the larger of its own and the robot's   |
+| `floor_friction`    | coefficient      | the floor's alone (MuJoCo only); the larger one counts |
 | `damping`           | scale of nominal | joint damping (MuJoCo only)                           |
 | `armature`          | scale of nominal | the joints' rotor inertia (MuJoCo only)               |
 | `actuator_strength` | scale of nominal | torque for the same action                            |
-| `slope`             | degrees          | the ground rises ahead (+x); gravity is tilted, which |
-|                     |                  | is the same thing for a robot on an endless plane     |
+| `slope`             | degrees          | the ground rises ahead (+x): gravity is tilted        |
 | `head_wind`         | m/s              | air blowing against +x; 0 is no air at all            |
 | `mass`, `length`    | kg, m            | the pendulum's                                        |
 | `cart_mass`         | kg               | cartpole's cart                                       |
@@ -39,14 +37,11 @@ MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", 
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
 AIR_VISCOSITY = 1.8e-5  # [Pa s]
 
-# Bullet reads neither damping nor armature from the robots' files: there is no nominal to scale.
+# By simulator, or of Gymnasium's classics by task. Bullet reads neither damping nor armature from
+# the robots' files: there is no nominal to scale.
 PARAMETERS = {
     "mujoco": ("torso_mass", *SCALES, FLOOR_FRICTION, "slope", "head_wind"),
     "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
-}
-
-# On the backend "classic" each task has its own.
-CLASSIC_PARAMETERS = {
     "pendulum": ("mass", "length"),
     "cartpole": ("cart_mass", "pole_mass", "pole_length"),
 }

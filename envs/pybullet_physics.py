@@ -95,8 +95,8 @@ class BulletPhysics(Physics):
         solver's caches, which the next step has not been seen to depend on.
         """
         client, env = self._client, self._env
-        base = [*client.getBasePositionAndOrientation(self._robot)]
-        base += [*client.getBaseVelocity(self._robot)]
+        base = client.getBasePositionAndOrientation(self._robot)
+        base += client.getBaseVelocity(self._robot)
         joints = [state[:2] for state in client.getJointStates(self._robot, self._joints)]
         memory = [env.potential, env.robot.initial_z, *env.robot.feet_contact]
         return np.concatenate([*base, *joints, memory])
@@ -116,11 +116,11 @@ class BulletPhysics(Physics):
         """Wind: Bullet forgets an external force after one step."""
         if not self._head_wind:
             return
-        speed, at = self._torso_motion()
-        against = speed + self._head_wind
-        force = -0.5 * AIR_DENSITY * self.frontal_area * abs(against) * against
-        world_frame = self._client.WORLD_FRAME
-        self._client.applyExternalForce(self._robot, self._torso, (force, 0, 0), at, world_frame)
+        torso, client = self._env.robot.robot_body, self._client
+        against = torso.speed()[0] + self._head_wind  # [m/s]
+        force = (-0.5 * AIR_DENSITY * self.frontal_area * abs(against) * against, 0, 0)
+        at = torso.current_position()
+        client.applyExternalForce(self._robot, self._torso, force, at, client.WORLD_FRAME)
 
     def _dynamics(self, link: int) -> tuple[float, float]:
         """Mass [kg] and lateral friction."""
@@ -128,14 +128,6 @@ class BulletPhysics(Physics):
 
     def _change(self, link: int, **dynamics: float) -> None:
         self._client.changeDynamics(self._robot, link, **dynamics)
-
-    def _torso_motion(self) -> tuple[float, Any]:
-        """The torso's speed along x [m/s] and its centre of mass [m]."""
-        if self._torso == BASE:
-            at, _ = self._client.getBasePositionAndOrientation(self._robot)
-            return self._client.getBaseVelocity(self._robot)[0][0], at
-        link = self._client.getLinkState(self._robot, self._torso, computeLinkVelocity=1)
-        return link[6][0], link[0]
 
 
 def _place_of(part: Any) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from envs.ensemble import Ensemble, Uniform
 from envs.errors import ConfigError, Natural, NonNegative, check_fields, check_known
 from envs.physics import (
-    CLASSIC_PARAMETERS,
     MASS_PREFIX,
     PARAMETERS,
     REWARD_OFFSET,
@@ -83,7 +82,7 @@ class EnvSpec:
             raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
         self._check_target(ensemble)
         if self.backend == "classic":
-            known = CLASSIC_PARAMETERS[self.task]
+            known = PARAMETERS[self.task]
         else:  # the bodies' names are the simulator's: make_env checks
             bodies = (name for name in (*ensemble, *fixed) if name.startswith(MASS_PREFIX))
             known = (*PARAMETERS[self.backend], *bodies)

@@ -22,6 +22,7 @@ SETS = {  # 0.25 to 10 of the half-cheetah's friction is a coefficient of 0.1 to
 }
 CHEETAHS_FIRST = (("friction", 0.25, 7.5),)
 
+POINTS = 10  # values of each parameter
 VARIANTS = ("corrected", "as_published")
 
 
@@ -37,24 +38,20 @@ def uncertainty_set(task: str, count: int) -> Ensemble:
     return Ensemble({name: Uniform(low, high) for name, low, high in box})
 
 
-def uncertainty_grid(
-    task: str, count: int, variant: str, points: int = 10
-) -> dict[str, tuple[float, ...]]:
-    """The values of each parameter of `uncertainty_set(task, count)` whose product is judged on.
+def uncertainty_grid(task: str, count: int, variant: str) -> dict[str, tuple[float, ...]]:
+    """The ten values of each parameter of `uncertainty_set(task, count)` whose product is judged on.
 
     `corrected` reaches both ends of each range, as M2TD3's grid does. `as_published` is RRLS's,
-    `arange(low, high, (high - low) / points)`, which stops one step short of the upper end; to
+    `arange(low, high, (high - low) / 10)`, which stops one step short of the upper end; to
     repeat RRLS's figures, step it on `EnvSpec(bare_mass=True)`. Raises ConfigError for an unknown
-    set or variant, or points < 2.
+    set or variant.
     """
     check_known("variant of the grid", variant, VARIANTS)
-    if points < 2:
-        raise ConfigError(f"a grid needs at least 2 points for each parameter; got {points}")
     grid = {}
     for name, one in uncertainty_set(task, count).items():
         if variant == "corrected":
-            values = np.linspace(one.low, one.high, points)
+            values = np.linspace(one.low, one.high, POINTS)
         else:
-            values = np.arange(one.low, one.high, (one.high - one.low) / points)
+            values = np.arange(one.low, one.high, (one.high - one.low) / POINTS)
         grid[name] = tuple(values.round(9).tolist())  # a command line can say every number
     return grid

@@ -100,8 +100,7 @@ class RobotEnsemble(gym.Wrapper):
         """Draws from `ensemble` from the next reset on: `adapt`'s answer, while training goes on.
 
         Raises ConfigError unless it has the same parameters with possible values, and where
-        robots return (`ensemble_size`): each of them was drawn once, and transitions stored as
-        one robot's would come from several.
+        robots return (`ensemble_size`): transitions stored as one's would come from several.
         """
         if self.ensemble_size:
             raise ConfigError("robots that return cannot be moved: leave ensemble_size 0")

@@ -1,7 +1,7 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -56,19 +56,20 @@ class DDPGAgent:
         """num_envs: that are stepped together. sight: what `critic_sees` names, of `make_sight`."""
         self.config, self._dtype, self._num_envs = config, dtype, num_envs
         robot_dim = len(sight.unknown)
-        seeds = np.random.SeedSequence(seed).spawn(5)
-        self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng = (
-            np.random.default_rng(s) for s in seeds[:4]
-        )
+        *seeds, for_nets = np.random.SeedSequence(seed).spawn(5)
+        purposes = ("batches", "perturbation", "adaptation", "diagnostics")
+        generators = map(np.random.default_rng, seeds)
+        self._rngs = dict(zip(purposes, generators, strict=True))
         self.head = make_head(config)
         dims = obs_dim, action_dim, critic_input_dim(config, obs_dim, action_dim, robot_dim)
-        nets_seed = int(seeds[4].generate_state(1)[0])
+        nets_seed = int(for_nets.generate_state(1)[0])
         self.nets = Nets(config, *dims, seed=nets_seed, dtype=dtype, body=body)
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
         self._forward = numpy_forward(self.nets.actor)
         self._perturbable = perturbable(self.nets.actor)
         self._layout = Layout(obs_dim, action_dim, robot_dim)
         self._robots = Robots(config, self._layout, sight, dtype)
+        self.meet = self._robots.meet
         self.replay = Replay(
             obs_dim,
             action_dim,
@@ -86,8 +87,6 @@ class DDPGAgent:
         self._reference: np.ndarray | None = None
         self._noise_metrics: dict[str, float] = {}
 
-    # Acting ---------------------------------------------------------------------------------
-
     def policy(self) -> Policy:
         """The actor as it is now, as a NumPy function of observations [N, O]."""
         return self._policy_of(self.nets.actor.get_weights())
@@ -97,13 +96,13 @@ class DDPGAgent:
         if self._param_noise is None:
             fixed = self.policy()
             return lambda: fixed
-        perturbed = self._perturbed(self._perturb_rng)
+        perturbed = self._perturbed("perturbation")
         return lambda: self._policy_of(perturbed())
 
-    def _perturbed(self, rng):
+    def _perturbed(self, purpose):
         """Draws weights. Of copies: another thread may meanwhile train the actor and the stddev."""
-        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
-        return partial(perturb, rng, stddev, weights, self._perturbable)
+        rng, weights = self._rngs[purpose], self.nets.actor.get_weights()
+        return partial(perturb, rng, self._param_noise.stddev, weights, self._perturbable)
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] for observations [..., O], without exploration.
@@ -134,15 +133,9 @@ class DDPGAgent:
         """One environment keeps its perturbed actor to the episode's end, as in Baselines."""
         return self._param_noise is None or self._num_envs > 1
 
-    # Learning -------------------------------------------------------------------------------
-
     def can_train(self) -> bool:
         """Whether there is anything to sample, and anything to do with it."""
         return len(self.replay) > 0 and self.config.nb_train_steps > 0
-
-    def meet(self, number: int, physics: Mapping[str, float]) -> None:
-        """Takes note of a robot that is new in training: its number and its parameters."""
-        self._robots.meet(number, physics)
 
     def store(self, new: Rollout) -> None:
         """Adds transitions to the replay and their observations to the normaliser."""
@@ -159,10 +152,11 @@ class DDPGAgent:
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
         once for each `param_noise_adaption_interval` updates.
         """
-        config, noise, distances = self.config, self._param_noise, []
+        config, noise, rng = self.config, self._param_noise, self._rngs["adaptation"]
+        distances = []
         for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
-            rows = self.replay.sample_many(self._adapt_rng, 1, config.batch_size)[0]
-            obs, weights = rows[:, self._layout.obs0], self._perturbed(self._adapt_rng)()
+            rows = self.replay.sample_many(rng, 1, config.batch_size)[0]
+            obs, weights = rows[:, self._layout.obs0], self._perturbed("adaptation")()
             distances.append(action_distance(self.policy()(obs), self._policy_of(weights)(obs)))
             noise.adapt(distances[-1])
         distance = float(np.mean(distances))
@@ -175,9 +169,9 @@ class DDPGAgent:
         """
         if self._param_noise is not None:
             self._adapt_noise()
-        config = self.config
+        config, rng = self.config, self._rngs["batches"]
         count, size = config.nb_train_steps, config.batch_size
-        rows = self.replay.sample_many(self._batch_rng, count, size, paired=config.paired)
+        rows = self.replay.sample_many(rng, count, size, paired=config.paired)
         means = self._updates(self._robots.complete(rows)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
         metrics |= self._noise_metrics
@@ -187,20 +181,16 @@ class DDPGAgent:
     def _update(self, packed):
         return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
 
-    # Statistics -----------------------------------------------------------------------------
-
     def statistics(self, latest: Rollout) -> dict[str, float]:
         """What Baselines logs of the critic and actor on a batch kept from the start, and on the
         latest transitions."""
         if self._reference is None:
             size = min(REFERENCE_ROWS, len(self.replay))
-            drawn = self.replay.sample_many(self._diagnostic_rng, 1, size)[0]
+            drawn = self.replay.sample_many(self._rngs["diagnostics"], 1, size)[0]
             self._reference = self._robots.complete(drawn)
-        layout = self._layout
-        obs, actions, robots = (
-            self._reference[:, x] for x in (layout.obs0, layout.actions, layout.robots)
-        )
-        policy = self.policy()
+        layout, policy = self._layout, self.policy()
+        columns = layout.obs0, layout.actions, layout.robots
+        obs, actions, robots = (self._reference[:, x] for x in columns)
         out = _moments("reference/action", policy(obs))
         # Differences alone have no level: that takes pairs with the absorbing state.
         if not self.config.paired or self.replay.absorbing_reachable:
@@ -223,7 +213,7 @@ class DDPGAgent:
         """The learning signals that `diagnostics.py` compares; {} before anything is stored."""
         if not len(self.replay):
             return {}
-        size, paired, rng = self.config.batch_size, self.config.paired, self._diagnostic_rng
+        size, paired, rng = self.config.batch_size, self.config.paired, self._rngs["diagnostics"]
         shape = DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS
         groups = self.replay.sample_members(rng, *shape, paired=paired, window=DIAGNOSTIC_WINDOW)
         batches = self.replay.sample_many(rng, DIAGNOSTIC_BATCHES, size, paired=paired)
@@ -240,14 +230,12 @@ class DDPGAgent:
     def _evaluate_values(self, obs, actions, robots):
         return self.head.values(self.nets, self.nets.normalise_obs(obs), actions, robots)
 
-    # Saving ---------------------------------------------------------------------------------
-
     def get_state(self) -> dict:
         """All that coming cycles depend on, but for the replay."""
         noise = self._param_noise
         return {
             "variables": self._arrays(),
-            "rngs": [rng.bit_generator.state for rng in self._rngs()],
+            "rngs": [rng.bit_generator.state for rng in self._rngs.values()],
             "stddev": None if noise is None else noise.stddev,
             "noise_metrics": self._noise_metrics,
             "reference": self._reference,
@@ -257,15 +245,12 @@ class DDPGAgent:
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
         self._assign(state["variables"])
-        for rng, own in zip(self._rngs(), state["rngs"], strict=True):
+        for rng, own in zip(self._rngs.values(), state["rngs"], strict=True):
             rng.bit_generator.state = own
         if self._param_noise is not None:
             self._param_noise.stddev = state["stddev"]
         self._noise_metrics, self._reference = state["noise_metrics"], state["reference"]
         self._robots.set_state(state["robots"])
-
-    def _rngs(self):
-        return self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng
 
     def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
@@ -301,15 +286,14 @@ class DDPGAgent:
         return fits | {name: describe(network) for name, network in networks.items()}
 
     def _check_fits(self, path, arrays):
+        other = f"{path} was saved by an agent with other settings"
         saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
         for name, value in self._fits().items():
             if value != saved.get(name):
-                wrong = f"{name} is {value}, saved was {saved.get(name)}"
-                raise ConfigError(f"{path} was saved by an agent with other settings: {wrong}")
+                raise ConfigError(f"{other}: {name} is {value}, saved was {saved.get(name)}")
         for name, variable in self._variables():
             if name not in arrays or arrays[name].shape != tuple(variable.shape):
-                wrong = f"{name} does not match"
-                raise ConfigError(f"{path} was saved by an agent with other settings: {wrong}")
+                raise ConfigError(f"{other}: {name} does not match")
 
 
 def _moments(name: str, x: np.ndarray) -> dict[str, float]:

@@ -109,7 +109,10 @@ class MujocoPhysics(Physics):
             elif name == FLOOR_FRICTION:
                 self._floor_friction[SLIDING] = value
             elif name in self._bodies:
-                self._set_mass(self._bodies[name], value)
+                body = self._bodies[name]
+                self.model.body_mass[body] = value
+                if not self._bare_mass:  # density changes, shape does not
+                    self.model.body_inertia[body] *= value / self._nominal["mass"][body]
         self._set_world(values.get("slope", 0.0), values.get("head_wind", 0.0))
         self._values = dict(values)
         if not self._bare_mass:
@@ -132,11 +135,6 @@ class MujocoPhysics(Physics):
         # step would not be the same to the bit.
         mujoco.mj_kinematics(self.model, self.data)
         self.data.xpos.flat[:] = state[self._state_size :]
-
-    def _set_mass(self, body: int, mass: float) -> None:
-        self.model.body_mass[body] = mass
-        if not self._bare_mass:  # density changes, shape does not
-            self.model.body_inertia[body] *= mass / self._nominal["mass"][body]
 
     def _set_world(self, slope: float, head_wind: float) -> None:
         option, angle = self.model.opt, math.radians(slope)

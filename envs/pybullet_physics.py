@@ -76,16 +76,16 @@ class BulletPhysics(Physics):
 
     def _set(self, values: Mapping[str, float]) -> None:
         masses = {self._bodies[name]: v for name, v in values.items() if name in self._bodies}
-        scale = values.get("friction", 1.0)
+        client, scale = self._client, values.get("friction", 1.0)
         for link, (mass, friction) in self._nominal.items():
-            self._change(link, lateralFriction=friction * scale)
+            client.changeDynamics(self._robot, link, lateralFriction=friction * scale)
             mass = masses.get(link, mass)
-            if mass != self._dynamics(link)[MASS]:
-                self._change(link, mass=mass)  # scales the inertia along
+            if mass != self._dynamics(link)[MASS]:  # scales the inertia along
+                client.changeDynamics(self._robot, link, mass=mass)
         self._env.robot.power = self._nominal_power * values.get("actuator_strength", 1.0)
         angle = math.radians(values.get("slope", 0.0))
         ahead, up = -self._gravity * math.sin(angle), -self._gravity * math.cos(angle)
-        self._client.setGravity(ahead, 0, up)
+        client.setGravity(ahead, 0, up)
         self._head_wind = float(values.get("head_wind", 0.0))
 
     def get_state(self) -> np.ndarray:
@@ -125,9 +125,6 @@ class BulletPhysics(Physics):
     def _dynamics(self, link: int) -> tuple[float, float]:
         """Mass [kg] and lateral friction."""
         return self._client.getDynamicsInfo(self._robot, link)[:2]
-
-    def _change(self, link: int, **dynamics: float) -> None:
-        self._client.changeDynamics(self._robot, link, **dynamics)
 
 
 def _place_of(part: Any) -> tuple[int, int]:

@@ -54,7 +54,7 @@ class DDPGAgent:
         sight: Sight = NOTHING,
     ):
         """num_envs: that are stepped together. sight: what `critic_sees` names, of `make_sight`."""
-        self.config, self._dtype, self._num_envs = config, dtype, num_envs
+        self.config, self._dtype = config, dtype
         robot_dim = len(sight.unknown)
         *seeds, for_nets = np.random.SeedSequence(seed).spawn(5)
         purposes = ("batches", "perturbation", "adaptation", "diagnostics")
@@ -65,6 +65,8 @@ class DDPGAgent:
         nets_seed = int(for_nets.generate_state(1)[0])
         self.nets = Nets(config, *dims, seed=nets_seed, dtype=dtype, body=body)
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
+        # One environment keeps its perturbed actor to the episode's end, as in Baselines.
+        self.refresh_each_cycle = self._param_noise is None or num_envs > 1
         self._forward = numpy_forward(self.nets.actor)
         self._perturbable = perturbable(self.nets.actor)
         self._layout = Layout(obs_dim, action_dim, robot_dim)
@@ -127,11 +129,6 @@ class DDPGAgent:
         stats, clip = self.nets.obs_stats, self.config.observation_range
         moments = None if stats is None else stats.numpy()
         return ActorPolicy(self._forward, weights, moments, clip, self._dtype)
-
-    @property
-    def refresh_each_cycle(self) -> bool:
-        """One environment keeps its perturbed actor to the episode's end, as in Baselines."""
-        return self._param_noise is None or self._num_envs > 1
 
     def can_train(self) -> bool:
         """Whether there is anything to sample, and anything to do with it."""

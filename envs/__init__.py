@@ -13,14 +13,7 @@ from envs.errors import ConfigError, unknown
 from envs.grid import is_inside, robots_of, sweeps, training_ranges
 from envs.make import make_env, register_all, time_limit
 from envs.physics import Physics
-from envs.spec import (
-    CONTINUOUS_TASKS,
-    TASKS,
-    EnvSpec,
-    backends_of,
-    default_ensemble,
-    mass_parameter,
-)
+from envs.spec import CONTINUOUS_TASKS, TASKS, EnvSpec, backends_of, default_ensemble
 from envs.uncertainty import VARIANTS, uncertainty_grid, uncertainty_set
 from envs.wrappers import RobotEnsemble, find_robot, get_env_state, set_env_state
 

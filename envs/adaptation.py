@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from envs.ensemble import Ensemble, TruncatedNormal
 from envs.errors import ConfigError
 from envs.physics import limits
-from envs.wrappers import RobotEnsemble, find_robot
+from envs.wrappers import find_robot
 
 PROPOSAL_WIDTH = 2.0  # the proposal's std over the prior's: a wrong prior can still be left
 MAX_NARROWING = 4.0  # of a std in one round: a single surviving sample must not end the search
@@ -52,22 +52,20 @@ def adapt(
 
     What moves is each parameter's normal(mean, std), not cut at [low, high]: the target may lie
     outside. `num_samples` robots p_i come from a proposal, that normal with twice its std on
-    possible values, in a Latin hypercube. Each has the weight w_i = exp(log_likelihood(p_i,
-    transitions)) * prior(p_i) / proposal(p_i), normalised. With M, S the weighted samples' mean
-    and std, and M0, S0 the same without the likelihood, which differ from the prior's mean and
-    std by what is impossible and by chance, the answer has
+    possible values. Each has the weight w_i = exp(log_likelihood(p_i, transitions)) * prior(p_i) /
+    proposal(p_i), normalised. With M, S the weighted samples' mean and std, and M0, S0 the same
+    without the likelihood, the answer has
 
         std' = std S / S0,   mean' = M - (M0 - mean) S / S0:
 
     transitions that say nothing leave it as it was. Where fewer than `least_effective` samples, or
     half of those that carry the prior, would carry all weight, the likelihood is raised to a power
     below 1: what one lucky sample has by chance is not mistaken for known. One round narrows a std
-    at most to a quarter, nor below a quarter of the mean's move, so that a far target can be
-    followed over rounds. A range stays, unless its mean leaves it: then it grows to two stds
-    beyond. Of the weighted covariance only the diagonal is kept: an Ensemble's parameters are
-    independent, so that with several of them a ridge of equally likely robots becomes the box
-    around it. Bring new transitions to each round: the same ones would count twice. Raises
-    ConfigError if there is nothing to sample or to explain, or for a uniform parameter.
+    at most to a quarter, nor below a quarter of the mean's move. A range stays, unless its mean
+    leaves it: then it grows to two stds beyond. Of the weighted covariance only the diagonal is
+    kept, as an Ensemble's parameters are independent. Bring new transitions to each round: the same
+    ones would count twice. Raises ConfigError if there is nothing to sample or to explain, or for
+    a uniform parameter.
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
@@ -75,12 +73,15 @@ def adapt(
     for name in [name for name in ensemble if name not in normals]:
         raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
     prior, proposal = (
-        Ensemble({name: _untruncated(name, one, width) for name, one in normals.items()})
+        {name: _untruncated(name, one, width) for name, one in normals.items()}
         for width in (1.0, PROPOSAL_WIDTH)
     )
-    drawn = _latin_hypercube(proposal, num_samples, rng)
+    drawn = {}
+    for name, one in proposal.items():  # a Latin hypercube: one of each of N equally likely parts
+        shares = (rng.permutation(num_samples) + rng.random(num_samples)) / num_samples
+        drawn[name] = [one.quantile(share) for share in shares]
     samples = [dict(zip(drawn, robot, strict=True)) for robot in zip(*drawn.values(), strict=True)]
-    log_prior = np.array([prior.log_density(p) - proposal.log_density(p) for p in samples])
+    log_prior = np.array([_log_density(prior, p) - _log_density(proposal, p) for p in samples])
     log_likelihoods = np.array([log_likelihood(values, transitions) for values in samples])
     if not np.isfinite(log_likelihoods).any():
         raise ConfigError("no sampled robot explains the transitions: widen the ensemble")
@@ -97,6 +98,10 @@ def adapt(
     return Adaptation(Ensemble(moved), _effective(weights))
 
 
+def _log_density(normals: Mapping[str, TruncatedNormal], robot: Mapping[str, float]) -> float:
+    return sum(one.log_density(robot[name]) for name, one in normals.items())
+
+
 def _untruncated(name: str, one: TruncatedNormal, width: float) -> TruncatedNormal:
     """`one` with `width` times its std, cut only where proposals end and values are impossible."""
     low, high = _within_limits(name, one.mean, REACH * one.std)
@@ -108,16 +113,6 @@ def _within_limits(name: str, mean: float, reach: float) -> tuple[float, float]:
     low, high = limits(name)
     share = 1 - NEAREST
     return mean - min(reach, share * (mean - low)), mean + min(reach, share * (high - mean))
-
-
-def _latin_hypercube(
-    proposal: Ensemble, count: int, rng: np.random.Generator
-) -> dict[str, list[float]]:
-    """Of each parameter `count` values, one from each of `count` equally likely intervals."""
-    return {
-        name: [one.quantile(x) for x in (rng.permutation(count) + rng.random(count)) / count]
-        for name, one in proposal.items()
-    }
 
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:
@@ -147,36 +142,26 @@ def _moved(
     return TruncatedNormal(*map(float, (min(max(mean, low), high), std, low, high)))
 
 
-class _Recorder(gym.Wrapper):
-    """Keeps the transitions of the robot below it."""
-
-    def __init__(self, robot: RobotEnsemble) -> None:
-        super().__init__(robot)
-        self._physics = robot.physics
-        self.transitions: list[TargetStep] = []
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        state0, action = self._physics.get_state(), np.array(action)
-        answer = self.env.step(action)
-        self.transitions.append(TargetStep(state0, action, np.array(answer[0])))
-        return answer
-
-
 @contextmanager
 def recorded(env: gym.Env) -> Iterator[list[TargetStep]]:
     """The list to which `env`, from make_env, adds its steps meanwhile.
 
     They are recorded at the robot, below noise and distractors: its action is the noisy one.
     """
-    above: Any = env
     robot = find_robot(env)
-    while above.env is not robot:
-        above = above.env
-    above.env = _Recorder(robot)
+    step, transitions = robot.step, list[TargetStep]()
+
+    def recording(action: np.ndarray) -> tuple:
+        state0, action = robot.physics.get_state(), np.array(action)
+        answer = step(action)
+        transitions.append(TargetStep(state0, action, np.array(answer[0])))
+        return answer
+
+    robot.step = recording  # type: ignore[method-assign]  # this one robot's alone
     try:
-        yield above.env.transitions
+        yield transitions
     finally:
-        above.env = robot
+        del robot.step
 
 
 def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
@@ -191,18 +176,17 @@ def simulator_log_likelihood(env: gym.Env, error: float) -> LogLikelihood:
         raise ConfigError(f"error must be positive; got {error}")
     robot = find_robot(env)
     robot.reset(seed=0)
-    fixed = robot.get_state()["placed"]
+    fixed = robot.placed
 
     def log_likelihood(values: Mapping[str, float], transitions: Sequence[TargetStep]) -> float:
         observed = np.array([one.obs1 for one in transitions], dtype=np.float64)
         scale = error * (observed.std(axis=0) + 1e-8)  # an entry that never moves tells nothing
-        robot.place(fixed | values)
-        z = (np.array([_predict(robot, one) for one in transitions]) - observed) / scale
+        robot.place({**fixed, **values})
+        predicted = []
+        for one in transitions:
+            robot.physics.set_state(one.state0)
+            predicted.append(robot.step(one.action)[0])
+        z = (np.array(predicted) - observed) / scale
         return float(-0.5 * np.sum(z**2) - len(z) * np.sum(np.log(scale * np.sqrt(2 * np.pi))))
 
     return log_likelihood
-
-
-def _predict(robot: RobotEnsemble, transition: TargetStep) -> np.ndarray:
-    robot.physics.set_state(transition.state0)
-    return robot.step(transition.action)[0]

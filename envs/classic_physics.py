@@ -11,7 +11,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 from envs.display import has_screen
 from envs.errors import ConfigError
-from envs.physics import CLASSIC_PARAMETERS, Physics, check_name, check_values
+from envs.physics import PARAMETERS, Physics
 
 # By our name Gymnasium's, and ours over it.
 ATTRIBUTES = {
@@ -40,22 +40,17 @@ def classic_physics(env: gym.Env) -> Physics:
 class PendulumPhysics(Physics):
     """Physics of PendulumEnv: `mass` [kg] and `length` [m]."""
 
-    task, owner = "pendulum", "the pendulum"
+    names = PARAMETERS["pendulum"]
 
     def __init__(self, env: Any) -> None:
         self._env = env
         self._nominal = self.read_all()
 
-    def names(self) -> tuple[str, ...]:
-        return CLASSIC_PARAMETERS[self.task]
-
-    def read(self, name: str) -> float:
-        check_name(name, self.names(), self.owner)
+    def _read(self, name: str) -> float:
         attribute, scale = ATTRIBUTES[name]
         return float(scale * getattr(self._env, attribute))
 
-    def set(self, values: Mapping[str, float]) -> None:
-        check_values(values, self.names(), self.owner)
+    def _set(self, values: Mapping[str, float]) -> None:
         for name, value in (self._nominal | dict(values)).items():
             attribute, scale = ATTRIBUTES[name]
             setattr(self._env, attribute, float(value) / scale)
@@ -73,10 +68,10 @@ class CartPolePhysics(PendulumPhysics):
     `pole_length` is the whole pole's, 1 m nominally. CartPoleEnv keeps half of it, as `length`.
     """
 
-    task = owner = "cartpole"
+    names = PARAMETERS["cartpole"]
 
-    def set(self, values: Mapping[str, float]) -> None:
-        super().set(values)
+    def _set(self, values: Mapping[str, float]) -> None:
+        super()._set(values)
         env = self._env  # What CartPoleEnv derives, once, when it is made:
         env.total_mass = env.masspole + env.masscart
         env.polemass_length = env.masspole * env.length

@@ -1,7 +1,7 @@
 """Ensembles of robots: where each episode's physical parameters come from (EPOpt, 1610.01283)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 
@@ -28,10 +28,8 @@ class TruncatedNormal:
     high: float
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in astuple(self)):
-            raise ConfigError(f"truncated normal {self}: every number must be finite")
-        if self.std <= 0:
-            raise ConfigError(f"truncated normal {self}: std must be positive")
+        if not all(map(math.isfinite, astuple(self))) or self.std <= 0:
+            raise ConfigError(f"truncated normal {self}: needs finite numbers, std > 0")
         if not (self.low < self.high and self.low <= self.mean <= self.high):
             raise ConfigError(f"truncated normal {self}: needs low <= mean <= high and low < high")
 
@@ -77,10 +75,6 @@ class Uniform:
         """The value below which `share` of the probability lies."""
         return min(self.low + (self.high - self.low) * share, self.high)
 
-    def log_density(self, value: float) -> float:
-        """Log probability density at `value`; -inf outside [low, high]."""
-        return -math.log(self.high - self.low) if self.low <= value <= self.high else -math.inf
-
 
 Distribution = TruncatedNormal | Uniform
 
@@ -104,19 +98,10 @@ class Ensemble(dict[str, Distribution]):
 
     def ends(self) -> tuple[dict[str, float], dict[str, float]]:
         """The robots with every parameter at its low and at its high: the limits of any draw."""
-        low = {name: one.low for name, one in self.items()}
-        high = {name: one.high for name, one in self.items()}
-        return low, high
-
-    def log_density(self, values: Mapping[str, float]) -> float:
-        """Log density of one robot; the parameters are independent."""
-        return sum(one.log_density(values[name]) for name, one in self.items())
+        return {k: one.low for k, one in self.items()}, {k: one.high for k, one in self.items()}
 
     def __str__(self) -> str:
         return ";".join(f"{name}:{one}" for name, one in self.items())
-
-    def __repr__(self) -> str:
-        return f"Ensemble.parse({str(self)!r})"
 
 
 def _shortest(value: float) -> str:

@@ -31,11 +31,7 @@ class ConfigError(ValueError):
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
-    """The error for a name that is none of `choices`, with the nearest one suggested.
-
-    >>> raise unknown("parameter", "torso_mas", ["torso_mass", "friction"])
-    ConfigError: unknown parameter 'torso_mas'; did you mean 'torso_mass'? known: torso_mass, ...
-    """
+    """The error for a name that is none of `choices`, with the nearest one suggested."""
     name, choices = str(name), sorted(choices)
     nearest = difflib.get_close_matches(name, choices, n=1)
     hint = f" did you mean '{nearest[0]}'?" if nearest else ""
@@ -46,6 +42,13 @@ def check_known(kind: str, name: str, choices: Collection[str]) -> None:
     """Raises what `unknown` gives for a name that is none of `choices`."""
     if name not in choices:
         raise unknown(kind, name, choices)
+
+
+def check_at_least(least: int, **named: float) -> None:
+    """Raises ConfigError for a number below `least`."""
+    for name, value in named.items():
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, not {value}")
 
 
 def check_fields(config: Any) -> None:

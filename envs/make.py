@@ -2,7 +2,6 @@
 
 import importlib
 from dataclasses import asdict
-from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -47,14 +46,8 @@ def build(
     """The registered entry point: the environment without time limit; `fields` are EnvSpec's."""
     spec = EnvSpec(task, backend, **fields)
     env, physics = _original(spec, render_mode)
-    env = RobotEnsemble(
-        env,
-        physics,
-        Ensemble.parse(spec.ensemble),
-        spec.ensemble_size,
-        parse_physics(spec.physics),
-        training,
-    )
+    ensemble, fixed = Ensemble.parse(spec.ensemble), parse_physics(spec.physics)
+    env = RobotEnsemble(env, physics, ensemble, spec.ensemble_size, fixed, training)
     if spec.action_noise:
         env = NoisyAction(env, spec.action_noise)
     if spec.observation_noise:
@@ -69,7 +62,12 @@ def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]
         raise ConfigError(f"render_mode must be None, human or rgb_array; got '{render_mode}'")
     if render_mode == "human" and not has_screen():  # the simulators would end the interpreter
         raise ConfigError("render_mode 'human' needs a screen, and there is none: use 'rgb_array'")
-    module = _load(spec.backend)
+    name, physics, package = BACKENDS[spec.backend]
+    try:  # imported only here, so that each backend runs without the others
+        module = importlib.import_module(name)
+    except ImportError as error:
+        message = f"{spec.backend} is not installed ({error}): pip install '{package}'"
+        raise ConfigError(message) from error
     original = ORIGINALS[spec.task, spec.backend]
     try:
         env = module.make_original(original, render_mode)
@@ -79,17 +77,7 @@ def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]
         reason = " ".join(str(error).split())
         raise ConfigError(f"{original} cannot be made: {type(error).__name__}: {reason}") from error
     options = {"bare_mass": True} if spec.bare_mass else {}
-    return env, getattr(module, BACKENDS[spec.backend][1])(env, **options)
-
-
-def _load(backend: str) -> ModuleType:
-    """Our module for a backend; imported only here, so that each runs without the others."""
-    module, _, package = BACKENDS[backend]
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        message = f"{backend} is not installed ({error}): pip install '{package}'"
-        raise ConfigError(message) from error
+    return env, getattr(module, physics)(env, **options)
 
 
 def robot_id(task: str, backend: str) -> str:

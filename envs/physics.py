@@ -5,13 +5,11 @@
 | `torso_mass`        | kg               | the torso's mass; its inertia scales along            |
 | `mass/<body>`       | kg               | the same for any named body                           |
 | `friction`          | scale of nominal | every contact's friction                              |
-| `floor_friction`    | coefficient      | sliding friction of the floor alone (MuJoCo only); a  |
-|                     |                  | contact takes the larger of its own and the robot's   |
+| `floor_friction`    | coefficient      | the floor's alone (MuJoCo only); the larger one counts |
 | `damping`           | scale of nominal | joint damping (MuJoCo only)                           |
 | `armature`          | scale of nominal | the joints' rotor inertia (MuJoCo only)               |
 | `actuator_strength` | scale of nominal | torque for the same action                            |
-| `slope`             | degrees          | the ground rises ahead (+x); gravity is tilted, which |
-|                     |                  | is the same thing for a robot on an endless plane     |
+| `slope`             | degrees          | the ground rises ahead (+x): gravity is tilted        |
 | `head_wind`         | m/s              | air blowing against +x; 0 is no air at all            |
 | `mass`, `length`    | kg, m            | the pendulum's                                        |
 | `cart_mass`         | kg               | cartpole's cart                                       |
@@ -27,7 +25,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
 T = TypeVar("T")
 
@@ -39,39 +37,38 @@ MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", 
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
 AIR_VISCOSITY = 1.8e-5  # [Pa s]
 
-# Bullet reads neither damping nor armature from the robots' files: there is no nominal to scale.
+# By simulator, or of Gymnasium's classics by task. Bullet reads neither damping nor armature from
+# the robots' files: there is no nominal to scale.
 PARAMETERS = {
     "mujoco": ("torso_mass", *SCALES, FLOOR_FRICTION, "slope", "head_wind"),
     "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
-}
-
-# On the backend "classic" each task has its own.
-CLASSIC_PARAMETERS = {
     "pendulum": ("mass", "length"),
     "cartpole": ("cart_mass", "pole_mass", "pole_length"),
 }
 
 
 class Physics(Protocol):
-    """One simulated robot's parameters and state; the simulators' classes inherit from it."""
+    """One simulated robot's parameters and state; each simulator's class fills in the rest."""
 
     exact_state: bool = True  # whether another one goes on from `get_state` with the same bits
-
-    def names(self) -> tuple[str, ...]:
-        """The parameters that this robot has, `mass/<body>` for each of its bodies included."""
+    names: tuple[str, ...]  # its parameters, `mass/<body>` for each of its bodies included
 
     def read(self, name: str) -> float:
         """The parameter's value as the simulator holds it now; ConfigError if unknown."""
+        check_known("parameter of this robot", name, self.names)
+        return self._read(name)
 
     def read_all(self) -> dict[str, float]:
         """Every parameter, by name."""
-        return {name: self.read(name) for name in self.names()}
+        return {name: self._read(name) for name in self.names}
 
     def set(self, values: Mapping[str, float]) -> None:
         """Makes the robot the nominal one but for `values`; what is not named turns nominal.
 
         Raises ConfigError for an unknown name or an impossible value; then nothing has changed.
         """
+        check_values(values, self.names, "this robot")
+        self._set(values)
 
     def get_state(self) -> np.ndarray:
         """The simulation's state [S], from which another simulator of the robot can go on."""
@@ -83,11 +80,9 @@ class Physics(Protocol):
         """To be called before each step, for forces that a simulator forgets after one."""
         return  # most have none
 
+    def _read(self, name: str) -> float: ...
 
-def check_name(name: str, known: tuple[str, ...], owner: str) -> None:
-    """Raises ConfigError unless `name` is one of the parameters `known` to `owner`."""
-    if name not in known:
-        raise unknown(f"parameter of {owner}", name, known)
+    def _set(self, values: Mapping[str, float]) -> None: ...
 
 
 def read_parameters(
@@ -149,7 +144,7 @@ def _is_mass_or_length(name: str) -> bool:
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:
     """Raises ConfigError unless every name is known and every value possible."""
     for name, value in values.items():
-        check_name(name, known, owner)
+        check_known(f"parameter of {owner}", name, known)
         check_value(name, value)
     if "torso_mass" in values and MASS_PREFIX + "torso" in values:
         raise ConfigError("torso_mass and mass/torso are the same body's: set one of them")

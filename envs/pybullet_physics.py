@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.display import silent_streams
-from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, Physics, check_name, check_values
+from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, Physics
 
 with silent_streams():  # it prints its build time
     # Importing it registers its environments with Gymnasium.
@@ -44,20 +44,23 @@ class BulletPhysics(Physics):
         self._env = env
         self._client: BulletClient = env._p
         self._robot, self._torso = _place_of(env.robot.robot_body)
-        links = range(BASE, self._client.getNumJoints(self._robot))
-        self._nominal = {link: self._dynamics(link) for link in links}
-        self._bodies = self._named_bodies()
-        self._names = PARAMETERS["pybullet"] + tuple(MASS_PREFIX + name for name in self._bodies)
+        self._joints = range(self._client.getNumJoints(self._robot))
+        self._nominal = {link: self._dynamics(link) for link in (BASE, *self._joints)}
+        places = ((name, *_place_of(part)) for name, part in env.robot.parts.items())
+        self._bodies = {  # the links with a mass; the other links only connect these
+            MASS_PREFIX + name: link
+            for name, robot, link in places
+            if robot == self._robot and self._nominal[link][MASS] > 0
+        }
+        self.names = (*PARAMETERS["pybullet"], *self._bodies)
+        self._bodies["torso_mass"] = self._bodies[MASS_PREFIX + "torso"]
         self._nominal_power = env.robot.power
         self._gravity = env.scene.cpp_world.gravity  # [m/s^2], downwards; set at each reset
-        self.frontal_area = self._area_from_ahead()
+        low, high = self._client.getAABB(self._robot, self._torso)
+        self.frontal_area = (high[1] - low[1]) * (high[2] - low[2])  # [m^2]
         self._head_wind = 0.0
 
-    def names(self) -> tuple[str, ...]:
-        return self._names
-
-    def read(self, name: str) -> float:
-        check_name(name, self._names, "this robot")
+    def _read(self, name: str) -> float:
         if name == "friction":
             nominal = self._nominal[self._torso][FRICTION]
             return self._dynamics(self._torso)[FRICTION] / nominal
@@ -69,19 +72,20 @@ class BulletPhysics(Physics):
             return math.degrees(math.atan2(-ahead, -up))
         if name == "head_wind":
             return self._head_wind
-        return self._dynamics(self._link(name))[MASS]
+        return self._dynamics(self._bodies[name])[MASS]
 
-    def set(self, values: Mapping[str, float]) -> None:
-        check_values(values, self._names, "this robot")
-        others = ("friction", "actuator_strength", "slope", "head_wind")
-        masses = {self._link(name): v for name, v in values.items() if name not in others}
-        friction = values.get("friction", 1.0)
-        for link, nominal in self._nominal.items():
-            self._set_link(link, masses.get(link, nominal[MASS]), nominal[FRICTION] * friction)
+    def _set(self, values: Mapping[str, float]) -> None:
+        masses = {self._bodies[name]: v for name, v in values.items() if name in self._bodies}
+        client, scale = self._client, values.get("friction", 1.0)
+        for link, (mass, friction) in self._nominal.items():
+            client.changeDynamics(self._robot, link, lateralFriction=friction * scale)
+            mass = masses.get(link, mass)
+            if mass != self._dynamics(link)[MASS]:  # scales the inertia along
+                client.changeDynamics(self._robot, link, mass=mass)
         self._env.robot.power = self._nominal_power * values.get("actuator_strength", 1.0)
         angle = math.radians(values.get("slope", 0.0))
         ahead, up = -self._gravity * math.sin(angle), -self._gravity * math.cos(angle)
-        self._client.setGravity(ahead, 0, up)
+        client.setGravity(ahead, 0, up)
         self._head_wind = float(values.get("head_wind", 0.0))
 
     def get_state(self) -> np.ndarray:
@@ -91,19 +95,19 @@ class BulletPhysics(Physics):
         solver's caches, which the next step has not been seen to depend on.
         """
         client, env = self._client, self._env
-        base = [*client.getBasePositionAndOrientation(self._robot)]
-        base += [*client.getBaseVelocity(self._robot)]
-        joints = [state[:2] for state in client.getJointStates(self._robot, self._joints())]
+        base = client.getBasePositionAndOrientation(self._robot)
+        base += client.getBaseVelocity(self._robot)
+        joints = [state[:2] for state in client.getJointStates(self._robot, self._joints)]
         memory = [env.potential, env.robot.initial_z, *env.robot.feet_contact]
         return np.concatenate([*base, *joints, memory])
 
     def set_state(self, state: np.ndarray) -> None:
         client, env = self._client, self._env
-        base, joints, memory = np.split(state, [13, 13 + 2 * len(self._joints())])
+        base, joints, memory = np.split(state, [13, 13 + 2 * len(self._joints)])
         if self._nominal[BASE][MASS] > 0:  # else the base is the world, and never moves
             client.resetBasePositionAndOrientation(self._robot, base[:3], base[3:7])
             client.resetBaseVelocity(self._robot, base[7:10], base[10:])
-        for joint, (angle, speed) in zip(self._joints(), joints.reshape(-1, 2), strict=True):
+        for joint, (angle, speed) in zip(self._joints, joints.reshape(-1, 2), strict=True):
             client.resetJointState(self._robot, joint, angle, speed)
         env.potential, env.robot.initial_z = memory[:2]
         env.robot.feet_contact[:] = memory[2:]
@@ -112,49 +116,15 @@ class BulletPhysics(Physics):
         """Wind: Bullet forgets an external force after one step."""
         if not self._head_wind:
             return
-        speed, at = self._torso_motion()
-        against = speed + self._head_wind
-        force = -0.5 * AIR_DENSITY * self.frontal_area * abs(against) * against
-        world_frame = self._client.WORLD_FRAME
-        self._client.applyExternalForce(self._robot, self._torso, (force, 0, 0), at, world_frame)
-
-    def _joints(self) -> range:
-        return range(self._client.getNumJoints(self._robot))
+        torso, client = self._env.robot.robot_body, self._client
+        against = torso.speed()[0] + self._head_wind  # [m/s]
+        force = (-0.5 * AIR_DENSITY * self.frontal_area * abs(against) * against, 0, 0)
+        at = torso.current_position()
+        client.applyExternalForce(self._robot, self._torso, force, at, client.WORLD_FRAME)
 
     def _dynamics(self, link: int) -> tuple[float, float]:
         """Mass [kg] and lateral friction."""
         return self._client.getDynamicsInfo(self._robot, link)[:2]
-
-    def _link(self, name: str) -> int:
-        return self._bodies["torso" if name == "torso_mass" else name.removeprefix(MASS_PREFIX)]
-
-    def _named_bodies(self) -> dict[str, int]:
-        """The links with a mass, by name; the other links only connect these."""
-        places = {name: _place_of(part) for name, part in self._env.robot.parts.items()}
-        return {
-            name: link
-            for name, (robot, link) in places.items()
-            if robot == self._robot and self._nominal[link][MASS] > 0
-        }
-
-    def _set_link(self, link: int, mass: float, friction: float) -> None:
-        """changeDynamics scales the inertia with the mass."""
-        self._client.changeDynamics(self._robot, link, lateralFriction=friction)
-        if mass != self._dynamics(link)[MASS]:
-            self._client.changeDynamics(self._robot, link, mass=mass)
-
-    def _area_from_ahead(self) -> float:
-        """[m^2] of the torso's bounding box, seen from ahead."""
-        low, high = self._client.getAABB(self._robot, self._torso)
-        return (high[1] - low[1]) * (high[2] - low[2])
-
-    def _torso_motion(self) -> tuple[float, Any]:
-        """The torso's speed along x [m/s] and its centre of mass [m]."""
-        if self._torso == BASE:
-            at, _ = self._client.getBasePositionAndOrientation(self._robot)
-            return self._client.getBaseVelocity(self._robot)[0][0], at
-        link = self._client.getLinkState(self._robot, self._torso, computeLinkVelocity=1)
-        return link[6][0], link[0]
 
 
 def _place_of(part: Any) -> tuple[int, int]:

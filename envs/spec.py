@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from envs.ensemble import Ensemble, Uniform
-from envs.errors import ConfigError, Natural, NonNegative, check_fields, unknown
+from envs.errors import ConfigError, Natural, NonNegative, check_fields, check_known
 from envs.physics import (
-    CLASSIC_PARAMETERS,
     MASS_PREFIX,
     PARAMETERS,
     REWARD_OFFSET,
@@ -32,9 +31,6 @@ ROBOTS = {
 ORIGINALS = {which: original for which, (original, _) in ROBOTS.items()}
 NOMINAL_MASS = {which: mass for which, (_, mass) in ROBOTS.items()}
 
-EPOPT_ENSEMBLE = "torso_mass:6,1.5,3,9"  # [kg] 1610.01283, the same for both robots
-EPOPT_ROBOTS = (("cheetah", "mujoco"), ("hopper", "mujoco"))
-
 NAMED_SETS = {"rrls1": 1, "rrls2": 2, "rrls3": 3}  # as an ensemble: their number of parameters
 
 TASKS = tuple(dict.fromkeys(task for task, _ in ORIGINALS))
@@ -56,14 +52,11 @@ class EnvSpec:
     bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only
     distractors: Natural = 0  # N(0, 1) numbers appended to the observation
     observation_noise: NonNegative = 0.0  # std of observation * (1 + noise * N(0, 1)), no unit
-    action_noise: NonNegative = (
-        0.0  # the same for a continuous action, clipped to its bounds afterwards
-    )
+    action_noise: NonNegative = 0.0  # the same for a continuous action, then clipped to its bounds
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.backend not in backends_of(self.task):
-            raise unknown(f"backend of {self.task}", self.backend, backends_of(self.task))
+        check_known(f"backend of {self.task}", self.backend, backends_of(self.task))
         if self.action_noise and self.task not in CONTINUOUS_TASKS:
             raise ConfigError(f"action_noise must be 0: {self.task}'s actions are discrete")
         if self.bare_mass and self.backend != "mujoco":
@@ -76,8 +69,7 @@ class EnvSpec:
             return self.ensemble
         if ";" in self.ensemble:
             raise ConfigError(f"ensemble '{self.ensemble}': a named set stands alone, write it out")
-        if self.ensemble not in NAMED_SETS:
-            raise unknown("ensemble", self.ensemble, NAMED_SETS)
+        check_known("ensemble", self.ensemble, NAMED_SETS)
         if self.backend != "mujoco":
             raise ConfigError(f"{self.ensemble} is a set of mujoco's robots: name the parameters")
         return str(uncertainty_set(self.task, NAMED_SETS[self.ensemble]))
@@ -90,7 +82,7 @@ class EnvSpec:
             raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
         self._check_target(ensemble)
         if self.backend == "classic":
-            known = CLASSIC_PARAMETERS[self.task]
+            known = PARAMETERS[self.task]
         else:  # the bodies' names are the simulator's: make_env checks
             bodies = (name for name in (*ensemble, *fixed) if name.startswith(MASS_PREFIX))
             known = (*PARAMETERS[self.backend], *bodies)
@@ -104,14 +96,12 @@ class EnvSpec:
             if name == REWARD_OFFSET:
                 raise ConfigError("target names reward_offset, which observations do not show")
             if name not in ensemble:
-                raise ConfigError(
-                    f"target names '{name}', which ensemble does not vary: add it there"
-                )
-        uniform = [name for name, one in ensemble.items() if isinstance(one, Uniform)]
-        if target and uniform:
-            raise ConfigError(
-                f"a uniform {uniform[0]} cannot move to a target: write mean,std,low,high"
-            )
+                message = "which ensemble does not vary: add it there"
+                raise ConfigError(f"target names '{name}', {message}")
+        for name, one in ensemble.items():
+            if target and isinstance(one, Uniform):
+                message = "cannot move to a target: write mean,std,low,high"
+                raise ConfigError(f"a uniform {name} {message}")
         if target and self.ensemble_size:
             raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
 
@@ -123,14 +113,8 @@ def parse_physics(text: str, field: str = "physics") -> dict[str, float]:
 
 def backends_of(task: str) -> tuple[str, ...]:
     """The simulators which have `task`; ConfigError if there is no such task."""
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
+    check_known("task", task, TASKS)
     return tuple(backend for known, backend in ORIGINALS if known == task)
-
-
-def mass_parameter(task: str) -> str:
-    """The parameter which default_ensemble is about."""
-    return {"pendulum": "mass", "cartpole": "pole_mass"}.get(task, "torso_mass")
 
 
 def default_ensemble(task: str, backend: str) -> str:
@@ -140,8 +124,9 @@ def default_ensemble(task: str, backend: str) -> str:
     shape around the nominal mass m: mean m, std m/4, in [m/2, 3m/2].
     """
     EnvSpec(task, backend)  # raises what is wrong with the pair
-    if (task, backend) in EPOPT_ROBOTS:
-        return EPOPT_ENSEMBLE
+    if backend == "mujoco" and task in ("cheetah", "hopper"):
+        return "torso_mass:6,1.5,3,9"
     mass = NOMINAL_MASS[task, backend]
+    name = {"pendulum": "mass", "cartpole": "pole_mass"}.get(task, "torso_mass")
     numbers = ",".join(f"{mass * factor:.6g}" for factor in (1, 0.25, 0.5, 1.5))
-    return f"{mass_parameter(task)}:{numbers}"
+    return f"{name}:{numbers}"

@@ -12,18 +12,17 @@ below the foot's own (2.0 and 1.9) changes how these robots stand.
 import numpy as np
 
 from envs.ensemble import Ensemble, Uniform
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError, check_known
 
-CHEETAH_FRICTION = 0.4  # the nominal coefficient of all its geoms
-
-# (name, low, high) in the sources' units; the set of n parameters takes the first n.
-SETS = {
-    "cheetah": (("friction", 0.1, 4.0), ("torso_mass", 0.1, 7.0), ("mass/bthigh", 0.1, 3.0)),
+# (name, low, high); the set of n parameters takes the first n.
+SETS = {  # 0.25 to 10 of the half-cheetah's friction is a coefficient of 0.1 to 4
+    "cheetah": (("friction", 0.25, 10.0), ("torso_mass", 0.1, 7.0), ("mass/bthigh", 0.1, 3.0)),
     "hopper": (("floor_friction", 0.1, 3.0), ("torso_mass", 0.1, 3.0), ("mass/thigh", 0.1, 4.0)),
     "walker": (("floor_friction", 0.1, 4.0), ("torso_mass", 0.1, 5.0), ("mass/thigh", 0.1, 6.0)),
 }
-CHEETAHS_FIRST = (("friction", 0.1, 3.0),)
+CHEETAHS_FIRST = (("friction", 0.25, 7.5),)
 
+POINTS = 10  # values of each parameter
 VARIANTS = ("corrected", "as_published")
 
 
@@ -32,43 +31,27 @@ def uncertainty_set(task: str, count: int) -> Ensemble:
 
     Raises ConfigError if there is no such set.
     """
-    box = _box(task, count)
-    return Ensemble({name: Uniform(*_in_our_unit(name, [low, high])) for name, low, high in box})
-
-
-def uncertainty_grid(
-    task: str, count: int, variant: str, points: int = 10
-) -> dict[str, tuple[float, ...]]:
-    """The values of each parameter of `uncertainty_set(task, count)` whose product is judged on.
-
-    `corrected` reaches both ends of each range, as M2TD3's grid does. `as_published` is RRLS's,
-    `arange(low, high, (high - low) / points)`, which stops one step short of the upper end; to
-    repeat RRLS's figures, step it on `EnvSpec(bare_mass=True)`. Raises ConfigError for an unknown
-    set or variant, or points < 2.
-    """
-    if variant not in VARIANTS:
-        raise unknown("variant of the grid", variant, VARIANTS)
-    if points < 2:
-        raise ConfigError(f"a grid needs at least 2 points for each parameter; got {points}")
-    grid = {}
-    for name, low, high in _box(task, count):
-        if variant == "corrected":
-            values = np.linspace(low, high, points)
-        else:
-            values = np.arange(low, high, (high - low) / points)
-        grid[name] = _in_our_unit(name, values)
-    return grid
-
-
-def _box(task: str, count: int) -> tuple[tuple[str, float, float], ...]:
-    if task not in SETS:
-        raise unknown("robot with uncertainty sets", task, SETS)
+    check_known("robot with uncertainty sets", task, SETS)
     if count not in (1, 2, 3):
         raise ConfigError(f"uncertainty sets have 1, 2 or 3 parameters; got {count}")
-    return CHEETAHS_FIRST if (task, count) == ("cheetah", 1) else SETS[task][:count]
+    box = CHEETAHS_FIRST if (task, count) == ("cheetah", 1) else SETS[task][:count]
+    return Ensemble({name: Uniform(low, high) for name, low, high in box})
 
 
-def _in_our_unit(name: str, values) -> tuple[float, ...]:
-    """Rounded, so that 3 / 0.4 is 7.5 and a command line can say every number."""
-    scale = CHEETAH_FRICTION if name == "friction" else 1.0
-    return tuple((np.asarray(values) / scale).round(9).tolist())
+def uncertainty_grid(task: str, count: int, variant: str) -> dict[str, tuple[float, ...]]:
+    """The ten values of each parameter of `uncertainty_set(task, count)` whose product is judged on.
+
+    `corrected` reaches both ends of each range, as M2TD3's grid does. `as_published` is RRLS's,
+    `arange(low, high, (high - low) / 10)`, which stops one step short of the upper end; to
+    repeat RRLS's figures, step it on `EnvSpec(bare_mass=True)`. Raises ConfigError for an unknown
+    set or variant.
+    """
+    check_known("variant of the grid", variant, VARIANTS)
+    grid = {}
+    for name, one in uncertainty_set(task, count).items():
+        if variant == "corrected":
+            values = np.linspace(one.low, one.high, POINTS)
+        else:
+            values = np.arange(one.low, one.high, (one.high - one.low) / POINTS)
+        grid[name] = tuple(values.round(9).tolist())  # a command line can say every number
+    return grid

@@ -55,7 +55,8 @@ class RobotEnsemble(gym.Wrapper):
         self._rng = _stream(None, ROBOT)
         self._robots: list[dict[str, float]] = []
         self._reward_offset = 0.0
-        self._placed: dict[str, float] = {}
+        # What makes this robot another than the nominal one, as drawn: reading it back rounds.
+        self.placed: dict[str, float] = {}
         for drawn in ensemble.ends():
             self._check(self._fixed | drawn)
         self.place(self._fixed)
@@ -63,12 +64,16 @@ class RobotEnsemble(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        chosen, others = _split(options, self.physics.names())
+        chosen, others = _split(options, self.physics.names)
         if seed is not None:
             self._rng, self._robots = _stream(seed, ROBOT), []
         if not self._robots:
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
-        values = self._fixed | self._draw() | chosen
+        if self.ensemble_size:
+            drawn = self._robots[self._rng.integers(self.ensemble_size)]
+        else:
+            drawn = self.ensemble.draw(self._rng)
+        values = self._fixed | drawn | chosen
         self._check(values)  # before anything has changed
         observation, info = self.env.reset(seed=seed, options=others)
         # After the original's reset, which on Bullet restores its own gravity.
@@ -87,17 +92,15 @@ class RobotEnsemble(gym.Wrapper):
 
     def place(self, values: Mapping[str, float]) -> None:
         """Makes the robot the nominal one but for `values`, until the next reset."""
-        self._check(values)
         self.physics.set({name: v for name, v in values.items() if name != REWARD_OFFSET})
         self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
-        self._placed = dict(values)
+        self.placed = dict(values)
 
     def move(self, ensemble: Ensemble) -> None:
         """Draws from `ensemble` from the next reset on: `adapt`'s answer, while training goes on.
 
         Raises ConfigError unless it has the same parameters with possible values, and where
-        robots return (`ensemble_size`): each of them was drawn once, and transitions stored as
-        one robot's would come from several.
+        robots return (`ensemble_size`): transitions stored as one's would come from several.
         """
         if self.ensemble_size:
             raise ConfigError("robots that return cannot be moved: leave ensemble_size 0")
@@ -107,16 +110,11 @@ class RobotEnsemble(gym.Wrapper):
             self._check(self._fixed | drawn)
         self.ensemble = ensemble
 
-    @property
-    def placed(self) -> dict[str, float]:
-        """What makes this robot another than the nominal one, as drawn: reading it back rounds."""
-        return dict(self._placed)
-
     def get_state(self) -> dict[str, Any]:
         """The robot, the simulation and the random streams, the simulator's own included."""
         return {
             "ensemble": str(self.ensemble),
-            "placed": self._placed,
+            "placed": self.placed,
             "robots": self._robots,
             "rng": self._rng.bit_generator.state,
             "simulation": self.physics.get_state(),
@@ -132,28 +130,23 @@ class RobotEnsemble(gym.Wrapper):
         self.place(state["placed"])
         self.physics.set_state(state["simulation"])
 
-    def _draw(self) -> dict[str, float]:
-        if self._robots:
-            return self._robots[self._rng.integers(self.ensemble_size)]
-        return self.ensemble.draw(self._rng)
-
     def _check(self, values: Mapping[str, float]) -> None:
-        check_values(values, (*self.physics.names(), REWARD_OFFSET), "this robot")
+        check_values(values, (*self.physics.names, REWARD_OFFSET), "this robot")
 
 
 def _split(
     options: dict[str, Any] | None, known: Iterable[str]
 ) -> tuple[dict[str, float], dict[str, Any] | None]:
     """Our part of reset's options, and what is left for the original environment."""
-    for name in options or {}:
-        if name in known or (name != "physics" and get_close_matches(name, ["physics"])):
-            message = "the robot is set as options={'physics': {name: value}}"
-            raise ConfigError(f"unknown reset option '{name}': {message}")
-    chosen = (options or {}).get("physics", {})
+    others = dict(options or {})
+    chosen, _ = others.pop("physics", {}), others.pop(NOISE_SEED, None)
     if not isinstance(chosen, dict):
         raise ConfigError(f"options['physics'] must be a dict of name: value; got {chosen!r}")
-    ours = ("physics", NOISE_SEED)
-    return chosen, {key: x for key, x in (options or {}).items() if key not in ours} or None
+    for name in others:
+        if name in known or get_close_matches(name, ["physics"]):
+            message = "the robot is set as options={'physics': {name: value}}"
+            raise ConfigError(f"unknown reset option '{name}': {message}")
+    return chosen, others or None
 
 
 def find_robot(env: gym.Env) -> RobotEnsemble:
@@ -212,9 +205,9 @@ class _Random(gym.Wrapper):
 
     purpose: ClassVar[int]
 
-    def __init__(self, env: gym.Env) -> None:
+    def __init__(self, env: gym.Env, amount: Any) -> None:
         super().__init__(env)
-        self._rng = _stream(None, self.purpose)
+        self._amount, self._rng = amount, _stream(None, self.purpose)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -239,13 +232,12 @@ class NoisyObservation(_Random, gym.ObservationWrapper):
     purpose = OBSERVATION_NOISE
 
     def __init__(self, env: gym.Env, noise: float) -> None:
-        super().__init__(env)
+        super().__init__(env, noise)
         high = np.full_like(cast(Box, env.observation_space).high, np.inf)
         self.observation_space = Box(-high, high, dtype=high.dtype)
-        self._noise = noise
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        factor = 1 + self._noise * self._rng.standard_normal(observation.shape)
+        factor = 1 + self._amount * self._rng.standard_normal(observation.shape)
         return (observation * factor).astype(observation.dtype)
 
 
@@ -254,13 +246,9 @@ class NoisyAction(_Random, gym.ActionWrapper):
 
     purpose = ACTION_NOISE
 
-    def __init__(self, env: gym.Env, noise: float) -> None:
-        super().__init__(env)
-        self._noise = noise
-
     def action(self, action: np.ndarray) -> np.ndarray:
         space = cast(Box, self.action_space)
-        noisy = action * (1 + self._noise * self._rng.standard_normal(space.shape))
+        noisy = action * (1 + self._amount * self._rng.standard_normal(space.shape))
         return np.clip(noisy, space.low, space.high).astype(space.dtype)
 
 
@@ -270,15 +258,12 @@ class Distractors(_Random, gym.ObservationWrapper):
     purpose = DISTRACTORS
 
     def __init__(self, env: gym.Env, count: int) -> None:
-        super().__init__(env)
+        super().__init__(env, count)
         space = cast(Box, env.observation_space)
-        low, high = (
-            np.pad(x, (0, count), constant_values=y)
-            for x, y in ((space.low, -np.inf), (space.high, np.inf))
-        )
+        low = np.pad(space.low, (0, count), constant_values=-np.inf)
+        high = np.pad(space.high, (0, count), constant_values=np.inf)
         self.observation_space = Box(low, high, dtype=low.dtype)
-        self._count = count
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        extra = self._rng.standard_normal(self._count).astype(observation.dtype)
+        extra = self._rng.standard_normal(self._amount).astype(observation.dtype)
         return np.concatenate([observation, extra])

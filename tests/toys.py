@@ -50,16 +50,15 @@ class Robots(Corridor):
 class Mass(Physics):
     """One parameter, which the simulator rounds: what is read back is not what was put in."""
 
+    names = ("torso_mass",)
+
     def __init__(self):
         self.values = {}
 
-    def names(self):
-        return ("torso_mass",)
-
-    def read(self, name):
+    def _read(self, name):
         return self.values[name] + 1e-9 * self.values[name] ** 2
 
-    def set(self, values):
+    def _set(self, values):
         self.values = dict(values)
 
 

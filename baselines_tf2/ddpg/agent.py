@@ -1,7 +1,7 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,9 @@ from envs.errors import ConfigError
 
 DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, DIAGNOSTIC_BATCHES = 32, 64, 16
 DIAGNOSTIC_WINDOW = 50_000  # latest transitions
+# Settings that give weights their meaning, beyond their shapes.
+FITS = ("critic", "critic_sees", "reward_centering", "reward_scale", "observation_range",
+        "critic_optimizer")  # fmt: skip
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
@@ -51,27 +54,24 @@ class DDPGAgent:
         sight: Sight = NOTHING,
     ):
         """num_envs: that are stepped together. sight: what `critic_sees` names, of `make_sight`."""
-        self.config, self._dtype, self._num_envs = config, dtype, num_envs
+        self.config, self._dtype = config, dtype
         robot_dim = len(sight.unknown)
-        seeds = np.random.SeedSequence(seed).spawn(5)
-        self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng = (
-            np.random.default_rng(s) for s in seeds[:4]
-        )
+        *seeds, for_nets = np.random.SeedSequence(seed).spawn(5)
+        purposes = ("batches", "perturbation", "adaptation", "diagnostics")
+        generators = map(np.random.default_rng, seeds)
+        self._rngs = dict(zip(purposes, generators, strict=True))
         self.head = make_head(config)
-        self.nets = Nets(
-            config,
-            obs_dim,
-            action_dim,
-            critic_input_dim(config, obs_dim, action_dim, robot_dim),
-            seed=int(seeds[4].generate_state(1)[0]),
-            dtype=dtype,
-            body=body,
-        )
+        dims = obs_dim, action_dim, critic_input_dim(config, obs_dim, action_dim, robot_dim)
+        nets_seed = int(for_nets.generate_state(1)[0])
+        self.nets = Nets(config, *dims, seed=nets_seed, dtype=dtype, body=body)
         self.action_noises, self._param_noise = parse_noise(config.noise_type)
+        # One environment keeps its perturbed actor to the episode's end, as in Baselines.
+        self.refresh_each_cycle = self._param_noise is None or num_envs > 1
         self._forward = numpy_forward(self.nets.actor)
         self._perturbable = perturbable(self.nets.actor)
         self._layout = Layout(obs_dim, action_dim, robot_dim)
         self._robots = Robots(config, self._layout, sight, dtype)
+        self.meet = self._robots.meet
         self.replay = Replay(
             obs_dim,
             action_dim,
@@ -89,8 +89,6 @@ class DDPGAgent:
         self._reference: np.ndarray | None = None
         self._noise_metrics: dict[str, float] = {}
 
-    # Acting ---------------------------------------------------------------------------------
-
     def policy(self) -> Policy:
         """The actor as it is now, as a NumPy function of observations [N, O]."""
         return self._policy_of(self.nets.actor.get_weights())
@@ -100,10 +98,13 @@ class DDPGAgent:
         if self._param_noise is None:
             fixed = self.policy()
             return lambda: fixed
-        # Copies: while the policy is in use another thread may train the actor and the stddev.
-        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
-        perturbed = partial(perturb, self._perturb_rng, stddev, weights, self._perturbable)
+        perturbed = self._perturbed("perturbation")
         return lambda: self._policy_of(perturbed())
+
+    def _perturbed(self, purpose):
+        """Draws weights. Of copies: another thread may meanwhile train the actor and the stddev."""
+        rng, weights = self._rngs[purpose], self.nets.actor.get_weights()
+        return partial(perturb, rng, self._param_noise.stddev, weights, self._perturbable)
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] for observations [..., O], without exploration.
@@ -125,26 +126,13 @@ class DDPGAgent:
         return actions, q.numpy(), None, None
 
     def _policy_of(self, weights):
-        stats = self.nets.obs_stats
+        stats, clip = self.nets.obs_stats, self.config.observation_range
         moments = None if stats is None else stats.numpy()
-        return ActorPolicy(
-            self._forward, weights, moments, self.config.observation_range, self._dtype
-        )
-
-    @property
-    def refresh_each_cycle(self) -> bool:
-        """One environment keeps its perturbed actor to the episode's end, as in Baselines."""
-        return self._param_noise is None or self._num_envs > 1
-
-    # Learning -------------------------------------------------------------------------------
+        return ActorPolicy(self._forward, weights, moments, clip, self._dtype)
 
     def can_train(self) -> bool:
         """Whether there is anything to sample, and anything to do with it."""
         return len(self.replay) > 0 and self.config.nb_train_steps > 0
-
-    def meet(self, number: int, physics: Mapping[str, float]) -> None:
-        """Takes note of a robot that is new in training: its number and its parameters."""
-        self._robots.meet(number, physics)
 
     def store(self, new: Rollout) -> None:
         """Adds transitions to the replay and their observations to the normaliser."""
@@ -161,15 +149,15 @@ class DDPGAgent:
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
         once for each `param_noise_adaption_interval` updates.
         """
-        config, noise = self.config, self._param_noise
+        config, noise, rng = self.config, self._param_noise, self._rngs["adaptation"]
         distances = []
         for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
-            distances.append(self._perturbation_distance())
+            rows = self.replay.sample_many(rng, 1, config.batch_size)[0]
+            obs, weights = rows[:, self._layout.obs0], self._perturbed("adaptation")()
+            distances.append(action_distance(self.policy()(obs), self._policy_of(weights)(obs)))
             noise.adapt(distances[-1])
-        self._noise_metrics = {
-            "param_noise/distance": float(np.mean(distances)),
-            "param_noise/stddev": noise.stddev,
-        }
+        distance = float(np.mean(distances))
+        self._noise_metrics = {"param_noise/distance": distance, "param_noise/stddev": noise.stddev}
 
     def train(self) -> dict[str, float]:
         """Adapts parameter noise and runs one cycle's updates in one call; the metrics' means.
@@ -178,44 +166,31 @@ class DDPGAgent:
         """
         if self._param_noise is not None:
             self._adapt_noise()
-        means = self._updates(self._sample(self.config.nb_train_steps)).numpy()
+        config, rng = self.config, self._rngs["batches"]
+        count, size = config.nb_train_steps, config.batch_size
+        rows = self.replay.sample_many(rng, count, size, paired=config.paired)
+        means = self._updates(self._robots.complete(rows)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
         metrics |= self._noise_metrics
         check_finite(metrics)
         return metrics
 
-    def _sample(self, count):
-        config, rng = self.config, self._batch_rng
-        return self._robots.complete(
-            self.replay.sample_many(rng, count, config.batch_size, paired=config.paired)
-        )
-
     def _update(self, packed):
         return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
-
-    def _perturbation_distance(self):
-        rows = self.replay.sample_many(self._adapt_rng, 1, self.config.batch_size)[0]
-        obs = rows[:, self._layout.obs0]
-        weights, stddev = self.nets.actor.get_weights(), self._param_noise.stddev
-        perturbed = perturb(self._adapt_rng, stddev, weights, self._perturbable)
-        return action_distance(self._policy_of(weights)(obs), self._policy_of(perturbed)(obs))
-
-    # Statistics -----------------------------------------------------------------------------
 
     def statistics(self, latest: Rollout) -> dict[str, float]:
         """What Baselines logs of the critic and actor on a batch kept from the start, and on the
         latest transitions."""
         if self._reference is None:
             size = min(REFERENCE_ROWS, len(self.replay))
-            drawn = self.replay.sample_many(self._diagnostic_rng, 1, size)[0]
+            drawn = self.replay.sample_many(self._rngs["diagnostics"], 1, size)[0]
             self._reference = self._robots.complete(drawn)
-        layout = self._layout
-        obs, actions, robots = (
-            self._reference[:, x] for x in (layout.obs0, layout.actions, layout.robots)
-        )
-        policy = self.policy()
+        layout, policy = self._layout, self.policy()
+        columns = layout.obs0, layout.actions, layout.robots
+        obs, actions, robots = (self._reference[:, x] for x in columns)
         out = _moments("reference/action", policy(obs))
-        if self._knows_values:
+        # Differences alone have no level: that takes pairs with the absorbing state.
+        if not self.config.paired or self.replay.absorbing_reachable:
             out |= _moments("reference/q", self._values(obs, actions, robots).numpy())
             out |= _moments("reference/actor_q", self._values(obs, policy(obs), robots).numpy())
             seen = latest.obs0, latest.actions, self._robots.features(latest.members)
@@ -231,23 +206,15 @@ class DDPGAgent:
                 out |= {f"{name}/mean": float(mean.mean()), f"{name}/std": float(std.mean())}
         return out
 
-    @property
-    def _knows_values(self) -> bool:
-        """Differences alone have no level: that takes pairs with the absorbing state."""
-        return not self.config.paired or self.replay.absorbing_reachable
-
     def diagnostics(self) -> dict[str, float]:
         """The learning signals that `diagnostics.py` compares; {} before anything is stored."""
         if not len(self.replay):
             return {}
-        config, rng = self.config, self._diagnostic_rng
-        groups = self.replay.sample_members(
-            rng, DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS, paired=config.paired, window=DIAGNOSTIC_WINDOW
-        )
-        batches = self.replay.sample_many(
-            rng, DIAGNOSTIC_BATCHES, config.batch_size, paired=config.paired
-        )
-        groups = as_one_batch(self._robots.complete(groups), paired=config.paired)
+        size, paired, rng = self.config.batch_size, self.config.paired, self._rngs["diagnostics"]
+        shape = DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS
+        groups = self.replay.sample_members(rng, *shape, paired=paired, window=DIAGNOSTIC_WINDOW)
+        batches = self.replay.sample_many(rng, DIAGNOSTIC_BATCHES, size, paired=paired)
+        groups = as_one_batch(self._robots.complete(groups), paired=paired)
         out = self._diagnose(groups, self._robots.complete(batches))
         return {f"diagnostics/{name}": float(value) for name, value in out.items()}
 
@@ -260,14 +227,12 @@ class DDPGAgent:
     def _evaluate_values(self, obs, actions, robots):
         return self.head.values(self.nets, self.nets.normalise_obs(obs), actions, robots)
 
-    # Saving ---------------------------------------------------------------------------------
-
     def get_state(self) -> dict:
         """All that coming cycles depend on, but for the replay."""
         noise = self._param_noise
         return {
             "variables": self._arrays(),
-            "rngs": [rng.bit_generator.state for rng in self._rngs()],
+            "rngs": [rng.bit_generator.state for rng in self._rngs.values()],
             "stddev": None if noise is None else noise.stddev,
             "noise_metrics": self._noise_metrics,
             "reference": self._reference,
@@ -276,17 +241,13 @@ class DDPGAgent:
 
     def set_state(self, state: dict) -> None:
         """Puts back what `get_state` gave."""
-        for name, variable in self._variables().items():
-            variable.assign(state["variables"][name])
-        for rng, own in zip(self._rngs(), state["rngs"], strict=True):
+        self._assign(state["variables"])
+        for rng, own in zip(self._rngs.values(), state["rngs"], strict=True):
             rng.bit_generator.state = own
         if self._param_noise is not None:
             self._param_noise.stddev = state["stddev"]
         self._noise_metrics, self._reference = state["noise_metrics"], state["reference"]
         self._robots.set_state(state["robots"])
-
-    def _rngs(self):
-        return self._batch_rng, self._perturb_rng, self._adapt_rng, self._diagnostic_rng
 
     def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
@@ -298,48 +259,39 @@ class DDPGAgent:
 
     def load(self, path: str | Path) -> None:
         """Restores what `save` wrote; ConfigError if it is damaged or does not fit this agent."""
-        arrays, variables = read_arrays(path), self._variables()
-        _check_fits(path, arrays, self._fits(), variables)
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
+        arrays = read_arrays(path)
+        self._check_fits(path, arrays)
+        self._assign(arrays)
         if self._param_noise is not None and "param_noise/stddev" in arrays:
             self._param_noise.stddev = float(arrays["param_noise/stddev"])
 
     def _arrays(self):
-        return {name: np.array(variable) for name, variable in self._variables().items()}
+        return {name: np.array(variable) for name, variable in self._variables()}
+
+    def _assign(self, arrays):
+        for name, variable in self._variables():
+            variable.assign(arrays[name])
 
     def _variables(self):
-        return {
-            f"{group}/{i}": variable
-            for group, variables in self.nets.state().items()
-            for i, variable in enumerate(variables)
-        }
+        for group, variables in self.nets.state().items():
+            for i, variable in enumerate(variables):
+                yield f"{group}/{i}", variable
 
     def _fits(self):
-        """What gives the weights their meaning, beyond their shapes."""
-        names = ("critic", "critic_sees", "reward_centering", "reward_scale", "observation_range")
-        names += ("critic_optimizer",)
-        return {name: getattr(self.config, name) for name in names} | {
-            "actor": describe(self.nets.actor),
-            "critic_network": describe(self.nets.critic),
-        }
+        fits = {name: getattr(self.config, name) for name in FITS}
+        networks = {"actor": self.nets.actor, "critic_network": self.nets.critic}
+        return fits | {name: describe(network) for name, network in networks.items()}
+
+    def _check_fits(self, path, arrays):
+        other = f"{path} was saved by an agent with other settings"
+        saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
+        for name, value in self._fits().items():
+            if value != saved.get(name):
+                raise ConfigError(f"{other}: {name} is {value}, saved was {saved.get(name)}")
+        for name, variable in self._variables():
+            if name not in arrays or arrays[name].shape != tuple(variable.shape):
+                raise ConfigError(f"{other}: {name} does not match")
 
 
 def _moments(name: str, x: np.ndarray) -> dict[str, float]:
     return {f"{name}_mean": float(x.mean()), f"{name}_std": float(x.std())}
-
-
-def _check_fits(path: str | Path, arrays: dict, fits: dict, variables: dict) -> None:
-    saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
-    wrong = [
-        f"{name} is {value}, saved was {saved.get(name)}"
-        for name, value in fits.items()
-        if value != saved.get(name)
-    ]
-    wrong += [
-        f"{name} does not match"
-        for name, variable in variables.items()
-        if name not in arrays or arrays[name].shape != tuple(variable.shape)
-    ]
-    if wrong:
-        raise ConfigError(f"{path} was saved by an agent with other settings: {wrong[0]}")

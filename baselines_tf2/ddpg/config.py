@@ -1,6 +1,7 @@
 """Every setting of DDPG and its loop, each defined once; names are Baselines' where it has them."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Annotated
 
 from baselines_tf2.common.networks import MLPConfig
@@ -19,7 +20,8 @@ from envs.errors import (
     check_fields,
 )
 
-CRITICS: dict[str, bool] = {}  # name -> whether it reads rows as pairs; `heads.register` fills it
+# name -> make, a function of the config; paired; points. `heads.register` fills and explains it.
+CRITICS: dict[str, SimpleNamespace] = {}
 
 
 @dataclass(frozen=True)
@@ -61,36 +63,32 @@ class DDPGConfig:
 
     def __post_init__(self):
         check_fields(self)
-        _check(self, self._uses(*parse_noise(self.noise_type)), self._rules())
+        _, param_noise = parse_noise(self.noise_type)
+        _check_use(self, "absorbing_fraction", self.paired, "a difference critic")
+        needs = "noise_type=adaptive-param_S"
+        _check_use(self, "param_noise_adaption_interval", param_noise, needs)
+        needs = "normalize_observations"
+        _check_use(self, "observation_range", self.normalize_observations, needs)
+        values = (self.pairing, self.actor_loss) == ("independent", "first")
+        message = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}' needs a difference"
+        message += " critic: set agent.critic, or leave both at 'independent' and 'first'"
+        _check(self.paired or values, message)
+        remedies = (self.reward_centering, self.critic_sees) != ("none", "nothing")
+        message = "reward_centering and critic_sees need the Q critic: leave them out, or critic=q"
+        _check(not (self.paired and remedies), message)
+        message = "reward_centering of windows of n_step > 1 needs gamma < 1"
+        _check(self.reward_centering == "none" or self.n_step == 1 or self.gamma < 1, message)
+        message = f"a difference critic needs an even batch_size, not {self.batch_size}"
+        _check(not self.paired or self.batch_size % 2 == 0, message)
+        _check(self.normalize_returns or not self.popart, "popart needs normalize_returns=True")
+        held = f"replay_size {self.replay_size} does not hold"
+        message = f"{held} one cycle's {self.nb_rollout_steps} transitions"
+        _check(self.replay_size >= self.nb_rollout_steps, message)
 
     @property
     def paired(self) -> bool:
         """Whether the critic is a difference of values."""
-        return CRITICS[self.critic]
-
-    def _uses(self, _, param_noise):
-        """Settings that only some of the others read: (name, whether it is read, what reads it)."""
-        yield "absorbing_fraction", self.paired, "a difference critic"
-        yield "param_noise_adaption_interval", param_noise, "noise_type=adaptive-param_S"
-        yield "observation_range", self.normalize_observations, "normalize_observations"
-
-    def _rules(self):
-        kind = f"pairing '{self.pairing}' with actor_loss '{self.actor_loss}'"
-        values = (self.pairing, self.actor_loss) == ("independent", "first")
-        message = f"{kind} needs a difference critic: set agent.critic, or leave both at "
-        message += "'independent' and 'first'"
-        yield self.paired or values, message
-        remedies = (self.reward_centering, self.critic_sees) != ("none", "nothing")
-        message = "reward_centering and critic_sees need the Q critic: leave them out, or critic=q"
-        yield not (self.paired and remedies), message
-        message = "reward_centering of windows of n_step > 1 needs gamma < 1"
-        yield self.reward_centering == "none" or self.n_step == 1 or self.gamma < 1, message
-        message = f"a difference critic needs an even batch_size, not {self.batch_size}"
-        yield not self.paired or self.batch_size % 2 == 0, message
-        yield self.normalize_returns or not self.popart, "popart needs normalize_returns=True"
-        held = self.nb_rollout_steps
-        message = f"replay_size {self.replay_size} does not hold one cycle's {held} transitions"
-        yield self.replay_size >= held, message
+        return CRITICS[self.critic].paired
 
 
 @dataclass(frozen=True)
@@ -107,21 +105,17 @@ class LoopConfig:
 
     def __post_init__(self):
         check_fields(self)
-        needed = self.epopt_trajectories, "epopt_trajectories"
-        uses = ((name, *needed) for name in ("epopt_epsilon", "epopt_warmup"))
-        _check(self, uses, self._rules())
-
-    def _rules(self):
         wanted, epsilon = self.epopt_trajectories, self.epopt_epsilon
-        message = (
-            f"epopt_trajectories takes one environment's episodes: num_envs=1, not {self.num_envs}"
-        )
-        yield not wanted or self.num_envs == 1, message
-        yield 0 < epsilon < 1, f"epopt_epsilon must lie in (0, 1), not {epsilon}: 1 selects all"
+        for name in ("epopt_epsilon", "epopt_warmup"):
+            _check_use(self, name, wanted, "epopt_trajectories")
+        message = "epopt_trajectories takes one environment's episodes: num_envs=1, not"
+        _check(not wanted or self.num_envs == 1, f"{message} {self.num_envs}")
+        message = f"epopt_epsilon must lie in (0, 1), not {epsilon}: 1 selects all"
+        _check(0 < epsilon < 1, message)
         stored = wanted * epsilon
-        message = f"must be a whole number: {wanted} * {epsilon:g} = {stored:g}"
-        message = f"epopt_trajectories * epopt_epsilon episodes {message}"
-        yield abs(stored - round(stored)) < 1e-9, message
+        message = "epopt_trajectories * epopt_epsilon episodes must be a whole number"
+        message += f": {wanted} * {epsilon:g} = {stored:g}"
+        _check(abs(stored - round(stored)) < 1e-9, message)
 
 
 @dataclass(frozen=True)
@@ -135,18 +129,18 @@ class DDPGTrainConfig(LoopConfig, TrainConfig):
 
 def check_envs(config: DDPGConfig, num_envs: int) -> None:
     """ConfigError unless so many environments can share a cycle, and hold the pairs' twins."""
-    if config.pairing == "coupled" and num_envs % 2:
-        message = f"pairing 'coupled' steps twins: num_envs must be even, as 2, not {num_envs}"
+    message = f"pairing 'coupled' steps twins: num_envs must be even, as 2, not {num_envs}"
+    _check(config.pairing != "coupled" or num_envs % 2 == 0, message)
+    message = f"nb_rollout_steps={config.nb_rollout_steps} is of all environments"
+    message += f": num_envs={num_envs} must divide it"
+    _check(config.nb_rollout_steps % num_envs == 0, message)
+
+
+def _check_use(config, name, used, needs):
+    if not used and getattr(config, name) != getattr(type(config), name):
+        raise ConfigError(f"{name} does nothing without {needs}: leave it out, or set that")
+
+
+def _check(holds, message):
+    if not holds:
         raise ConfigError(message)
-    if config.nb_rollout_steps % num_envs:
-        held = f"nb_rollout_steps={config.nb_rollout_steps}"
-        raise ConfigError(f"{held} is of all environments: num_envs={num_envs} must divide it")
-
-
-def _check(config, uses, rules):
-    for name, used, needs in uses:
-        if not used and getattr(config, name) != getattr(type(config), name):
-            raise ConfigError(f"{name} does nothing without {needs}: leave it out, or set that")
-    for rule, message in rules:
-        if not rule:
-            raise ConfigError(message)

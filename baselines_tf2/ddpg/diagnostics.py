@@ -24,10 +24,9 @@ def target_diagnostics(
 ) -> dict[str, tf.Tensor]:
     """Statistics of the critic's targets over G groups that each come from one robot.
 
-    batch: the groups as `as_one_batch` puts them together, within each of which every row (or
-    pair) has the same robot(s). Returns scalars: `target_variance`; `robot_share`, the part of it explained by the
-    robot, by one-way analysis of variance with the within-group noise taken off; and
-    `residual_ratio`, the mean squared TD residual over the target variance.
+    batch: the groups as `as_one_batch` puts them together. Returns scalars: `target_variance`;
+    `robot_share`, the part of it explained by the robot, by one-way analysis of variance with the
+    within-group noise taken off; `residual_ratio`, the mean squared TD residual over the variance.
     """
     batch = normalise(nets, batch)
     targets = tf.reshape(head.targets(nets, batch), [num_groups, -1])

@@ -32,10 +32,8 @@ def check_selection(
         )
     stored = round(wanted * loop.epopt_epsilon) * episode_steps
     if stored > config.replay_size:
-        raise ConfigError(
-            f"agent.replay_size={config.replay_size} does not hold the {stored} steps that are "
-            f"stored of train.epopt_trajectories={wanted} episodes"
-        )
+        held = f"agent.replay_size={config.replay_size} does not hold the {stored} steps"
+        raise ConfigError(f"{held} that are stored of train.epopt_trajectories={wanted} episodes")
 
 
 class WorstEpisodes:
@@ -48,8 +46,8 @@ class WorstEpisodes:
     """
 
     def __init__(self, num_trajectories: int, epsilon: float, warmup_steps: int):
-        self._wanted, self._epsilon = num_trajectories, epsilon
-        self._warmup, self._steps = warmup_steps, 0
+        self._wanted, self._epsilon, self._warmup = num_trajectories, epsilon, warmup_steps
+        self._steps = 0
         self._warm = warmup_steps > 0  # the running episode is stored as it comes
         self._running: list[Rollout] = []
         self._trajectories: list[Rollout] = []
@@ -103,9 +101,8 @@ class WorstEpisodes:
         self._returns.append(episode.episode_return - offset * episode.length)
         self._trajectories.append(_join(self._running))
         self._running = []
-        return self._select() if len(self._returns) == self._wanted else []
-
-    def _select(self) -> list[Rollout]:
+        if len(self._returns) < self._wanted:
+            return []
         returns = np.array(self._returns)
         worst = worst_episodes(returns, self._epsilon)
         kept = [self._trajectories[i] for i in sorted(worst)]

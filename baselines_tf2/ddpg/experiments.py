@@ -1,6 +1,5 @@
 """The DDPG experiments: on one robot, on an ensemble, and with the difference critic."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -52,40 +51,32 @@ ROBOTS = 16  # that return, so that pairs of one robot come from many of its epi
 OFFSET_STD = {"mujoco": 10, "pybullet": 1, "classic": 5}
 
 
-def _env(task: str, backend: str, kind: str, preset: str) -> EnvSpec:
-    if kind == "ddpg":
-        return EnvSpec(task, backend)
-    ensemble, size = default_ensemble(task, backend), 0
-    if kind.endswith("offset"):
-        std = OFFSET_STD[backend]
-        ensemble, size = f"{ensemble};reward_offset:0,{std},{-3 * std},{3 * std}", ROBOTS
-    elif kind == "diffcritic" and preset == "default":
-        size = ROBOTS
-    return EnvSpec(task, backend, ensemble=ensemble, ensemble_size=size)
-
-
-def _settings(task: str, kind: str) -> Callable[[str, str], Settings]:
-    def settings(preset: str, backend: str) -> Settings:
-        difference = kind.startswith("diffcritic")
-        if preset == "original":
-            agent = AS_PROPOSED if difference else DDPGConfig()
-        else:
-            agent = DIFFERENCE if difference else LEARNS
-            if backend == "pybullet":  # rewards are a tenth of MuJoCo's
-                agent = replace(agent, reward_scale=1.0)
-        return Settings(_env(task, backend, kind, preset), agent, _training(task, kind, preset))
-
-    return settings
-
-
-def _training(task: str, kind: str, preset: str) -> DDPGTrainConfig:
+def _settings(task: str, kind: str, preset: str, backend: str) -> Settings:
+    original, difference = preset == "original", kind.startswith("diffcritic")
+    env = EnvSpec(task, backend)
+    if kind != "ddpg":
+        ensemble, size = default_ensemble(task, backend), 0
+        if kind.endswith("offset"):
+            std = OFFSET_STD[backend]
+            ensemble, size = f"{ensemble};reward_offset:0,{std},{-3 * std},{3 * std}", ROBOTS
+        elif difference and not original:
+            size = ROBOTS
+        env = replace(env, ensemble=ensemble, ensemble_size=size)
+    if original:
+        agent = AS_PROPOSED if difference else DDPGConfig()
+    else:
+        agent = DIFFERENCE if difference else LEARNS
+        if backend == "pybullet":  # rewards are a tenth of MuJoCo's
+            agent = replace(agent, reward_scale=1.0)
     quick = task == "pendulum"
-    config = DDPGTrainConfig(
+    train = DDPGTrainConfig(
         eval_episodes=10 if kind == "ddpg" else 2,
         epopt_trajectories=10 if kind == "epopt" else 0,
-        random_steps=0 if preset == "original" else 1_000 if quick else 10_000,
+        random_steps=0 if original else 1_000 if quick else 10_000,
     )
-    return replace(config, num_timesteps=20_000, eval_interval=2_000) if quick else config
+    if quick:
+        train = replace(train, num_timesteps=20_000, eval_interval=2_000)
+    return Settings(env, agent, train)
 
 
 def _make_loop(agent, envs, settings, seeds, adaptation):
@@ -110,7 +101,7 @@ def _experiments():
                 description=f"{task}: {description}",
                 source=source,
                 backends=backends_of(task),
-                settings=_settings(task, kind),
+                settings=partial(_settings, task, kind),
                 prepare=partial(prepare, make_agent=make_agent, make_loop=_make_loop),
                 num_timesteps=lambda settings: settings.train.num_timesteps,
                 load=partial(load, make_agent=make_agent),

@@ -5,7 +5,8 @@ i and i + B/2 of a batch as a pair, so the same batch gives B values or B/2 diff
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from types import SimpleNamespace
+from typing import Protocol
 
 import keras
 import tensorflow as tf
@@ -36,14 +37,6 @@ class CriticHead(Protocol):
         """An estimate of Q(obs, actions), [B]; robots: [B, F] where the critic sees them."""
 
 
-class _Kind(NamedTuple):
-    make: Callable[[DDPGConfig], CriticHead]
-    points: int
-
-
-_KINDS: dict[str, _Kind] = {}
-
-
 def register(name: str, *, paired: bool = False, points: int = 1) -> Callable:
     """Returns a decorator that makes a head's class known to DDPGConfig(critic=name).
 
@@ -52,7 +45,7 @@ def register(name: str, *, paired: bool = False, points: int = 1) -> Callable:
     """
 
     def decorate(make):
-        CRITICS[name], _KINDS[name] = paired, _Kind(make, points)
+        CRITICS[name] = SimpleNamespace(make=make, paired=paired, points=points)
         return make
 
     return decorate
@@ -178,12 +171,12 @@ class DifferenceHead:
 
 def make_head(config: DDPGConfig) -> CriticHead:
     """The head that `config.critic` names."""
-    return _KINDS[config.critic].make(config)
+    return CRITICS[config.critic].make(config)
 
 
 def critic_input_dim(config: DDPGConfig, obs_dim: int, action_dim: int, robot_dim: int = 0) -> int:
     """The width of one input row of the critic network."""
-    return (obs_dim + action_dim + robot_dim + config.paired) * _KINDS[config.critic].points
+    return (obs_dim + action_dim + robot_dim + config.paired) * CRITICS[config.critic].points
 
 
 def _concat_difference(f: keras.Model, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

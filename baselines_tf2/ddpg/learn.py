@@ -1,6 +1,8 @@
 """`train` for any DDPGConfig, and `learn` with the keywords of OpenAI Baselines' `ddpg.learn`."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +18,9 @@ from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection, make_selection
 from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
-from baselines_tf2.runs.judging import summarise
 from baselines_tf2.runs.logger import print_metrics
 from baselines_tf2.runs.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
-from envs.errors import ConfigError
+from envs.errors import ConfigError, check_at_least
 
 
 def make_agent(envs: Envs, config: DDPGConfig, seed: int, body: Body | None = None) -> DDPGAgent:
@@ -27,11 +28,6 @@ def make_agent(envs: Envs, config: DDPGConfig, seed: int, body: Body | None = No
     check_envs(config, envs.num_envs)
     if envs.twins != (config.pairing == "coupled"):
         raise ConfigError("pairing 'coupled' and environments that are twins need each other")
-    if config.pairing == "same_member" and not _robots_return(envs):
-        raise ConfigError(
-            "pairing 'same_member' needs robots that return: environments of make_env with an "
-            "ensemble and an ensemble_size, 16, say"
-        )
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
     sight = _sight(envs, config)
     return DDPGAgent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, body=body)
@@ -70,18 +66,13 @@ def make_loop(
     config = agent.config
     if envs.num_envs != loop.num_envs:
         raise ConfigError(f"num_envs is {loop.num_envs} and there are {envs.num_envs}")
-    collector = Collector(
-        envs,
-        agent.action_noises,
-        np.random.default_rng(seeds.exploration),
-        seed=seeds.envs,
-        render=render,
-        meet=agent.meet,
-    )
-    if config.pairing == "same_member" and not collector.knows_robots:
+    noises, rng = agent.action_noises, np.random.default_rng(seeds.exploration)
+    collector = Collector(envs, noises, rng, seed=seeds.envs, render=render, meet=agent.meet)
+    if config.pairing == "same_member" and not (collector.knows_robots and _robots_return(envs)):
         raise ConfigError(
-            "pairing 'same_member' needs environments that tell their robots: those of make_env "
-            "with an ensemble, or any whose reset returns info['physics']"
+            "pairing 'same_member' needs robots that return, and environments that tell their "
+            "robots: those of make_env with an ensemble and an ensemble_size, 16, say, or any whose "
+            "reset returns info['physics']"
         )
     return TrainLoop(
         agent,
@@ -96,27 +87,28 @@ def make_loop(
     )
 
 
-class StepEvaluator:
+def step_evaluator(
+    agent: DDPGAgent, env: gym.Env, num_steps: int, seed: int, render: bool
+) -> Callable[[], dict[str, float]]:
     """Baselines' evaluation: a number of steps at a time, episodes running on between calls."""
+    rng, history = np.random.default_rng(seed), deque[float](maxlen=RETURN_HISTORY)
+    envs = as_envs(env)
+    if observation_dim(envs.observation_space) != agent.replay.layout.obs_dim:
+        raise ConfigError("env and eval_env have observations of different shapes")
+    collector = Collector(envs, [], rng, seed=seed, render=render)
 
-    def __init__(self, agent: DDPGAgent, env: gym.Env, num_steps: int, *, seed: int, render: bool):
-        self._agent, self._num_steps = agent, num_steps
-        self._history: list[float] = []
-        rng, envs = np.random.default_rng(seed), as_envs(env)
-        if observation_dim(envs.observation_space) != agent.replay.layout.obs_dim:
-            raise ConfigError("env and eval_env have observations of different shapes")
-        self._collector = Collector(envs, [], rng, seed=seed, render=render)
-
-    def __call__(self) -> dict[str, float]:
-        new, episodes = self._collector.collect(self._agent.policy, self._num_steps)
-        q = self._agent.step(new.obs0.reshape(-1, new.obs0.shape[-1]))[1]
+    def evaluate():
+        new, episodes = collector.collect(agent.policy, num_steps)
+        q = agent.step(new.obs0.reshape(-1, new.obs0.shape[-1]))[1]
         metrics = {"eval/q": float(q.mean()), "eval/episodes": len(episodes)}
         if episodes:
-            self._history += [episode.episode_return for episode in episodes]
-            self._history = self._history[-RETURN_HISTORY:]
-            metrics["eval/return"] = summarise(episodes, {})["return_mean"]
-            metrics["eval/return_history"] = float(np.mean(self._history))
+            returns = [episode.episode_return for episode in episodes]
+            history.extend(returns)
+            metrics["eval/return"] = float(np.mean(returns))
+            metrics["eval/return_history"] = float(np.mean(history))
         return metrics
+
+    return evaluate
 
 
 def train(
@@ -142,32 +134,24 @@ def train(
     without training. `coupled` pairs need a list of environments of `envs.make_env`, `same_member`
     ones whose robots return and are told. eval_env is stepped nb_eval_steps per cycle, all at the
     epoch's end. load_path: weights to start from, of `DDPGAgent.save`. callback(step, metrics) is
-    called after every epoch; None keeps quiet. body: builds other hidden layers than the config's,
-    of actor and critic. Raises ConfigError for settings or environments that
-    cannot be used, TrainingError where something is not finite or the environment raises.
+    called after every epoch; None keeps quiet. body: builds other hidden layers than the config's.
+    Raises ConfigError for settings or environments that cannot be used, TrainingError where
+    something is not finite or the environment raises.
     """
-    for name, value, least in (
-        ("total_timesteps", total_timesteps, 0),
-        ("random_steps", random_steps, 0),
-        ("nb_eval_steps", nb_eval_steps, 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{name} must be at least {least}, not {value}")
+    check_at_least(0, total_timesteps=total_timesteps, random_steps=random_steps)
+    check_at_least(1, nb_eval_steps=nb_eval_steps)
     check_random_steps(total_timesteps, random_steps)
     steps, settings = int(total_timesteps), LoopConfig() if loop is None else loop
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
     one = env[0] if isinstance(env, Sequence) else env
-    limit = getattr(one.spec, "max_episode_steps", None)
-    check_selection(config, settings, steps, limit or 1)
+    check_selection(config, settings, steps, getattr(one.spec, "max_episode_steps", None) or 1)
     agent = make_agent(envs, config, seeds.agent, body)
     if load_path is not None:
         agent.load(load_path)
     evaluate: Callable[[], dict[str, float]] = dict
     if eval_env is not None:
         num_steps = nb_eval_steps * settings.nb_epoch_cycles
-        evaluate = StepEvaluator(
-            agent, eval_env, num_steps, seed=seeds.evaluation, render=render_eval
-        )
+        evaluate = step_evaluator(agent, eval_env, num_steps, seeds.evaluation, render_eval)
 
     def on_epoch(step, metrics):
         metrics = metrics | evaluate()
@@ -190,49 +174,27 @@ def learn(
 ) -> DDPGAgent:  # fmt: skip
     """Trains DDPG on `env` and returns the agent: OpenAI Baselines' `ddpg.learn`, by keyword.
 
-    network: "mlp", or a builder of Keras layers; network_kwargs are its
-    options. env: a Gymnasium environment, or a vector one that does not reset itself: each of its
-    environments is stepped nb_rollout_steps per cycle, with nb_train_steps for each, so that updates
-    per transition stay as they are. The number of steps is total_timesteps, or nb_epochs (500 by
-    default) times their length, so 1M for one environment. The rest is as in `train`.
+    network: "mlp", or a builder of Keras layers; network_kwargs are its options. env: as in
+    `train`; each environment of a vector one is stepped nb_rollout_steps per cycle, with
+    nb_train_steps for each, so that updates per transition stay as they are. The number of steps is
+    total_timesteps, or nb_epochs (500 by default) times their length. The rest is as in `train`.
     """
+    given = locals()
     if total_timesteps is not None and nb_epochs is not None:
         raise ConfigError("give total_timesteps or nb_epochs, not both")
-    if nb_epochs is not None and nb_epochs < 0:
-        raise ConfigError(f"nb_epochs must be at least 0, not {nb_epochs}")
     num_envs = as_envs(env).num_envs
-    config = DDPGConfig(
-        nb_rollout_steps=nb_rollout_steps * num_envs,
-        reward_scale=reward_scale,
-        noise_type=noise_type or "none",
-        normalize_returns=normalize_returns,
-        normalize_observations=normalize_observations,
-        critic_l2_reg=critic_l2_reg,
-        actor_lr=actor_lr,
-        critic_lr=critic_lr,
-        popart=popart,
-        gamma=gamma,
-        clip_norm=clip_norm,
-        nb_train_steps=nb_train_steps * num_envs,
-        batch_size=batch_size,
-        tau=tau,
-        param_noise_adaption_interval=param_noise_adaption_interval,
-    )
+    names = [field.name for field in fields(DDPGConfig) if field.name in given]
+    settings = {name: given[name] for name in names}
+    settings["noise_type"] = noise_type or "none"
+    for name in ("nb_rollout_steps", "nb_train_steps"):  # a cycle's, of all environments
+        settings[name] *= num_envs
+    config = DDPGConfig(**settings)
     body = partial(get_network_builder(network), **network_kwargs)
     if total_timesteps is None:
-        epoch_steps = nb_epoch_cycles * config.nb_rollout_steps
-        total_timesteps = (500 if nb_epochs is None else nb_epochs) * epoch_steps
-    return train(
-        env,
-        config,
-        LoopConfig(num_envs=num_envs, nb_epoch_cycles=nb_epoch_cycles),
-        total_timesteps=total_timesteps,
-        seed=seed,
-        eval_env=eval_env,
-        nb_eval_steps=nb_eval_steps,
-        load_path=load_path,
-        callback=callback,
-        render=render,
-        render_eval=render_eval,
-        body=body,
-    )
+        nb_epochs = 500 if nb_epochs is None else nb_epochs
+        check_at_least(0, nb_epochs=nb_epochs)
+        total_timesteps = nb_epochs * nb_epoch_cycles * config.nb_rollout_steps
+    loop = LoopConfig(num_envs=num_envs, nb_epoch_cycles=nb_epoch_cycles)
+    same = ("seed", "eval_env", "nb_eval_steps", "load_path", "callback", "render", "render_eval")
+    options = {name: given[name] for name in same}
+    return train(env, config, loop, total_timesteps=total_timesteps, body=body, **options)

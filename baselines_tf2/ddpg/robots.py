@@ -10,9 +10,8 @@ import numpy as np
 
 from baselines_tf2.common.replay import Layout
 from baselines_tf2.ddpg.config import DDPGConfig
-from envs import Ensemble
+from envs import Ensemble, training_ranges
 from envs.errors import ConfigError
-from envs.physics import REWARD_OFFSET
 
 
 class Sight(NamedTuple):
@@ -28,32 +27,30 @@ NOTHING = Sight(np.zeros(0), lambda number, physics: np.zeros(0))
 def make_sight(seen: str, ensemble: Ensemble, num_robots: int) -> Sight:
     """What `critic_sees` names; num_robots: that return, 0 if each episode has a new one.
 
-    `physics` is what the ensemble varies but for the reward's offset, which is no physics, scaled
-    to [-1, 1] by the ensemble's ends, as M2TD3's critic is given it (Tanabe et al. 2022, arXiv
-    2211.03413), and beyond once the ensemble has moved to a target outside; `robot` one-hot which
-    one it is. Raises ConfigError where there is nothing to see.
+    `physics` is what the ensemble varies but for the reward's offset, scaled to [-1, 1] by the
+    ensemble's ends, as M2TD3's critic is given it (Tanabe et al. 2022, arXiv 2211.03413); `robot`
+    one-hot which one it is. Raises ConfigError where there is nothing to see.
     """
     if seen == "robot":
         if not num_robots:
             raise ConfigError("critic_sees 'robot' needs robots that return: set env.ensemble_size")
         one_hot = np.eye(num_robots)
         return Sight(one_hot.mean(0), lambda number, physics: one_hot[number])
-    varied = {name: one for name, one in ensemble.items() if name != REWARD_OFFSET}
-    if not varied:
+    ranges = training_ranges(ensemble)
+    if not ranges:
         raise ConfigError("critic_sees 'physics' needs an ensemble of physics: set env.ensemble")
 
     def scaled(number, physics):
-        shares = [(physics[name] - one.low) / (one.high - one.low) for name, one in varied.items()]
+        shares = [(physics[name] - low) / (high - low) for name, (low, high) in ranges.items()]
         return 2 * np.array(shares) - 1
 
-    return Sight(np.zeros(len(varied)), scaled)
+    return Sight(np.zeros(len(ranges)), scaled)
 
 
 class Robots:
-    """A row for each robot met: what the critic sees of it, and its mean reward so far.
+    """A row for each robot met, by its number: what the critic sees of it, and its mean reward.
 
-    Rows are numbered as `Rollout.members`. Robots are met while another thread completes
-    batches, of robots that it knows from before.
+    Robots are met while another thread completes batches, of robots that it knows from before.
     """
 
     def __init__(self, config: DDPGConfig, layout: Layout, sight: Sight, dtype: str):
@@ -64,7 +61,7 @@ class Robots:
         self._sums, self._counts = np.zeros((2, 0))  # of rewards
 
     def meet(self, number: int, physics: Mapping[str, float]) -> None:
-        """Takes note of a robot's parameters."""
+        """Takes note of a robot that is new in training: its number and its parameters."""
         self._grow(number)
         self._features[number] = self._sight.of(number, physics)
 

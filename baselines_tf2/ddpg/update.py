@@ -1,13 +1,12 @@
 """One gradient step of DDPG, with any critic head."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Batch
-from baselines_tf2.common.running_stats import RunningStats, popart_rescale
+from baselines_tf2.common.running_stats import popart_rescale
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.heads import CriticHead
 from baselines_tf2.ddpg.networks import Nets
@@ -28,9 +27,11 @@ def ddpg_update(nets: Nets, head: CriticHead, batch: Batch, config: DDPGConfig) 
     """
     batch = normalise(nets, batch)
     targets = head.targets(nets, batch)
-    if nets.return_stats is not None:
-        critics = (nets.critic, nets.target_critic) if config.popart else ()
-        update_return_stats(nets.return_stats, targets, critics)
+    if (stats := nets.return_stats) is not None:
+        old = (stats.mean, stats.std)
+        stats.update(targets)
+        for network in (nets.critic, nets.target_critic) if config.popart else ():
+            popart_rescale(network.layers[-1], old, (stats.mean, stats.std))
     critic_loss, critic_grads = critic_gradient(nets, head, batch, targets, config.critic_l2_reg)
     actor_loss, actor_grads = actor_gradient(nets, head, batch)
     _apply(nets.critic_optimizer, critic_grads, nets.critic, config.clip_norm)
@@ -67,16 +68,6 @@ def hidden_l2(network: keras.Sequential) -> tf.Tensor:
     """sum(w^2) / 2 over the kernels of all dense layers but the output's."""
     hidden = (x for x in network.layers[:-1] if isinstance(x, keras.layers.Dense))
     return sum(tf.nn.l2_loss(x.kernel) for x in hidden)
-
-
-def update_return_stats(
-    stats: RunningStats, targets: tf.Tensor, critics: Sequence[keras.Sequential]
-) -> None:
-    """Takes the targets into the return's moments; PopArt keeps what the critics say."""
-    old = (stats.mean, stats.std)
-    stats.update(targets)
-    for network in critics:
-        popart_rescale(network.layers[-1], old, (stats.mean, stats.std))
 
 
 def soft_update(target: keras.Sequential, online: keras.Sequential, tau: float) -> None:

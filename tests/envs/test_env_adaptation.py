@@ -12,7 +12,6 @@ from envs import (
     default_ensemble,
     find_robot,
     make_env,
-    mass_parameter,
     recorded,
     simulator_log_likelihood,
 )
@@ -159,10 +158,10 @@ def test_adapt_rejects():
     ],
 )
 def test_rounds_of_adaptation_recover_the_targets_mass(task, backend, mass, error):
-    name = mass_parameter(task)
+    ensemble = Ensemble.parse(default_ensemble(task, backend))
+    (name,) = ensemble
     target = make(task, backend, physics=f"{name}={mass}")
     simulator = make(task, backend)
-    ensemble = Ensemble.parse(default_ensemble(task, backend))
     rng, before, policy = np.random.default_rng(0), ensemble[name].std, random_policy(target)
     log_likelihood = simulator_log_likelihood(simulator, error)
     for seed in range(3):

@@ -120,7 +120,7 @@ def test_changes_never_compound():
         ({"pole_length": 0.0}, "pole_length must be positive"),
         ({"pole_length": float("inf")}, "finite"),
         ({"pole_mass": "heavy"}, "must be a number"),
-        ({"mass": 1.0}, "unknown parameter of cartpole 'mass'"),
+        ({"mass": 1.0}, "unknown parameter of this robot 'mass'"),
         ({"pole_lenght": 1.0}, "did you mean 'pole_length'"),
     ],
 )

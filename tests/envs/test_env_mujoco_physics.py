@@ -235,4 +235,4 @@ def test_bad_values_are_refused_and_change_nothing(values, message):
 def test_any_named_body():
     robot = make("hopper", physics="mass/foot=2.5")
     assert robot.physics.read("mass/foot") == 2.5
-    assert "mass/leg" in robot.physics.names()
+    assert "mass/leg" in robot.physics.names

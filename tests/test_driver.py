@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import run_experiments
 from baselines_tf2.runs.experiment import make_settings
+from tests.forks import fork
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--num_timesteps=600", "--set=train.eval_episodes=1", "--set=train.random_steps=100"]  # fmt: skip
@@ -31,11 +33,17 @@ runpy.run_path("run_experiments.py", run_name="__main__")
 """
 
 
-def drive(*flags, cwd=ROOT, blocked=()):
-    command = [sys.executable, "run_experiments.py"]
-    if blocked:
-        command = [sys.executable, "-c", BLOCK.format(blocked=set(blocked))]
-    return subprocess.run([*command, *flags], check=False, cwd=cwd, capture_output=True, text=True)
+def drive(*flags):
+    with tempfile.TemporaryDirectory() as folder:
+        process = fork(Path(folder), flags)
+        process.join()
+        out, err = ((Path(folder) / name).read_text() for name in ("out", "err"))
+        return subprocess.CompletedProcess(flags, process.exitcode, out, err)
+
+
+def drive_without(module, *flags):
+    command = [sys.executable, "-c", BLOCK.format(blocked={module}), *flags]
+    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
 
 
 def table(path):
@@ -118,10 +126,9 @@ def test_the_same_seed_gives_the_same_bits(tmp_path, experiment, flags):
 
 
 def test_pybullet_runs_without_mujoco(tmp_path):
-    result = drive("--exp=ddpg_hopper", "--backend=pybullet", f"--logdir={tmp_path}", "--eager",
-                   "--num_timesteps=150", "--set=agent.nb_train_steps=2",
-                   "--set=train.random_steps=50", "--set=train.eval_episodes=1",
-                   blocked=["mujoco"])  # fmt: skip
+    flags = ["--exp=ddpg_hopper", "--backend=pybullet", f"--logdir={tmp_path}", "--eager"]
+    short = ["--num_timesteps=150", "--set=train.random_steps=50", "--set=train.eval_episodes=1"]
+    result = drive_without("mujoco", *flags, *short, "--set=agent.nb_train_steps=2")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "ddpg_hopper" / "pybullet" / "seed_0" / "weights.npz").exists()
 
@@ -229,7 +236,7 @@ def test_another_solver_runs_where_its_failures_do_not_stop():
     ],
 )
 def test_a_missing_backend_is_one_clear_line(tmp_path, flags, blocked):
-    result = drive(*flags, f"--logdir={tmp_path / 'runs'}", blocked=[blocked])
+    result = drive_without(blocked, *flags, f"--logdir={tmp_path / 'runs'}")
     assert result.returncode == 1
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "pip install" in result.stderr

@@ -1,16 +1,14 @@
 """Faults from outside, done to processes of the driver: each costs one clear line and nothing else.
 
 "Nothing else" is to the bit: `--resume` ends as a run does that nothing happened to. Most processes
-are forked from one that has imported the driver, for the six seconds that this takes; `fresh` ones
-are `python run_experiments.py`. A fault that the machine would not give at a chosen moment is
-prepared in the process itself, before the driver's main begins: what fills the disk, kills or
-raises then does so for real.
+are forked, `fresh` ones are `python run_experiments.py`. A fault that the machine would not give at
+a chosen moment is prepared in the process itself, before the driver's main begins: what fills the
+disk, kills or raises then does so for real.
 """
 
 import csv
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -27,20 +25,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import app
 
-import run_experiments
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Collector, SerialEnvs
 from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.logger import CsvTable, Events
 from envs import ConfigError, RobotEnsemble
+from tests.forks import fork
 from tests.toys import Corridor
 
 ROOT = Path(__file__).parent.parent
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["run_experiments"])
 PATIENCE = 300  # seconds after which a process counts as hanging
 
 NETWORKS = [
@@ -88,8 +83,7 @@ class Run:
             with open(output / "out", "w") as out, open(output / "err", "w") as err:
                 self._process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
         else:
-            self._process = FORKS.Process(target=_drive, args=(output, flags, fault))
-            self._process.start()
+            self._process = fork(output, flags, fault)
         self._fresh = fresh
 
     @property
@@ -142,16 +136,6 @@ class Run:
             yield
             time.sleep(0.0005)
         pytest.fail(f"hangs: {self.err()}")
-
-
-def _drive(output, flags, fault):
-    """A forked process's whole life."""
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = ["run_experiments.py", *flags]
-    if fault is not None:
-        fault()
-    app.run(run_experiments.main, flags_parser=run_experiments._parse_flags)
 
 
 class Driver:

@@ -95,7 +95,9 @@ def read_study(path: Path) -> Study:
     """Reads a study's file; ConfigError names the key that is wrong."""
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     try:
         shared = {name: value for name, value in table.items() if name in SHARED}

@@ -85,10 +85,8 @@ def snapshots(name: str) -> list[tuple]:
     overrides = [*TRAINED, *sizes, f"train.num_timesteps={steps[-1]}"]
     settings = make_settings(room.EXPERIMENTS[experiment], "default", None, overrides)
     config, seeds = settings.agent, spawn_seeds(FLAGS.seed)
-    envs, rng = (
-        SerialEnvs([make_env(settings.env, training=True)]),
-        np.random.default_rng(FLAGS.seed),
-    )
+    envs = SerialEnvs([make_env(settings.env, training=True)])
+    rng = np.random.default_rng(FLAGS.seed)
     agent, found = room.make_agent(envs, config, seeds.agent), []
 
     def on_epoch(epoch):

@@ -65,19 +65,14 @@ def replay_costs(rows: int) -> Row:
     from baselines_tf2.common.replay import Replay, Rollout
     from baselines_tf2.runs.checkpoint import Checkpoints
 
-    replay, rng, saves = (
-        Replay(17, 6, capacity=rows + MORE, gamma=0.99),
-        np.random.default_rng(0),
-        [],
-    )
+    replay = Replay(17, 6, capacity=rows + MORE, gamma=0.99)
+    rng, saves = np.random.default_rng(0), []
     with tempfile.TemporaryDirectory() as folder:
         save = clocked(Checkpoints(Path(folder)).save, saves)
         for step, count in enumerate((rows, MORE)):
             flags = np.ones((count, 1), bool)
-            obs, actions = (
-                rng.random((2, count, 1, 17), np.float32),
-                rng.random((count, 1, 6), np.float32),
-            )
+            obs = rng.random((2, count, 1, 17), np.float32)
+            actions = rng.random((count, 1, 6), np.float32)
             replay.add(
                 Rollout(obs[0], actions, actions[..., 0], obs[1], ~flags, flags, flags.astype(int))
             )

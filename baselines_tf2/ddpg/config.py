@@ -1,8 +1,8 @@
 """Every setting of DDPG and its loop, each defined once; names are Baselines' where it has them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.noise import parse_noise
@@ -20,8 +20,16 @@ from envs.errors import (
     check_fields,
 )
 
-# name -> make, a function of the config; paired; points. `heads.register` fills and explains it.
-CRITICS: dict[str, SimpleNamespace] = {}
+
+class Critic(NamedTuple):
+    """A head by its name; `heads.register` explains it."""
+
+    make: Callable[["DDPGConfig"], Any]
+    paired: bool
+    points: int
+
+
+CRITICS: dict[str, Critic] = {}  # by name; `heads.register` fills it
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ i and i + B/2 of a batch as a pair, so the same batch gives B values or B/2 diff
 """
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Protocol
 
 import keras
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Batch
-from baselines_tf2.ddpg.config import CRITICS, DDPGConfig
+from baselines_tf2.ddpg.config import CRITICS, Critic, DDPGConfig
 from baselines_tf2.ddpg.networks import Nets
 
 
@@ -45,7 +44,7 @@ def register(name: str, *, paired: bool = False, points: int = 1) -> Callable:
     """
 
     def decorate(make):
-        CRITICS[name] = SimpleNamespace(make=make, paired=paired, points=points)
+        CRITICS[name] = Critic(make, paired, points)
         return make
 
     return decorate

@@ -17,7 +17,7 @@ from baselines_tf2.common import files
 from baselines_tf2.common.errors import Interrupted
 from baselines_tf2.common.replay import Replay
 from baselines_tf2.common.state import Part, State
-from envs.errors import ConfigError
+from envs.errors import ConfigError, check_at_least
 
 DEFAULT_EVERY, DEFAULT_KEEP = 10_000, 2
 TREE = "tree"  # the entry of the .npz that says where each array belongs
@@ -39,9 +39,7 @@ class Checkpoints:
         interrupted: Callable[[], bool] = lambda: False,
         tell: Callable[[str], None] = print,
     ):
-        for name, value in (("checkpoint_every", every), ("keep_checkpoints", keep)):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
+        check_at_least(1, checkpoint_every=every, keep_checkpoints=keep)
         self._folder, self._every, self._keep = folder / "checkpoints", every, keep
         self._interrupted, self.tell = interrupted, tell
         self.step = 0  # of the latest checkpoint, or of the start

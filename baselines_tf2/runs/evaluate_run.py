@@ -17,7 +17,7 @@ from baselines_tf2.runs.plots import plot_sweeps
 from baselines_tf2.runs.workers import Workers
 from envs import EnvSpec, default_ensemble, robots_of, sweeps, training_ranges
 from envs.ensemble import Ensemble
-from envs.errors import ConfigError, check_known
+from envs.errors import ConfigError, check_at_least, check_known
 from envs.grid import Grid, Ranges
 from envs.physics import REWARD_OFFSET, read_parameters
 from envs.spec import NAMED_SETS
@@ -137,8 +137,7 @@ def evaluate_run(
     cores: how many step, None: all. Returns {what: text} for the terminal. Raises ConfigError as
     `load_agent`, `make_plan` and `video_env` do, and for parameters that the robot does not have.
     """
-    if episodes < 1:
-        raise ConfigError(f"episodes must be at least 1, not {episodes}")
+    check_at_least(1, episodes=episodes)
     with closing(Workers(cores)) as workers:
         agent, settings = load_agent(experiments, folder)
         name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)

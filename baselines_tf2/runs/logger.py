@@ -52,9 +52,13 @@ class CsvTable:
 
     def get_state(self) -> dict:
         """How far the table is. What it has so far is on disk afterwards, power cut or not."""
+        self.sync()
+        return {"columns": self._columns, "count": self._count}
+
+    def sync(self) -> None:
+        """Puts every row on the disk."""
         if self._columns:
             sync(self.path)
-        return {"columns": self._columns, "count": self._count}
 
     def set_state(self, state: dict) -> None:
         """Takes the file back to what it was at `get_state`; ConfigError if it has less."""
@@ -92,16 +96,24 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
+        self._folder, self._file = folder, None
+
+    def _open(self):
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (folder / name).open("wb", buffering=0)
+        self._file = (self._folder / name).open("wb", buffering=0)
         self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
-        self.close = self._file.close
         self.add(file_version="brain.Event:2")
 
     def add(self, **fields) -> None:
-        """Writes one event, of now."""
+        """Writes one event, of now, into a file that the first one opens: a refused run leaves none."""
+        if self._file is None:
+            self._open()
         event = Event(wall_time=time.time(), **fields)
         self._records.write(event.SerializeToString())
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 class Logger:
@@ -136,5 +148,6 @@ class Logger:
 
     def close(self) -> None:
         """Puts every row on the disk."""
-        self.get_state()  # which does so
+        for table in self._tables.values():
+            table.sync()
         self._events.close()

@@ -19,7 +19,8 @@ from baselines_tf2.runs.folder import VIDEOS, WEIGHTS
 from baselines_tf2.runs.judging import PHYSICS, Judge
 from baselines_tf2.runs.logger import Logger
 from baselines_tf2.runs.plots import plot_run
-from envs import ConfigError, make_env
+from envs import make_env
+from envs.errors import check_at_least
 
 MakeAgent = Callable[[Envs, Any, int], Any]  # (envs, config, seed); ConfigError for wrong spaces
 RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
@@ -37,8 +38,8 @@ class Seeds(NamedTuple):
 
 def spawn_seeds(seed: int | None) -> Seeds:
     """A run's seeds; None draws them from the system's entropy."""
-    if seed is not None and seed < 0:
-        raise ConfigError(f"seed must be at least 0, not {seed}")
+    if seed is not None:
+        check_at_least(0, seed=seed)
     states = np.random.SeedSequence(seed).generate_state(len(Seeds._fields))
     return Seeds(*(int(state) % 2**31 for state in states))
 

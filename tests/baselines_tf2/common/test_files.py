@@ -71,3 +71,8 @@ def test_damaged_arrays_are_one_clear_line(tmp_path, damage):
         path.write_bytes({"empty": b"", "truncated": data[:400], "text": b"hello"}[damage])
     with pytest.raises(ConfigError, match="a.npz"):
         read_arrays(path)
+
+
+def test_who_logs_nothing_leaves_no_file(tmp_path):
+    Logger(tmp_path).close()
+    assert list(tmp_path.iterdir()) == []

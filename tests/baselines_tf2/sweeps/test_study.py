@@ -134,3 +134,8 @@ def test_settings_that_cannot_be_name_their_arm(tmp_path):
         planned(tmp_path, text=TEXT.replace("agent.actor_lr", "agent.acttor_lr"))
     with pytest.raises(ConfigError, match="unknown part of .* 'third'"):
         planned(tmp_path, ["third"])
+
+
+def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(ConfigError, match="none.toml cannot be read: No such file or directory$"):
+        read_study(tmp_path / "none.toml")

@@ -102,13 +102,18 @@ def _by_step(panels: Panels, title: str, y: str, curve: Callable[..., Curve]) ->
 
 
 def _panels(
-    panels: Panels, title: str, curve: Callable[..., Curve], marker: str = "", **layout: Any
+    panels: Panels,
+    title: str,
+    curve: Callable[..., Curve],
+    marker: str = "",
+    legend: bool = True,
+    **layout: Any,
 ) -> Drawn:
     """An axis for each panel, with curve(group, column) of each group; None without panels."""
     if not panels:
         return None, {}
     shown = {group.index: group for members in panels.values() for group in members}
-    lines = [shown[index] for index in sorted(shown)]
+    lines = [shown[index] for index in sorted(shown)] if legend else []
     figure, drawn = grid(len(panels), title, lines, **layout)
     axes = dict(zip(panels, drawn, strict=True))
     for key, axis in axes.items():
@@ -168,7 +173,7 @@ def percentiles(groups: Sequence[Group]) -> Figure | None:
     panels: Panels = {(group.name,): [group] for group in groups if group.evaluated}
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
     curve = statistics.percentile_curve
-    figure, axes = _panels(panels, title, curve, height=3.1)
+    figure, axes = _panels(panels, title, curve, legend=False, height=3.1)  # titles name them
     first: dict[str, Axes] = {}
     for key, axis in axes.items():
         label_axis(axis, key[0], "return per episode")

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType
@@ -30,18 +30,13 @@ class ConfigError(ValueError):
     """A user's mistake: its message is one line that says what was wrong and what to do."""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
-    """The error for a name that is none of `choices`, with the nearest one suggested."""
-    name, choices = str(name), sorted(choices)
-    nearest = difflib.get_close_matches(name, choices, n=1)
-    hint = f" did you mean '{nearest[0]}'?" if nearest else ""
-    return ConfigError(f"unknown {kind} '{name}';{hint} known: {', '.join(choices)}")
-
-
 def check_known(kind: str, name: str, choices: Collection[str]) -> None:
-    """Raises what `unknown` gives for a name that is none of `choices`."""
+    """Raises ConfigError for a name that is none of `choices`, with the nearest one suggested."""
     if name not in choices:
-        raise unknown(kind, name, choices)
+        nearest = difflib.get_close_matches(str(name), sorted(choices), n=1)
+        hint = f" did you mean '{nearest[0]}'?" if nearest else ""
+        known = ", ".join(sorted(choices))
+        raise ConfigError(f"unknown {kind} '{name}';{hint} known: {known}")
 
 
 def check_at_least(least: int, **named: float) -> None:
@@ -66,8 +61,7 @@ def check_fields(config: Any) -> None:
             raise ConfigError(f"{name} must be of type {text}, not {value!r}")
         for allowed in getattr(field.type, "__metadata__", ()):
             if not isinstance(allowed, str):
-                if value not in allowed:
-                    raise unknown(name, value, allowed)
+                check_known(name, value, allowed)
             elif not RANGES[allowed](value):
                 raise ConfigError(f"{name} must {allowed}, not {value}")
 

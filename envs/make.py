@@ -1,4 +1,4 @@
-"""Builds an environment from its EnvSpec, and tells Gymnasium about all of them."""
+"""Builds an environment from its EnvSpec; importing this tells Gymnasium about all of them."""
 
 import importlib
 from dataclasses import asdict
@@ -7,10 +7,9 @@ from typing import Any
 import gymnasium as gym
 
 from envs.display import has_screen
-from envs.ensemble import Ensemble
 from envs.errors import ConfigError
 from envs.physics import Physics
-from envs.spec import ORIGINALS, EnvSpec, parse_physics
+from envs.spec import ORIGINALS, EnvSpec
 from envs.wrappers import Distractors, NoisyAction, NoisyObservation, RobotEnsemble
 
 # Per backend: our module for it, what makes an environment's Physics, and the package it needs.
@@ -19,8 +18,6 @@ BACKENDS = {
     "pybullet": ("envs.pybullet_physics", "BulletPhysics", "pybullet_envs_gymnasium"),
     "classic": ("envs.classic_physics", "classic_physics", "gymnasium"),
 }
-
-TIME_LIMITS = {"pendulum": 200, "cartpole": 500}  # [steps] the originals'; 1000 for all others
 
 
 def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -> gym.Env:
@@ -32,12 +29,8 @@ def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -
     "rgb_array". Raises ConfigError if the backend is not installed, or for a parameter which the
     robot does not have.
     """
-    return gym.make(
-        robot_id(spec.task, spec.backend),
-        **{name: v for name, v in asdict(spec).items() if name not in ("task", "backend")},
-        training=training,
-        render_mode=render_mode,
-    )
+    name = robot_id(spec.task, spec.backend)
+    return gym.make(name, **asdict(spec), training=training, render_mode=render_mode)
 
 
 def build(
@@ -46,8 +39,7 @@ def build(
     """The registered entry point: the environment without time limit; `fields` are EnvSpec's."""
     spec = EnvSpec(task, backend, **fields)
     env, physics = _original(spec, render_mode)
-    ensemble, fixed = Ensemble.parse(spec.ensemble), parse_physics(spec.physics)
-    env = RobotEnsemble(env, physics, ensemble, spec.ensemble_size, fixed, training)
+    env = RobotEnsemble(env, physics, spec, training)
     if spec.action_noise:
         env = NoisyAction(env, spec.action_noise)
     if spec.observation_noise:
@@ -85,18 +77,15 @@ def robot_id(task: str, backend: str) -> str:
     return f"robots/{task}-{backend}-v0"
 
 
-def time_limit(task: str, backend: str) -> int:
-    """The steps after which an episode is cut."""
-    steps = gym.spec(robot_id(task, backend)).max_episode_steps
-    return steps  # type: ignore[return-value]  # an environment may have none; all of ours do
+def time_limit(task: str) -> int:
+    """The steps after which an episode is cut, as the originals' are."""
+    return {"pendulum": 200, "cartpole": 500}.get(task, 1000)
 
 
-def register_all() -> None:
-    """Registers every task and backend with Gymnasium; no simulator is imported by it."""
-    for task, backend in ORIGINALS:
-        gym.register(
-            robot_id(task, backend),
-            entry_point="envs.make:build",
-            max_episode_steps=TIME_LIMITS.get(task, 1000),
-            kwargs={"task": task, "backend": backend},
-        )
+for _task, _backend in ORIGINALS:
+    gym.register(
+        robot_id(_task, _backend),
+        entry_point="envs.make:build",
+        max_episode_steps=time_limit(_task),
+        kwargs={"task": _task, "backend": _backend},
+    )

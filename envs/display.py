@@ -36,9 +36,7 @@ def silent_streams() -> Iterator[None]:
 
 def has_screen() -> bool:
     """Whether a window could be opened."""
-    if sys.platform != "linux":
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def prepare_drawing_without_screen() -> None:

@@ -41,10 +41,9 @@ class TruncatedNormal:
             raise ConfigError(f"truncated normal {self}: needs low <= mean <= high and low < high")
 
     @cached_property
-    def _tails(self) -> tuple[float, float]:
-        """The untruncated normal's cumulative probability at low and at high."""
-        low, high = (float(ndtr((end - self.mean) / self.std)) for end in (self.low, self.high))
-        return low, high
+    def _tails(self) -> np.ndarray:
+        """[2] the untruncated normal's cumulative probability at low and at high."""
+        return ndtr((np.array([self.low, self.high]) - self.mean) / self.std)
 
     def quantile(self, share: Any) -> Any:
         """The value below which `share` of the probability lies, or of shares [N] the values [N]."""
@@ -91,8 +90,7 @@ class Ensemble(dict[str, Distribution]):
         Four numbers are a TruncatedNormal's, two a Uniform's. Raises ConfigError for a malformed
         entry, an invalid distribution or a repeated name.
         """
-        kinds = {2: Uniform, 4: TruncatedNormal}
-        return cls(read_parameters(text, "ensemble", kinds, SYNTAX))
+        return cls(read_parameters(text, "ensemble", {2: Uniform, 4: TruncatedNormal}, SYNTAX))
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """One robot: for each parameter, in the order of the names, the quantile of one number."""

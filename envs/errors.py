@@ -17,6 +17,7 @@ RANGES = {  # what a setting must do -> whether it does
     "lie in [0, 1)": lambda x: 0 <= x < 1,
     "lie in (0, 1]": lambda x: 0 < x <= 1,
 }
+NUMBERS: dict[type, type] = {float: Real, int: Integral}  # what does for one
 Natural = Annotated[int, "be at least 0"]
 Count = Annotated[int, "be at least 1"]
 NonNegative = Annotated[float, "be at least 0"]
@@ -56,7 +57,8 @@ def check_fields(config: Any) -> None:
         name, value = field.name, getattr(config, field.name)
         kind = getattr(field.type, "__origin__", field.type)
         kinds = get_args(kind) or (kind,)
-        if not any(_is_a(value, kind) for kind in kinds):
+        is_one = isinstance(value, tuple(NUMBERS.get(kind, kind) for kind in kinds))
+        if not is_one or (isinstance(value, bool) and bool not in kinds):
             text = " or ".join("none" if k is NoneType else k.__name__ for k in kinds)
             raise ConfigError(f"{name} must be of type {text}, not {value!r}")
         for allowed in getattr(field.type, "__metadata__", ()):
@@ -64,9 +66,3 @@ def check_fields(config: Any) -> None:
                 check_known(name, value, allowed)
             elif not RANGES[allowed](value):
                 raise ConfigError(f"{name} must {allowed}, not {value}")
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, Real if kind is float else Integral if kind is int else kind)

@@ -29,8 +29,10 @@ SLIDING = 0  # the first of a geom's coefficients of friction
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # all that a step depends on, solver warm start too
 
 
-def make_original(env_id: str, render_mode: str | None) -> gym.Env:
-    """Gymnasium's own environment, without its wrappers."""
+def make_original(
+    env_id: str, render_mode: str | None, bare_mass: bool = False
+) -> tuple[gym.Env, Physics]:
+    """Gymnasium's own environment, without its wrappers, and its physics."""
     if render_mode:
         prepare_drawing_without_screen()
     camera = "track" if render_mode == "rgb_array" else None  # the default one does not follow
@@ -42,7 +44,7 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     if render_mode == "rgb_array":  # without a graphics card a picture takes a quarter of the time
         env.model.vis.quality.shadowsize = 1024  # coarser shadows
         env.model.vis.quality.offsamples = 0  # no smoothing
-    return env
+    return env, MujocoPhysics(env, bare_mass)
 
 
 def _warn(message: str) -> None:
@@ -59,7 +61,7 @@ class MujocoPhysics(Physics):
     figures: no such robot can be built.
     """
 
-    def __init__(self, env: MujocoEnv, bare_mass: bool = False) -> None:
+    def __init__(self, env: MujocoEnv, bare_mass: bool) -> None:
         self.model, self.data = env.model, env.data
         self._bare_mass, model = bare_mass, self.model
         # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.

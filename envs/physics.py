@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 REWARD_OFFSET = "reward_offset"
 SCALES = ("friction", "damping", "armature", "actuator_strength")
+MAY_BE_ZERO = (*SCALES, "floor_friction")
 MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", "pole_length")
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
 AIR_VISCOSITY = 1.8e-5  # [Pa s]
@@ -38,7 +39,7 @@ AIR_VISCOSITY = 1.8e-5  # [Pa s]
 # By simulator, or of Gymnasium's classics by task. Bullet reads neither damping nor armature from
 # the robots' files: there is no nominal to scale.
 PARAMETERS = {
-    "mujoco": ("torso_mass", *SCALES, "floor_friction", "slope", "head_wind"),
+    "mujoco": ("torso_mass", *MAY_BE_ZERO, "slope", "head_wind"),
     "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
     "pendulum": ("mass", "length"),
     "cartpole": ("cart_mass", "pole_mass", "pole_length"),
@@ -123,25 +124,21 @@ def check_value(name: str, value: float) -> None:
     if not math.isfinite(value):
         raise ConfigError(f"{name} must be finite; got {value}")
     low, high = limits(name)
-    if _is_mass_or_length(name) and value <= low:
-        raise ConfigError(f"{name} must be positive; got {value}")
     if name == "slope" and not low < value < high:
         raise ConfigError(f"slope is in degrees and must be between -90 and 90; got {value}")
-    if value < low:
+    if value < low and name in MAY_BE_ZERO:
         kind = "is a scale of the nominal and " if name in SCALES else ""
         raise ConfigError(f"{name} {kind}must be >= 0; got {value}")
+    if value <= low and name not in MAY_BE_ZERO:
+        raise ConfigError(f"{name} must be positive; got {value}")
 
 
 def limits(name: str) -> tuple[float, float]:
     """The ends of what is possible for the parameter `name`; of a mass or length 0 is not."""
     if name == "slope":
         return -90.0, 90.0
-    unsigned = _is_mass_or_length(name) or name in (*SCALES, "floor_friction")
+    unsigned = name in (*MAY_BE_ZERO, *MASSES_AND_LENGTHS) or name.startswith("mass/")
     return 0.0 if unsigned else -math.inf, math.inf
-
-
-def _is_mass_or_length(name: str) -> bool:
-    return name in MASSES_AND_LENGTHS or name.startswith("mass/")
 
 
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,16 +19,16 @@ BASE = -1  # Bullet's index of a robot's first body; the others have their joint
 MASS, FRICTION = 0, 1  # indices into getDynamicsInfo
 
 
-def make_original(env_id: str, render_mode: str | None) -> gym.Env:
-    """The package's own environment, without its wrappers, its robot loaded.
+def make_original(env_id: str, render_mode: str | None) -> tuple[gym.Env, Physics]:
+    """The package's own environment, without its wrappers, its robot loaded, and its physics.
 
     The package connects and loads at the first reset, so that is done here: the physics can be
     read at once, and every reset of the user's is alike.
     """
-    env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
+    env: Any = gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
     with silent_streams():  # connecting prints "argv[0]="
         env.reset()
-    return env
+    return env, BulletPhysics(env)
 
 
 class BulletPhysics(Physics):

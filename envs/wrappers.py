@@ -45,7 +45,7 @@ class RobotEnsemble(gym.Wrapper):
         self.physics, self._training = physics, training
         self._fixed, self.ensemble_size = parse_physics(spec.physics), spec.ensemble_size
         self._rng = _stream(None, ROBOT)
-        self._robots: list[dict[str, float]] = []
+        self._robots: list[Any] = []  # the values of each that returns
         self._draw_from(Ensemble.parse(spec.ensemble))
         self.place(self._fixed)
 
@@ -55,10 +55,7 @@ class RobotEnsemble(gym.Wrapper):
             self._rng, self._robots = _stream(seed, ROBOT), []
         if not self._robots:
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
-        if self.ensemble_size:
-            drawn = self._robots[self._rng.integers(self.ensemble_size)]
-        else:
-            drawn = self.ensemble.draw(self._rng)
+        drawn = self._rng.choice(self._robots) if self._robots else self.ensemble.draw(self._rng)
         values = self._fixed | drawn | chosen
         self._check(values)  # before anything has changed
         observation, info = self.env.reset(seed=seed, options=others)

@@ -24,7 +24,7 @@ class Settings:
     def __post_init__(self):
         check_envs(self.agent, self.train.num_envs)
         check_adaptation(self.env, self.train)
-        episode_steps = time_limit(self.env.task)
+        episode_steps = time_limit(self.env.task, self.env.backend)
         check_selection(self.agent, self.train, self.train.num_timesteps, episode_steps)
         if self.agent.pairing == "same_member" and not self.env.ensemble_size:
             raise ConfigError(

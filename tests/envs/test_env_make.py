@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs import CONTINUOUS_TASKS, ConfigError, EnvSpec, default_ensemble, make_env
-from envs.make import BACKENDS, robot_id
+from envs.make import robot_id
 from envs.spec import ORIGINALS
 
 ROOT = Path(envs.__file__).parents[1]
@@ -64,8 +64,8 @@ def test_same_seed_same_trajectory_to_the_bit(task, backend):
 @pytest.mark.parametrize(("task", "backend"), ORIGINALS)
 def test_nominal_robot_is_the_original_to_the_bit(task, backend):
     env = make_env(EnvSpec(task, backend), training=True)
-    module = import_module(BACKENDS[backend][0])
-    original = module.make_original(ORIGINALS[task, backend], None)
+    module = import_module(f"envs.{backend}_physics")
+    original, _ = module.make_original(ORIGINALS[task, backend], None)
     registered = gym.spec(ORIGINALS[task, backend])
     assert env.spec.max_episode_steps == registered.max_episode_steps
     assert env.observation_space == original.observation_space

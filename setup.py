@@ -39,6 +39,6 @@ setup(
             "ruff>=0.15",
             "differential-training[report,sweep,video]",
         ],
-        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
+        "docs": ["mkdocs-api-autonav>=0.4", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },
 )

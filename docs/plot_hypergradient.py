@@ -3,15 +3,14 @@
 `python docs/plot_hypergradient.py` after `python benchmarks/hypergradient.py`.
 """
 
-from collections import defaultdict
 from pathlib import Path
-from statistics import mean
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from baselines_tf2.common.files import read_table, write_atomically
+from baselines_tf2.common.files import write_atomically
 from baselines_tf2.sweeps.study_results import markdown
 
 DOCS = Path(__file__).parent
@@ -24,7 +23,6 @@ STYLES = {  # solver without its numbers -> colour, marker
     "neumann": ("tab:purple", "P"),
     "vaml": ("tab:gray", "X"),
 }
-RESOLVED, UNSOLVED = "cos_100", "cos_exact"
 SHARED = {  # column, the same for all solvers -> its name in the table
     "smallest": "smallest eigenvalue",
     "largest": "largest eigenvalue",
@@ -40,14 +38,14 @@ SHARED = {  # column, the same for all solvers -> its name in the table
 TICKS = (1, 2, 5, 10, 20)  # [ms]
 
 
-def draw(axis, rows: list[dict[str, str]]) -> None:
+def draw(axis, rows: pd.DataFrame) -> None:
     """Both cosines of one snapshot against the time; a ridge of 0.1 is drawn larger."""
-    for row in rows:
-        color, marker = STYLES[row["solver"].rstrip("0.15 ")]
-        x, resolved, unsolved = (float(row[name]) for name in ("ms", RESOLVED, UNSOLVED))
-        size = 10 if row["solver"].endswith(" 0.1") else 6
+    timed = rows[["solver", "ms", "cos_100", "cos_exact"]].dropna()
+    for solver, x, resolved, exact in timed.itertuples(index=False):
+        color, marker = STYLES[solver.rstrip("0.15 ")]
+        size = 10 if solver.endswith(" 0.1") else 6
         axis.plot(x, resolved, marker, color=color, ms=size, alpha=0.8, mec="white", mew=0.5)
-        axis.plot(x, unsolved, marker, color=color, ms=size - 1, mfc="none", alpha=0.7)
+        axis.plot(x, exact, marker, color=color, ms=size - 1, mfc="none", alpha=0.7)
     axis.set(xscale="log", xlim=(0.8, 25), ylim=(-1.05, 1.05))
     axis.set_xticks(TICKS, map(str, TICKS))
     axis.xaxis.set_minor_formatter(NullFormatter())
@@ -56,14 +54,13 @@ def draw(axis, rows: list[dict[str, str]]) -> None:
 
 
 def main() -> None:
-    groups = defaultdict(dict)
-    for row in read_table(DOCS / "studies" / "hypergradient.csv"):
-        groups[row["setting"], int(row["step"])][row["solver"]] = row
-    settings = list(dict.fromkeys(setting for setting, _ in groups))
+    table = pd.read_csv(DOCS / "studies" / "hypergradient.csv")
+    snapshots = table.groupby(["setting", "step"], sort=False)
+    settings = table.setting.unique()
     figure = Figure(figsize=(12, 7.4), layout="constrained")
     axes = figure.subplots(len(settings), 3, sharey=True).flatten()
-    for axis, ((setting, step), rows) in zip(axes, groups.items(), strict=True):
-        draw(axis, [row for row in rows.values() if row["ms"]])
+    for axis, ((setting, step), rows) in zip(axes, snapshots, strict=True):
+        draw(axis, rows)
         axis.set(title=f"{setting}, {step:,} steps", xlabel="CPU time of the hypergradient [ms]")
     for axis in axes[::3]:
         axis.set_ylabel("cosine")
@@ -75,20 +72,16 @@ def main() -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize="small")
     write_atomically(DOCS / "hypergradient.png", lambda file: figure.savefig(file, dpi=110))
 
-    heads = [f"{setting} {step // 1000}k" for setting, step in groups]
+    shared = snapshots.first()
+    heads = [f"{setting} {step // 1000}k" for setting, step in shared.index]
     lines = []
-    for name in next(iter(groups.values())):
-        times = [[r[name]["ms"] for at, r in groups.items() if at[0] == s] for s in settings]
-        ms = [f"{mean(map(float, x)):.1f}" if all(x) else "" for x in times]
-        cosines = (
-            [float(r[name][column]) for column in (RESOLVED, UNSOLVED)] for r in groups.values()
-        )
-        lines.append([name, *ms, *(f"{x:.2f} / {y:.2f}" for x, y in cosines)])
-    lines = [line for line in lines if not line[0].startswith("after")]
+    for solver, rows in table[~table.solver.str.startswith("after")].groupby("solver", sort=False):
+        times = rows.groupby("setting", sort=False).ms.mean().map("{:.1f}".format, "ignore")
+        cosines = (f"{row.cos_100:.2f} / {row.cos_exact:.2f}" for row in rows.itertuples())
+        lines.append([solver, *times.fillna(""), *cosines])
     print(markdown(["solver", *(f"{name} [ms]" for name in settings), *heads], *lines), end="\n\n")
-    first = [next(iter(rows.values())) for rows in groups.values()]
-    lines = [[label, *(f"{float(r[x]):.3g}" for r in first)] for x, label in SHARED.items()]
-    slopes = [f"{float(rows['after 100']['slope_100']):.2f}" for rows in groups.values()]
+    lines = [[label, *shared[name].map("{:.3g}".format)] for name, label in SHARED.items()]
+    slopes = table[table.solver == "after 100"].slope_100.map("{:.2f}".format)
     print(markdown(["", *heads], *lines, ["difference / gradient", *slopes]))
 
 

@@ -9,12 +9,10 @@ imported only when one of its environments is made.
 
 from envs.adaptation import Adaptation, TargetStep, adapt, recorded, simulator_log_likelihood
 from envs.ensemble import Ensemble, TruncatedNormal, Uniform, worst_episodes
-from envs.errors import ConfigError, unknown
+from envs.errors import ConfigError
 from envs.grid import is_inside, robots_of, sweeps, training_ranges
-from envs.make import make_env, register_all, time_limit
+from envs.make import make_env, time_limit
 from envs.physics import Physics
 from envs.spec import CONTINUOUS_TASKS, TASKS, EnvSpec, backends_of, default_ensemble
 from envs.uncertainty import VARIANTS, uncertainty_grid, uncertainty_set
 from envs.wrappers import RobotEnsemble, find_robot, get_env_state, set_env_state
-
-register_all()

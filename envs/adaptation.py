@@ -72,40 +72,30 @@ def adapt(
     normals = {name: one for name, one in ensemble.items() if isinstance(one, TruncatedNormal)}
     for name in [name for name in ensemble if name not in normals]:
         raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
-    prior, proposal = (
-        {name: _untruncated(name, one, width) for name, one in normals.items()}
-        for width in (1.0, PROPOSAL_WIDTH)
-    )
-    drawn = {}
-    for name, one in proposal.items():  # a Latin hypercube: one of each of N equally likely parts
+    drawn, (log_prior, log_proposal) = {}, np.zeros((2, num_samples))
+    for name, one in normals.items():
+        low, high = _within_limits(name, one.mean, REACH * one.std)
+        prior = TruncatedNormal(one.mean, one.std, low, high)
+        proposal = TruncatedNormal(one.mean, PROPOSAL_WIDTH * one.std, low, high)
+        # A Latin hypercube: one robot of each of N equally likely parts.
         shares = (rng.permutation(num_samples) + rng.random(num_samples)) / num_samples
-        drawn[name] = [one.quantile(share) for share in shares]
-    samples = [dict(zip(drawn, robot, strict=True)) for robot in zip(*drawn.values(), strict=True)]
-    log_prior = np.array([_log_density(prior, p) - _log_density(proposal, p) for p in samples])
-    log_likelihoods = np.array([log_likelihood(values, transitions) for values in samples])
+        drawn[name] = proposal.quantile(shares)
+        log_prior += prior.log_density(drawn[name])
+        log_proposal += proposal.log_density(drawn[name])
+    robots = np.transpose([*drawn.values()]).tolist()
+    log_likelihoods = np.array(
+        [log_likelihood(dict(zip(drawn, robot, strict=True)), transitions) for robot in robots]
+    )
     if not np.isfinite(log_likelihoods).any():
         raise ConfigError("no sampled robot explains the transitions: widen the ensemble")
-    before, power = _normalised(log_prior), 1.0
-    weights = _normalised(log_prior + log_likelihoods)
+    ratio = log_prior - log_proposal
+    before, weights, power = _normalised(ratio), _normalised(ratio + log_likelihoods), 1.0
     least = min(least_effective, _effective(before) / 2)
     while _effective(weights) < least and power > LEAST_POWER:
         power *= TEMPERING
-        weights = _normalised(log_prior + power * log_likelihoods)
-    moved = {
-        name: _moved(name, one, np.array(drawn[name]), before, weights)
-        for name, one in normals.items()
-    }
+        weights = _normalised(ratio + power * log_likelihoods)
+    moved = {name: _moved(name, one, drawn[name], before, weights) for name, one in normals.items()}
     return Adaptation(Ensemble(moved), _effective(weights))
-
-
-def _log_density(normals: Mapping[str, TruncatedNormal], robot: Mapping[str, float]) -> float:
-    return sum(one.log_density(robot[name]) for name, one in normals.items())
-
-
-def _untruncated(name: str, one: TruncatedNormal, width: float) -> TruncatedNormal:
-    """`one` with `width` times its std, cut only where proposals end and values are impossible."""
-    low, high = _within_limits(name, one.mean, REACH * one.std)
-    return TruncatedNormal(one.mean, one.std * width, low, high)
 
 
 def _within_limits(name: str, mean: float, reach: float) -> tuple[float, float]:

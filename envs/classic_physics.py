@@ -23,18 +23,14 @@ ATTRIBUTES = {
 }
 
 
-def make_original(env_id: str, render_mode: str | None) -> gym.Env:
-    """Gymnasium's own environment, without its wrappers."""
+def make_original(env_id: str, render_mode: str | None) -> tuple[gym.Env, Physics]:
+    """Gymnasium's own environment, without its wrappers, and its physics."""
     if render_mode and find_spec("pygame") is None:
         raise ConfigError("pictures need pygame: pip install 'gymnasium[classic-control]'")
     if render_mode and not has_screen():  # else SDL looks for one, and prints that there is none
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    return gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
-
-
-def classic_physics(env: gym.Env) -> Physics:
-    """The physics of an environment from make_original."""
-    return CartPolePhysics(env) if isinstance(env, CartPoleEnv) else PendulumPhysics(env)
+    env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
+    return env, (CartPolePhysics if isinstance(env, CartPoleEnv) else PendulumPhysics)(env)
 
 
 class PendulumPhysics(Physics):

@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from glob import glob
 
 # Mesa's software renderer, in its older and newer packaging.
@@ -23,28 +23,20 @@ def silent_streams() -> Iterator[None]:
     Bullet prints from C, out of reach of contextlib.redirect_stdout. Not for use while other
     threads print.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(fd) for fd in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for fd in (1, 2):
-            os.dup2(nowhere, fd)
+    with open(os.devnull, "wb") as nowhere, ExitStack() as after:  # calls back in reverse
+        for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
+            stream.flush()
+            saved = os.dup(fd)
+            after.callback(os.close, saved)
+            after.callback(os.dup2, saved, fd)
+            after.callback(stream.flush)
+            os.dup2(nowhere.fileno(), fd)
         yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for fd, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, fd)
-            os.close(copy)
-        os.close(nowhere)
 
 
 def has_screen() -> bool:
     """Whether a window could be opened."""
-    if sys.platform != "linux":
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def prepare_drawing_without_screen() -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -12,6 +13,11 @@ from envs.errors import ConfigError
 from envs.physics import read_parameters
 
 SYNTAX = "'name:mean,std,low,high' or 'name:low,high'"
+
+
+def _numbers(one: Any) -> str:
+    """A dataclass's numbers, as the shortest text that reads back as the same ones."""
+    return ",".join(repr(float(x)).removesuffix(".0") for x in astuple(one))
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class TruncatedNormal:
     std: float
     low: float
     high: float
+    __str__ = _numbers
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, astuple(self))) or self.std <= 0:
@@ -33,28 +40,24 @@ class TruncatedNormal:
         if not (self.low < self.high and self.low <= self.mean <= self.high):
             raise ConfigError(f"truncated normal {self}: needs low <= mean <= high and low < high")
 
-    def __str__(self) -> str:
-        return ",".join(_shortest(value) for value in astuple(self))
-
     @cached_property
-    def _tails(self) -> tuple[float, float]:
-        """The untruncated normal's cumulative probability at low and at high."""
-        low, high = (float(ndtr((end - self.mean) / self.std)) for end in (self.low, self.high))
-        return low, high
+    def _tails(self) -> np.ndarray:
+        """[2] the untruncated normal's cumulative probability at low and at high."""
+        return ndtr((np.array([self.low, self.high]) - self.mean) / self.std)
 
-    def quantile(self, share: float) -> float:
-        """The value below which `share` of the probability lies."""
+    def quantile(self, share: Any) -> Any:
+        """The value below which `share` of the probability lies, or of shares [N] the values [N]."""
         low, high = self._tails
-        value = self.mean + self.std * float(ndtri(low + (high - low) * share))
-        return min(max(value, self.low), self.high)  # rounding may step over an end
+        value = self.mean + self.std * ndtri(low + (high - low) * share)
+        return np.clip(value, self.low, self.high)  # rounding may step over an end
 
-    def log_density(self, value: float) -> float:
-        """Log probability density at `value`; -inf outside [low, high]."""
-        if not self.low <= value <= self.high:
-            return -math.inf
+    def log_density(self, value: np.ndarray) -> np.ndarray:
+        """Log probability densities [N] at values [N]; -inf outside [low, high]."""
         low, high = self._tails
         z = (value - self.mean) / self.std
-        return -0.5 * z * z - math.log(self.std * math.sqrt(2 * math.pi) * (high - low))
+        inside = (self.low <= value) & (value <= self.high)
+        log_scale = math.log(self.std * math.sqrt(2 * math.pi) * (high - low))
+        return np.where(inside, -0.5 * z * z - log_scale, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,11 @@ class Uniform:
 
     low: float
     high: float
+    __str__ = _numbers
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low < self.high < math.inf:
             raise ConfigError(f"uniform {self}: needs finite numbers, low < high")
-
-    def __str__(self) -> str:
-        return f"{_shortest(self.low)},{_shortest(self.high)}"
 
     def quantile(self, share: float) -> float:
         """The value below which `share` of the probability lies."""
@@ -89,12 +90,11 @@ class Ensemble(dict[str, Distribution]):
         Four numbers are a TruncatedNormal's, two a Uniform's. Raises ConfigError for a malformed
         entry, an invalid distribution or a repeated name.
         """
-        kinds = {2: Uniform, 4: TruncatedNormal}
-        return cls(read_parameters(text, "ensemble", kinds, SYNTAX))
+        return cls(read_parameters(text, "ensemble", {2: Uniform, 4: TruncatedNormal}, SYNTAX))
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """One robot: for each parameter, in the order of the names, the quantile of one number."""
-        return {name: one.quantile(rng.random()) for name, one in self.items()}
+        return {name: float(one.quantile(rng.random())) for name, one in self.items()}
 
     def ends(self) -> tuple[dict[str, float], dict[str, float]]:
         """The robots with every parameter at its low and at its high: the limits of any draw."""
@@ -102,11 +102,6 @@ class Ensemble(dict[str, Distribution]):
 
     def __str__(self) -> str:
         return ";".join(f"{name}:{one}" for name, one in self.items())
-
-
-def _shortest(value: float) -> str:
-    """The shortest text that reads back as the same number, whole numbers without '.0'."""
-    return repr(float(value)).removesuffix(".0")
 
 
 def worst_episodes(returns: Sequence[float] | np.ndarray, epsilon: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType
@@ -17,6 +17,7 @@ RANGES = {  # what a setting must do -> whether it does
     "lie in [0, 1)": lambda x: 0 <= x < 1,
     "lie in (0, 1]": lambda x: 0 < x <= 1,
 }
+NUMBERS: dict[type, type] = {float: Real, int: Integral}  # what does for one
 Natural = Annotated[int, "be at least 0"]
 Count = Annotated[int, "be at least 1"]
 NonNegative = Annotated[float, "be at least 0"]
@@ -30,18 +31,13 @@ class ConfigError(ValueError):
     """A user's mistake: its message is one line that says what was wrong and what to do."""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
-    """The error for a name that is none of `choices`, with the nearest one suggested."""
-    name, choices = str(name), sorted(choices)
-    nearest = difflib.get_close_matches(name, choices, n=1)
-    hint = f" did you mean '{nearest[0]}'?" if nearest else ""
-    return ConfigError(f"unknown {kind} '{name}';{hint} known: {', '.join(choices)}")
-
-
 def check_known(kind: str, name: str, choices: Collection[str]) -> None:
-    """Raises what `unknown` gives for a name that is none of `choices`."""
+    """Raises ConfigError for a name that is none of `choices`, with the nearest one suggested."""
     if name not in choices:
-        raise unknown(kind, name, choices)
+        nearest = difflib.get_close_matches(str(name), sorted(choices), n=1)
+        hint = f" did you mean '{nearest[0]}'?" if nearest else ""
+        known = ", ".join(sorted(choices))
+        raise ConfigError(f"unknown {kind} '{name}';{hint} known: {known}")
 
 
 def check_at_least(least: int, **named: float) -> None:
@@ -61,18 +57,12 @@ def check_fields(config: Any) -> None:
         name, value = field.name, getattr(config, field.name)
         kind = getattr(field.type, "__origin__", field.type)
         kinds = get_args(kind) or (kind,)
-        if not any(_is_a(value, kind) for kind in kinds):
+        is_one = isinstance(value, tuple(NUMBERS.get(kind, kind) for kind in kinds))
+        if not is_one or (isinstance(value, bool) and bool not in kinds):
             text = " or ".join("none" if k is NoneType else k.__name__ for k in kinds)
             raise ConfigError(f"{name} must be of type {text}, not {value!r}")
         for allowed in getattr(field.type, "__metadata__", ()):
             if not isinstance(allowed, str):
-                if value not in allowed:
-                    raise unknown(name, value, allowed)
+                check_known(name, value, allowed)
             elif not RANGES[allowed](value):
                 raise ConfigError(f"{name} must {allowed}, not {value}")
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, Real if kind is float else Integral if kind is int else kind)

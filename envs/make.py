@@ -1,4 +1,4 @@
-"""Builds an environment from its EnvSpec, and tells Gymnasium about all of them."""
+"""Builds an environment from its EnvSpec; importing this tells Gymnasium about all of them."""
 
 import importlib
 from dataclasses import asdict
@@ -7,20 +7,17 @@ from typing import Any
 import gymnasium as gym
 
 from envs.display import has_screen
-from envs.ensemble import Ensemble
 from envs.errors import ConfigError
 from envs.physics import Physics
-from envs.spec import ORIGINALS, EnvSpec, parse_physics
+from envs.spec import ORIGINALS, EnvSpec
 from envs.wrappers import Distractors, NoisyAction, NoisyObservation, RobotEnsemble
 
-# Per backend: our module for it, what makes an environment's Physics, and the package it needs.
-BACKENDS = {
-    "mujoco": ("envs.mujoco_physics", "MujocoPhysics", "gymnasium[mujoco]"),
-    "pybullet": ("envs.pybullet_physics", "BulletPhysics", "pybullet_envs_gymnasium"),
-    "classic": ("envs.classic_physics", "classic_physics", "gymnasium"),
-}
-
 TIME_LIMITS = {"pendulum": 200, "cartpole": 500}  # [steps] the originals'; 1000 for all others
+PACKAGES = {  # what a backend needs
+    "mujoco": "gymnasium[mujoco]",
+    "pybullet": "pybullet_envs_gymnasium",
+    "classic": "gymnasium",
+}
 
 
 def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -> gym.Env:
@@ -32,22 +29,15 @@ def make_env(spec: EnvSpec, *, training: bool, render_mode: str | None = None) -
     "rgb_array". Raises ConfigError if the backend is not installed, or for a parameter which the
     robot does not have.
     """
-    return gym.make(
-        robot_id(spec.task, spec.backend),
-        **{name: v for name, v in asdict(spec).items() if name not in ("task", "backend")},
-        training=training,
-        render_mode=render_mode,
-    )
+    name = robot_id(spec.task, spec.backend)
+    return gym.make(name, **asdict(spec), training=training, render_mode=render_mode)
 
 
-def build(
-    task: str, backend: str, training: bool = True, render_mode: str | None = None, **fields: Any
-) -> gym.Env:
+def build(training: bool = True, render_mode: str | None = None, **fields: Any) -> gym.Env:
     """The registered entry point: the environment without time limit; `fields` are EnvSpec's."""
-    spec = EnvSpec(task, backend, **fields)
+    spec = EnvSpec(**fields)
     env, physics = _original(spec, render_mode)
-    ensemble, fixed = Ensemble.parse(spec.ensemble), parse_physics(spec.physics)
-    env = RobotEnsemble(env, physics, ensemble, spec.ensemble_size, fixed, training)
+    env = RobotEnsemble(env, physics, spec, training)
     if spec.action_noise:
         env = NoisyAction(env, spec.action_noise)
     if spec.observation_noise:
@@ -62,22 +52,21 @@ def _original(spec: EnvSpec, render_mode: str | None) -> tuple[gym.Env, Physics]
         raise ConfigError(f"render_mode must be None, human or rgb_array; got '{render_mode}'")
     if render_mode == "human" and not has_screen():  # the simulators would end the interpreter
         raise ConfigError("render_mode 'human' needs a screen, and there is none: use 'rgb_array'")
-    name, physics, package = BACKENDS[spec.backend]
     try:  # imported only here, so that each backend runs without the others
-        module = importlib.import_module(name)
+        module = importlib.import_module(f"envs.{spec.backend}_physics")
     except ImportError as error:
+        package = PACKAGES[spec.backend]
         message = f"{spec.backend} is not installed ({error}): pip install '{package}'"
         raise ConfigError(message) from error
     original = ORIGINALS[spec.task, spec.backend]
+    options = {"bare_mass": True} if spec.bare_mass else {}
     try:
-        env = module.make_original(original, render_mode)
+        return module.make_original(original, render_mode, **options)
     except ConfigError:
         raise
     except Exception as error:  # a driver, a library or a file that is missing or does not fit
         reason = " ".join(str(error).split())
         raise ConfigError(f"{original} cannot be made: {type(error).__name__}: {reason}") from error
-    options = {"bare_mass": True} if spec.bare_mass else {}
-    return env, getattr(module, physics)(env, **options)
 
 
 def robot_id(task: str, backend: str) -> str:
@@ -87,16 +76,13 @@ def robot_id(task: str, backend: str) -> str:
 
 def time_limit(task: str, backend: str) -> int:
     """The steps after which an episode is cut."""
-    steps = gym.spec(robot_id(task, backend)).max_episode_steps
-    return steps  # type: ignore[return-value]  # an environment may have none; all of ours do
+    return gym.spec(robot_id(task, backend)).max_episode_steps  # type: ignore[return-value]
 
 
-def register_all() -> None:
-    """Registers every task and backend with Gymnasium; no simulator is imported by it."""
-    for task, backend in ORIGINALS:
-        gym.register(
-            robot_id(task, backend),
-            entry_point="envs.make:build",
-            max_episode_steps=TIME_LIMITS.get(task, 1000),
-            kwargs={"task": task, "backend": backend},
-        )
+for _task, _backend in ORIGINALS:
+    gym.register(
+        robot_id(_task, _backend),
+        entry_point="envs.make:build",
+        max_episode_steps=TIME_LIMITS.get(_task, 1000),
+        kwargs={"task": _task, "backend": _backend},
+    )

@@ -1,5 +1,6 @@
 """Physics of Gymnasium's MuJoCo robots."""
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -12,22 +13,26 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 
 from envs.display import prepare_drawing_without_screen
-from envs.physics import (
-    AIR_DENSITY,
-    AIR_VISCOSITY,
-    FLOOR_FRICTION,
-    MASS_PREFIX,
-    PARAMETERS,
-    SCALES,
-    Physics,
-)
+from envs.physics import AIR_DENSITY, AIR_VISCOSITY, PARAMETERS, Physics
 
-FLOOR, SLIDING = "floor", 0  # a geom's name, and the first of its coefficients
+# What changes a robot: arrays of the model, some of them by the parameter that scales them, and
+# options. A contact takes the larger friction of its two geoms, so all are scaled.
+SCALED = {
+    "friction": "geom_friction",
+    "damping": "dof_damping",
+    "armature": "dof_armature",
+    "actuator_strength": "actuator_gear",
+}
+ARRAYS = ("body_mass", "body_inertia", *SCALED.values())
+OPTIONS = ("gravity", "wind", "density", "viscosity")
+SLIDING = 0  # the first of a geom's coefficients of friction
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # all that a step depends on, solver warm start too
 
 
-def make_original(env_id: str, render_mode: str | None) -> gym.Env:
-    """Gymnasium's own environment, without its wrappers."""
+def make_original(
+    env_id: str, render_mode: str | None, bare_mass: bool = False
+) -> tuple[gym.Env, Physics]:
+    """Gymnasium's own environment, without its wrappers, and its physics."""
     if render_mode:
         prepare_drawing_without_screen()
     camera = "track" if render_mode == "rgb_array" else None  # the default one does not follow
@@ -39,7 +44,7 @@ def make_original(env_id: str, render_mode: str | None) -> gym.Env:
     if render_mode == "rgb_array":  # without a graphics card a picture takes a quarter of the time
         env.model.vis.quality.shadowsize = 1024  # coarser shadows
         env.model.vis.quality.offsamples = 0  # no smoothing
-    return env
+    return env, MujocoPhysics(env, bare_mass)
 
 
 def _warn(message: str) -> None:
@@ -56,31 +61,18 @@ class MujocoPhysics(Physics):
     figures: no such robot can be built.
     """
 
-    def __init__(self, env: MujocoEnv, bare_mass: bool = False) -> None:
+    def __init__(self, env: MujocoEnv, bare_mass: bool) -> None:
         self.model, self.data = env.model, env.data
-        self._bare_mass = bare_mass
-        model, option = self.model, self.model.opt
+        self._bare_mass, model = bare_mass, self.model
         # mj_setConst computes in the data it is given: a scratch one keeps the episode's intact.
         self._scratch = mujoco.MjData(model)
-        self._arrays = {  # the model's own: writing to them changes the robot
-            "mass": model.body_mass,
-            "inertia": model.body_inertia,
-            # A contact takes the larger friction of its two geoms, so all are scaled.
-            "friction": model.geom_friction,
-            "damping": model.dof_damping,
-            "armature": model.dof_armature,
-            "actuator_strength": model.actuator_gear,
-            "gravity": option.gravity,
-            "wind": option.wind,
-        }
-        self._nominal = {name: array.copy() for name, array in self._arrays.items()}
-        self._nominal_air = (option.density, option.viscosity)
+        self._nominal = copy.copy(model)
         self._state_size = mujoco.mj_stateSize(model, STATE)
-        self._floor_friction = model.geom(FLOOR).friction  # a view into the model
+        self._floor_friction = model.geom("floor").friction  # a view into the model
         bodies = ((model.body(i).name, i) for i in range(1, model.nbody))  # the world has no mass
-        self._bodies = {MASS_PREFIX + name: i for name, i in bodies if name}  # Ant has some without
+        self._bodies = {f"mass/{name}": i for name, i in bodies if name}  # Ant has some without
         self.names = (*PARAMETERS["mujoco"], *self._bodies)
-        self._bodies["torso_mass"] = self._bodies[MASS_PREFIX + "torso"]
+        self._bodies["torso_mass"] = self._bodies["mass/torso"]
         self._values: dict[str, float] = {}
 
     def _read(self, name: str) -> float:
@@ -89,10 +81,10 @@ class MujocoPhysics(Physics):
             return math.degrees(math.atan2(-option.gravity[0], -option.gravity[2]))
         if name == "head_wind":
             return float(0.0 - option.wind[0])  # not -0.0
-        if name == FLOOR_FRICTION:
+        if name == "floor_friction":
             return float(self._floor_friction[SLIDING])
-        if name in SCALES:
-            array, nominal = self._arrays[name], self._nominal[name]
+        if name in SCALED:
+            array, nominal = (getattr(model, SCALED[name]) for model in (self.model, self._nominal))
             # Any entry that is not zero tells the scale; the last one, as the first is the floor's.
             at = nominal.size - 1 - np.argmax(np.abs(nominal).ravel()[::-1])
             return float(array.flat[at] / nominal.flat[at])
@@ -101,19 +93,27 @@ class MujocoPhysics(Physics):
     def _set(self, values: Mapping[str, float]) -> None:
         if values == self._values:
             return
-        for name, array in self._arrays.items():
-            array[:] = self._nominal[name]
+        model, option, nominal = self.model, self.model.opt, self._nominal
+        for name in ARRAYS:
+            getattr(model, name)[:] = getattr(nominal, name)
+        for name in OPTIONS:
+            setattr(option, name, getattr(nominal.opt, name))
         for name, value in values.items():
-            if name in SCALES:
-                self._arrays[name][:] *= value
-            elif name == FLOOR_FRICTION:
+            if name in SCALED:
+                getattr(model, SCALED[name])[:] *= value
+            elif name == "floor_friction":
                 self._floor_friction[SLIDING] = value
             elif name in self._bodies:
                 body = self._bodies[name]
-                self.model.body_mass[body] = value
+                model.body_mass[body] = value
                 if not self._bare_mass:  # density changes, shape does not
-                    self.model.body_inertia[body] *= value / self._nominal["mass"][body]
-        self._set_world(values.get("slope", 0.0), values.get("head_wind", 0.0))
+                    model.body_inertia[body] *= value / nominal.body_mass[body]
+        if slope := values.get("slope"):
+            gravity, angle = np.linalg.norm(nominal.opt.gravity), math.radians(slope)
+            option.gravity = (-gravity * math.sin(angle), 0, -gravity * math.cos(angle))
+        if head_wind := values.get("head_wind"):  # the models have no air, and without it no wind
+            option.density, option.viscosity = AIR_DENSITY, AIR_VISCOSITY
+            option.wind[0] = -head_wind
         self._values = dict(values)
         if not self._bare_mass:
             mujoco.mj_setConst(self.model, self._scratch)
@@ -135,13 +135,3 @@ class MujocoPhysics(Physics):
         # step would not be the same to the bit.
         mujoco.mj_kinematics(self.model, self.data)
         self.data.xpos.flat[:] = state[self._state_size :]
-
-    def _set_world(self, slope: float, head_wind: float) -> None:
-        option, angle = self.model.opt, math.radians(slope)
-        if slope:
-            gravity = np.linalg.norm(self._nominal["gravity"])
-            option.gravity[:] = (-gravity * math.sin(angle), 0, -gravity * math.cos(angle))
-        option.wind[0] = -head_wind
-        # The models have no air, and wind without air does nothing.
-        air = (AIR_DENSITY, AIR_VISCOSITY) if head_wind else self._nominal_air
-        option.density, option.viscosity = air

@@ -29,10 +29,9 @@ from envs.errors import ConfigError, check_known
 
 T = TypeVar("T")
 
-MASS_PREFIX = "mass/"
 REWARD_OFFSET = "reward_offset"
-FLOOR_FRICTION = "floor_friction"
 SCALES = ("friction", "damping", "armature", "actuator_strength")
+MAY_BE_ZERO = (*SCALES, "floor_friction")
 MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", "pole_length")
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
 AIR_VISCOSITY = 1.8e-5  # [Pa s]
@@ -40,7 +39,7 @@ AIR_VISCOSITY = 1.8e-5  # [Pa s]
 # By simulator, or of Gymnasium's classics by task. Bullet reads neither damping nor armature from
 # the robots' files: there is no nominal to scale.
 PARAMETERS = {
-    "mujoco": ("torso_mass", *SCALES, FLOOR_FRICTION, "slope", "head_wind"),
+    "mujoco": ("torso_mass", *MAY_BE_ZERO, "slope", "head_wind"),
     "pybullet": ("torso_mass", "friction", "actuator_strength", "slope", "head_wind"),
     "pendulum": ("mass", "length"),
     "cartpole": ("cart_mass", "pole_mass", "pole_length"),
@@ -113,6 +112,11 @@ def read_parameters(
     return found
 
 
+def parse_physics(text: str, field: str = "physics") -> dict[str, float]:
+    """Reads "torso_mass:7.5;friction:0.8"; ConfigError for malformed entries, repeated names."""
+    return read_parameters(text, field, {1: float}, "'name:value'")
+
+
 def check_value(name: str, value: float) -> None:
     """Raises ConfigError unless `value` is possible for the parameter `name`."""
     if not isinstance(value, int | float | np.number) or isinstance(value, bool):
@@ -120,25 +124,21 @@ def check_value(name: str, value: float) -> None:
     if not math.isfinite(value):
         raise ConfigError(f"{name} must be finite; got {value}")
     low, high = limits(name)
-    if _is_mass_or_length(name) and value <= low:
-        raise ConfigError(f"{name} must be positive; got {value}")
     if name == "slope" and not low < value < high:
         raise ConfigError(f"slope is in degrees and must be between -90 and 90; got {value}")
-    if value < low:
+    if value < low and name in MAY_BE_ZERO:
         kind = "is a scale of the nominal and " if name in SCALES else ""
         raise ConfigError(f"{name} {kind}must be >= 0; got {value}")
+    if value <= low and name not in MAY_BE_ZERO:
+        raise ConfigError(f"{name} must be positive; got {value}")
 
 
 def limits(name: str) -> tuple[float, float]:
     """The ends of what is possible for the parameter `name`; of a mass or length 0 is not."""
     if name == "slope":
         return -90.0, 90.0
-    unsigned = _is_mass_or_length(name) or name in (*SCALES, FLOOR_FRICTION)
+    unsigned = name in (*MAY_BE_ZERO, *MASSES_AND_LENGTHS) or name.startswith("mass/")
     return 0.0 if unsigned else -math.inf, math.inf
-
-
-def _is_mass_or_length(name: str) -> bool:
-    return name in MASSES_AND_LENGTHS or name.startswith(MASS_PREFIX)
 
 
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:
@@ -146,7 +146,7 @@ def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str
     for name, value in values.items():
         check_known(f"parameter of {owner}", name, known)
         check_value(name, value)
-    if "torso_mass" in values and MASS_PREFIX + "torso" in values:
+    if "torso_mass" in values and "mass/torso" in values:
         raise ConfigError("torso_mass and mass/torso are the same body's: set one of them")
-    if FLOOR_FRICTION in values and "friction" in values:
+    if "floor_friction" in values and "friction" in values:
         raise ConfigError("friction scales the floor's too: set it or floor_friction, not both")

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.display import silent_streams
-from envs.physics import AIR_DENSITY, MASS_PREFIX, PARAMETERS, Physics
+from envs.physics import AIR_DENSITY, PARAMETERS, Physics
 
 with silent_streams():  # it prints its build time
     # Importing it registers its environments with Gymnasium.
@@ -19,16 +19,16 @@ BASE = -1  # Bullet's index of a robot's first body; the others have their joint
 MASS, FRICTION = 0, 1  # indices into getDynamicsInfo
 
 
-def make_original(env_id: str, render_mode: str | None) -> gym.Env:
-    """The package's own environment, without its wrappers, its robot loaded.
+def make_original(env_id: str, render_mode: str | None) -> tuple[gym.Env, Physics]:
+    """The package's own environment, without its wrappers, its robot loaded, and its physics.
 
     The package connects and loads at the first reset, so that is done here: the physics can be
     read at once, and every reset of the user's is alike.
     """
-    env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
+    env: Any = gym.make(env_id, render_mode=render_mode, disable_env_checker=True).unwrapped
     with silent_streams():  # connecting prints "argv[0]="
         env.reset()
-    return env
+    return env, BulletPhysics(env)
 
 
 class BulletPhysics(Physics):
@@ -43,17 +43,17 @@ class BulletPhysics(Physics):
     def __init__(self, env: WalkerBaseBulletEnv) -> None:
         self._env = env
         self._client: BulletClient = env._p
-        self._robot, self._torso = _place_of(env.robot.robot_body)
+        (self._robot,) = env.robot.objects
+        self._torso = env.robot.robot_body.bodyPartIndex
         self._joints = range(self._client.getNumJoints(self._robot))
         self._nominal = {link: self._dynamics(link) for link in (BASE, *self._joints)}
-        places = ((name, *_place_of(part)) for name, part in env.robot.parts.items())
         self._bodies = {  # the links with a mass; the other links only connect these
-            MASS_PREFIX + name: link
-            for name, robot, link in places
-            if robot == self._robot and self._nominal[link][MASS] > 0
+            f"mass/{name}": part.bodyPartIndex
+            for name, part in env.robot.parts.items()
+            if name != "floor" and self._nominal[part.bodyPartIndex][MASS] > 0
         }
         self.names = (*PARAMETERS["pybullet"], *self._bodies)
-        self._bodies["torso_mass"] = self._bodies[MASS_PREFIX + "torso"]
+        self._bodies["torso_mass"] = self._bodies["mass/torso"]
         self._nominal_power = env.robot.power
         self._gravity = env.scene.cpp_world.gravity  # [m/s^2], downwards; set at each reset
         low, high = self._client.getAABB(self._robot, self._torso)
@@ -125,8 +125,3 @@ class BulletPhysics(Physics):
     def _dynamics(self, link: int) -> tuple[float, float]:
         """Mass [kg] and lateral friction."""
         return self._client.getDynamicsInfo(self._robot, link)[:2]
-
-
-def _place_of(part: Any) -> tuple[int, int]:
-    """Bullet's numbers for a robot's part: the robot and the link."""
-    return part.bodies[part.bodyIndex], part.bodyPartIndex

@@ -4,14 +4,7 @@ from dataclasses import dataclass
 
 from envs.ensemble import Ensemble, Uniform
 from envs.errors import ConfigError, Natural, NonNegative, check_fields, check_known
-from envs.physics import (
-    MASS_PREFIX,
-    PARAMETERS,
-    REWARD_OFFSET,
-    check_value,
-    check_values,
-    read_parameters,
-)
+from envs.physics import PARAMETERS, REWARD_OFFSET, check_value, check_values, parse_physics
 from envs.uncertainty import uncertainty_set
 
 # Gymnasium's id of the environment under each of ours, and the nominal mass [kg] of what the
@@ -81,11 +74,9 @@ class EnvSpec:
         if both := sorted(ensemble.keys() & fixed.keys()):
             raise ConfigError(f"'{both[0]}' is in ensemble and in physics: leave one out")
         self._check_target(ensemble)
-        if self.backend == "classic":
-            known = PARAMETERS[self.task]
-        else:  # the bodies' names are the simulator's: make_env checks
-            bodies = (name for name in (*ensemble, *fixed) if name.startswith(MASS_PREFIX))
-            known = (*PARAMETERS[self.backend], *bodies)
+        known = PARAMETERS[self.task if self.backend == "classic" else self.backend]
+        if self.backend != "classic":  # the bodies' names are the simulator's: make_env checks
+            known += tuple(name for name in (*ensemble, *fixed) if name.startswith("mass/"))
         for drawn in ensemble.ends():
             check_values(fixed | drawn, (*known, REWARD_OFFSET), f"{self.task} on {self.backend}")
 
@@ -104,11 +95,6 @@ class EnvSpec:
                 raise ConfigError(f"a uniform {name} {message}")
         if target and self.ensemble_size:
             raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
-
-
-def parse_physics(text: str, field: str = "physics") -> dict[str, float]:
-    """Reads "torso_mass:7.5;friction:0.8"; ConfigError for malformed entries, repeated names."""
-    return read_parameters(text, field, {1: float}, "'name:value'")
 
 
 def backends_of(task: str) -> tuple[str, ...]:

@@ -49,9 +49,6 @@ def uncertainty_grid(task: str, count: int, variant: str) -> dict[str, tuple[flo
     check_known("variant of the grid", variant, VARIANTS)
     grid = {}
     for name, one in uncertainty_set(task, count).items():
-        if variant == "corrected":
-            values = np.linspace(one.low, one.high, POINTS)
-        else:
-            values = np.arange(one.low, one.high, (one.high - one.low) / POINTS)
+        values = np.linspace(one.low, one.high, POINTS, endpoint=variant == "corrected")
         grid[name] = tuple(values.round(9).tolist())  # a command line can say every number
     return grid

@@ -11,12 +11,15 @@ from gymnasium.wrappers import TimeLimit
 
 from envs.ensemble import Ensemble
 from envs.errors import ConfigError
-from envs.physics import REWARD_OFFSET, Physics, check_values
+from envs.physics import REWARD_OFFSET, Physics, check_values, parse_physics
+from envs.spec import EnvSpec
 
 # One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
 # leaves the others' numbers, and the simulator's own, as they were.
 ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
-State = list[dict[str, Any]]  # of the wrappers that have one, the outermost first
+State = list[dict[str, Any]]  # of each wrapper that has one, the outermost first
+Options = dict[str, Any] | None
+Reset = tuple[np.ndarray, dict[str, Any]]  # observation, info
 NOISE_SEED = "noise_seed"  # reset option: seeds the last three, apart from the rest
 
 
@@ -27,7 +30,7 @@ def _stream(seed: int | None, purpose: int) -> np.random.Generator:
 class RobotEnsemble(gym.Wrapper):
     """Puts a robot into the simulator at each reset and tells which in `info["physics"]`.
 
-    The robot is the nominal one, changed by `fixed`, then by a draw from `ensemble`, then by
+    The robot is the nominal one, changed by `physics`, then by a draw from `ensemble`, then by
     `reset(options={"physics": {...}})`, which holds for that episode. `ensemble_size` robots are
     drawn at the first reset and at each `reset(seed=)`, and each episode takes one of them
     uniformly; 0 draws a new robot each episode. `info["physics"]` maps each parameter that was
@@ -37,42 +40,22 @@ class RobotEnsemble(gym.Wrapper):
     ConfigError for a parameter which the robot does not have.
     """
 
-    def __init__(
-        self,
-        env: gym.Env,
-        physics: Physics,
-        ensemble: Ensemble,
-        ensemble_size: int = 0,
-        fixed: dict[str, float] | None = None,
-        training: bool = False,
-    ) -> None:
+    def __init__(self, env: gym.Env, physics: Physics, spec: EnvSpec, training: bool) -> None:
         super().__init__(env)
-        self.physics = physics
-        self.ensemble = ensemble
-        self.ensemble_size = ensemble_size
-        self._fixed = fixed or {}
-        self._training = training
+        self.physics, self._training = physics, training
+        self._fixed, self.ensemble_size = parse_physics(spec.physics), spec.ensemble_size
         self._rng = _stream(None, ROBOT)
-        self._robots: list[dict[str, float]] = []
-        self._reward_offset = 0.0
-        # What makes this robot another than the nominal one, as drawn: reading it back rounds.
-        self.placed: dict[str, float] = {}
-        for drawn in ensemble.ends():
-            self._check(self._fixed | drawn)
+        self._robots: list[Any] = []  # the values of each that returns
+        self._draw_from(Ensemble.parse(spec.ensemble))
         self.place(self._fixed)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options = None) -> Reset:
         chosen, others = _split(options, self.physics.names)
         if seed is not None:
             self._rng, self._robots = _stream(seed, ROBOT), []
         if not self._robots:
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
-        if self.ensemble_size:
-            drawn = self._robots[self._rng.integers(self.ensemble_size)]
-        else:
-            drawn = self.ensemble.draw(self._rng)
+        drawn = self._rng.choice(self._robots) if self._robots else self.ensemble.draw(self._rng)
         values = self._fixed | drawn | chosen
         self._check(values)  # before anything has changed
         observation, info = self.env.reset(seed=seed, options=others)
@@ -94,6 +77,7 @@ class RobotEnsemble(gym.Wrapper):
         """Makes the robot the nominal one but for `values`, until the next reset."""
         self.physics.set({name: v for name, v in values.items() if name != REWARD_OFFSET})
         self._reward_offset = float(values.get(REWARD_OFFSET, 0.0)) if self._training else 0.0
+        # What makes this robot another than the nominal one, as drawn: reading it back rounds.
         self.placed = dict(values)
 
     def move(self, ensemble: Ensemble) -> None:
@@ -106,9 +90,7 @@ class RobotEnsemble(gym.Wrapper):
             raise ConfigError("robots that return cannot be moved: leave ensemble_size 0")
         if ensemble.keys() != self.ensemble.keys():
             raise ConfigError(f"an ensemble of '{self.ensemble}' cannot become '{ensemble}'")
-        for drawn in ensemble.ends():
-            self._check(self._fixed | drawn)
-        self.ensemble = ensemble
+        self._draw_from(ensemble)
 
     def get_state(self) -> dict[str, Any]:
         """The robot, the simulation and the random streams, the simulator's own included."""
@@ -130,13 +112,16 @@ class RobotEnsemble(gym.Wrapper):
         self.place(state["placed"])
         self.physics.set_state(state["simulation"])
 
+    def _draw_from(self, ensemble: Ensemble) -> None:
+        for drawn in ensemble.ends():
+            self._check(self._fixed | drawn)
+        self.ensemble = ensemble
+
     def _check(self, values: Mapping[str, float]) -> None:
         check_values(values, (*self.physics.names, REWARD_OFFSET), "this robot")
 
 
-def _split(
-    options: dict[str, Any] | None, known: Iterable[str]
-) -> tuple[dict[str, float], dict[str, Any] | None]:
+def _split(options: Options, known: Iterable[str]) -> tuple[dict[str, float], Options]:
     """Our part of reset's options, and what is left for the original environment."""
     others = dict(options or {})
     chosen, _ = others.pop("physics", {}), others.pop(NOISE_SEED, None)
@@ -154,11 +139,9 @@ def find_robot(env: gym.Env) -> RobotEnsemble:
 
     Raises ConfigError if there is none: the environment is not one of ours.
     """
-    layer = env
-    while isinstance(layer, gym.Wrapper):
+    for layer in _layers(env):
         if isinstance(layer, RobotEnsemble):
             return layer
-        layer = layer.env
     raise ConfigError(f"{env} has no RobotEnsemble: make it with envs.make_env")
 
 
@@ -189,7 +172,7 @@ def set_env_state(env: gym.Env, state: State) -> bool:
 
 
 def _layers(env: gym.Env) -> Iterator[Any]:
-    """The wrappers that have a state."""
+    """The wrappers that have a state, the outermost first."""
     while isinstance(env, gym.Wrapper):
         if isinstance(env, TimeLimit) or hasattr(type(env), "get_state"):
             yield env
@@ -209,9 +192,7 @@ class _Random(gym.Wrapper):
         super().__init__(env)
         self._amount, self._rng = amount, _stream(None, self.purpose)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options = None) -> Reset:
         own = (options or {}).get(NOISE_SEED, seed)
         if own is not None:
             self._rng = _stream(own, self.purpose)
@@ -233,8 +214,8 @@ class NoisyObservation(_Random, gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env, noise: float) -> None:
         super().__init__(env, noise)
-        high = np.full_like(cast(Box, env.observation_space).high, np.inf)
-        self.observation_space = Box(-high, high, dtype=high.dtype)
+        space = cast(Box, env.observation_space)
+        self.observation_space = Box(-np.inf, np.inf, space.shape, space.dtype)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         factor = 1 + self._amount * self._rng.standard_normal(observation.shape)

@@ -165,7 +165,7 @@ def test_rounds_of_adaptation_recover_the_targets_mass(task, backend, mass, erro
     rng, before, policy = np.random.default_rng(0), ensemble[name].std, random_policy(target)
     log_likelihood = simulator_log_likelihood(simulator, error)
     for seed in range(3):
-        transitions = record_transitions(target, policy, steps=25, seed=seed)
+        transitions = record_transitions(target, policy, steps=12, seed=seed)
         ensemble, effective = adapt(ensemble, transitions, log_likelihood, 40, rng)
         assert 1 <= effective <= 40
     assert ensemble[name].mean == pytest.approx(mass, rel=0.03)

@@ -5,18 +5,20 @@ import pytest
 
 from envs import CONTINUOUS_TASKS, TASKS, ConfigError, EnvSpec, backends_of, default_ensemble
 from envs.ensemble import Ensemble
-from envs.errors import unknown
+from envs.errors import check_known
 from envs.grid import grid_values
-from envs.spec import NOMINAL_MASS, ORIGINALS, parse_physics
+from envs.physics import parse_physics
+from envs.spec import NOMINAL_MASS, ORIGINALS
 
 
 def test_unknown_names_suggest_the_nearest():
-    error = unknown("parameter", "torso_mas", ["torso_mass", "friction"])
-    assert isinstance(error, ConfigError)
-    assert str(error) == (
+    with pytest.raises(ConfigError) as caught:
+        check_known("parameter", "torso_mas", ["torso_mass", "friction"])
+    assert str(caught.value) == (
         "unknown parameter 'torso_mas'; did you mean 'torso_mass'? known: friction, torso_mass"
     )
-    assert str(unknown("task", "xyz", ["ant"])) == "unknown task 'xyz'; known: ant"
+    with pytest.raises(ConfigError, match="^unknown task 'xyz'; known: ant$"):
+        check_known("task", "xyz", ["ant"])
 
 
 def test_spec_survives_json():

@@ -57,10 +57,14 @@ Solution = tuple[Structure, SolveInfo]
 Solver = Callable[..., Solution]  # (matvec, b), and x0 where one is iterative
 
 
-_AT_LEAST_0 = ("a finite number >= 0", lambda v: isinstance(v, Real) and 0 <= v < math.inf)
+def _is_finite(value) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+_AT_LEAST_0 = ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0)
 _RULES = {
     **dict.fromkeys(("ridge", "ridge_relative", "tol"), _AT_LEAST_0),
-    "step_size": ("a finite number > 0", lambda v: isinstance(v, Real) and 0 < v < math.inf),
+    "step_size": ("a finite number > 0", lambda v: _is_finite(v) and v > 0),
     "max_steps": ("an integer >= 1", lambda v: isinstance(v, int | np.integer) and v >= 1),
 }
 

@@ -205,8 +205,10 @@ def test_noise_reaches_the_adjoint_or_the_objective_alone(in_adjoint):
 
 
 # Low temperatures and Adam's division by vanishing moments amplify rounding.
-@pytest.mark.parametrize("temperature, tol", [(0.3, 1e-12), (0.01, 1e-6)])
-@pytest.mark.parametrize("outer_loss, projection", [(return_loss, "joint"), (bellman_loss, "leaf")])
+@pytest.mark.parametrize(
+    "outer_loss, projection, temperature, tol",
+    [(return_loss, "joint", 0.3, 1e-12), (bellman_loss, "leaf", 0.01, 1e-6)],
+)
 def test_eager_equals_compiled(outer_loss, projection, temperature, tol):
     exact = tf.constant([True, True, True, False])
     std = tf.constant([0.0, 0.0, 0.1, 0.01], tf.float64)

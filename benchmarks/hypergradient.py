@@ -8,6 +8,7 @@ steps, beside central differences along each candidate. Farther on there is none
 relu network's minima lie on kinks.
 """
 
+import os
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -17,6 +18,7 @@ from statistics import median
 from baselines_tf2.common.threads import set_threads
 
 set_threads()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf

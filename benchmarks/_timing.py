@@ -13,19 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from statistics import median
 
-from absl import app, flags
+from absl import flags
+
+from baselines_tf2.common.threads import set_threads
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 5, "How often each takes its turn.", lower_bound=1)
 flags.DEFINE_integer("cores", 1, "Cores for each process; from 2 on ours overlaps.", lower_bound=1)
 flags.DEFINE_integer("warmup", 10_000, "Steps before the clock, compilation in them.", 1)
 flags.DEFINE_integer("steps", 40_000, "Steps on the clock.", 1)
-flags.DEFINE_list("only", [], "Those whose names hold one of these texts; default: all.")
+flags.DEFINE_list("only", [""], "Those whose names hold one of these texts; default: all.")
 
 RATE = "steps/s"
 LIBRARIES = ("tensorflow", "gymnasium", "mujoco", "numpy", "ray")
@@ -50,6 +51,12 @@ class Clock:
         return (step1 - step0) / (time1 - time0)
 
 
+def set_defaults(**values: int) -> None:
+    """Gives a benchmark its own defaults, where it is imported: its processes have them, too."""
+    for name, value in values.items():
+        FLAGS.set_default(name, value)
+
+
 def _in_turns(workers: Mapping[str, Callable[[], Row]]) -> dict[str, list[Row]]:
     """Runs A B C A B C ..., each in a fresh process; a row for each round."""
     results = {name: [] for name in workers}
@@ -67,13 +74,11 @@ def _run_fresh(worker):
     from envs import ConfigError
 
     context = multiprocessing.get_context("spawn")
-    cores = sorted(os.sched_getaffinity(0))[: FLAGS.cores]
     # What the libraries say as they start is of interest only if the worker fails.
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
-        start = {"initializer": _start, "initargs": (cores, log.name)}
         try:
-            with ProcessPoolExecutor(1, context, **start) as process:
-                return process.submit(worker).result()
+            with ProcessPoolExecutor(1, context, initializer=_start, initargs=(log.name,)) as one:
+                return one.submit(worker).result()
         except (ConfigError, TrainingError) as error:
             sys.exit(f"error: {error}")
         except Exception:
@@ -81,26 +86,19 @@ def _run_fresh(worker):
             raise
 
 
-def _start(cores, log):
+def _start(log):
     """Pins the process before libraries are imported, which size their thread pools by it."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
-    os.sched_setaffinity(0, cores)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it is cores that are compared
     FLAGS(sys.argv)
-
-
-def start_tensorflow() -> None:
-    """TensorFlow as the driver sets it up."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: FLAGS.cores])
+    set_threads()  # as the driver
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it is cores that are compared
 
 
 def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
     """An experiment and its settings for timing: no evaluation, training from the first cycle."""
     from baselines_tf2.ddpg.experiments import EXPERIMENTS as DDPG
-    from baselines_tf2.runs.experiment import find_experiment, flatten, make_settings
+    from baselines_tf2.runs.experiment import find_experiment, make_settings
     from omd_tf2.cartpole.experiments import EXPERIMENTS as CARTPOLE
     from omd_tf2.halfcheetah.experiments import EXPERIMENTS as HALFCHEETAH
 
@@ -111,25 +109,19 @@ def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
         "train.eval_interval=1e9",  # but for the one at a run's end, off the clock
         "train.eval_episodes=1",
     ]
-    if "train.overlap" in flatten(make_settings(experiment, preset, None, [])):
+    if name in DDPG:  # the others train in turns alone
         timed.append(f"train.overlap={FLAGS.cores > 1}")
     return experiment, make_settings(experiment, preset, None, [*timed, *overrides])
 
 
-def loop(name: str, overrides: Sequence[str], preset: str = "default") -> Callable[[], Row]:
-    """A worker: an experiment's whole loop, its tables and TensorBoard events written."""
-    return partial(_loop_rate, name, preset, overrides)
-
-
-def _loop_rate(name: str, preset: str, overrides: Sequence[str]) -> Row:
-    start_tensorflow()
-    experiment, settings = load_experiment(name, preset, overrides)
+def loop_rate(name: str, overrides: Sequence[str], preset: str = "default") -> Row:
+    """Worker: an experiment's whole loop, its tables and TensorBoard events written."""
     from baselines_tf2.runs.checkpoint import Checkpoints
 
+    experiment, settings = load_experiment(name, preset, overrides)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        experiment.prepare(settings, 0)(folder, clock, Checkpoints(folder))
+        experiment.prepare(settings, 0)(Path(folder), clock, Checkpoints(Path(folder)))
     return {RATE: clock.rate()}
 
 
@@ -144,9 +136,7 @@ def compare(
 
     notes: more lines on the versions. Stops with one line where the processes cannot be pinned.
     """
-    workers = {
-        k: worker for k, worker in workers.items() if any(x in k for x in FLAGS.only or [""])
-    }
+    workers = {k: worker for k, worker in workers.items() if any(x in k for x in FLAGS.only)}
     if not workers:
         sys.exit(f"error: --only={','.join(FLAGS.only)} leaves nothing to time")
     if not hasattr(os, "sched_setaffinity"):
@@ -157,9 +147,7 @@ def compare(
     cpus = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(f"work      {work}")
     print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} turns each")
-    print(
-        f"cores     {FLAGS.cores} for each, of the {os.cpu_count()} of {(cpus or ['unknown'])[0]}"
-    )
+    print(f"cores     {FLAGS.cores} for each, of {os.cpu_count()} of {(cpus or ['unknown'])[0]}")
     print(f"load      {os.getloadavg()[0]:.1f} before the start; should be near 0")
     print(f"versions  python {platform.python_version()}, {', '.join(versions)}")
     print(*(f"          {note}" for note in notes), "", sep="\n", flush=True)
@@ -175,13 +163,6 @@ def compare(
         for a, b in pairs:
             lines.append([f"{a} / {b}", *(_ratio(results[a], results[b], x) for x in columns)])
         _print_aligned(lines)
-
-
-def run(main: Callable, **defaults: int) -> None:
-    """Starts a benchmark; defaults: of the flags here, where it has others."""
-    for name, value in defaults.items():
-        FLAGS.set_default(name, value)
-    app.run(main)
 
 
 def _ratio(a: Sequence[Row], b: Sequence[Row], column: str) -> str:

@@ -12,14 +12,13 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from _timing import RATE, Row, compare, loop
+from _timing import RATE, Row, compare, loop_rate
 from absl import app, flags
 
 FLAGS = flags.FLAGS
 HERE = Path(__file__).parent
 flags.DEFINE_string("peers", str(HERE.parent / "build" / "peers"), "Where their environments are.")
 flags.DEFINE_integer("torch_threads", 1, "PyTorch's; its own choice is all cores.", lower_bound=1)
-
 
 PEERS = ("stable-baselines3", "sbx-rl")
 NAMED = (*PEERS, "torch", "jax", "gymnasium", "mujoco", "numpy")
@@ -48,7 +47,7 @@ def main(_) -> None:
     ours = f"ours, {'overlapped' if FLAGS.cores > 1 else 'sequential'}"
     compare(
         "HalfCheetah-v5, nets 2x64 tanh, batch 64, 100 steps then 50 updates",
-        {ours: loop("ddpg_cheetah", [], "original")}
+        {ours: partial(loop_rate, "ddpg_cheetah", [], "original")}
         | {peer: partial(peer_rate, peer) for peer in PEERS},
         [(ours, peer) for peer in PEERS],
         notes=[versions(peer) for peer in PEERS],

@@ -5,9 +5,10 @@ values or 64 differences. Coupled rollouts step two environments together, so th
 with a Q critic on two environments; a cycle is 100 transitions then 50 updates for all.
 """
 
+from functools import partial
 from itertools import product
 
-from _timing import compare, loop
+from _timing import compare, loop_rate
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -21,12 +22,13 @@ def main(_) -> None:
     shared = [f"agent.batch_size={FLAGS.batch_size}", "env.ensemble_size=16"]
     twins = [*shared, "train.num_envs=2"]
     peer = "ddpg_ensemble_cheetah"
-    workers = {one: loop(peer, shared), two: loop(peer, twins)}
+    workers = {one: partial(loop_rate, peer, shared), two: partial(loop_rate, peer, twins)}
     pairs = []
     for pairing, head in product(PAIRINGS, HEADS):
         name, coupled = f"{head}, {pairing}", pairing == "coupled"
-        critic = [f"agent.critic={head}", f"agent.pairing={pairing}"]
-        workers[name] = loop("diffcritic_cheetah", critic + (twins if coupled else shared))
+        chosen = [f"agent.critic={head}", f"agent.pairing={pairing}"]
+        chosen += twins if coupled else shared
+        workers[name] = partial(loop_rate, "diffcritic_cheetah", chosen)
         pairs.append((name, two if coupled else one))
     work = f"cheetah on MuJoCo, mass ensemble, batches of {FLAGS.batch_size} transitions"
     compare(work, workers, pairs)

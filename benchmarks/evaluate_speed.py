@@ -8,16 +8,16 @@ import time
 from contextlib import closing
 from functools import partial
 
-from _timing import RATE, Row, compare, load_experiment, run, start_tensorflow
-from absl import flags
+from _timing import RATE, Row, compare, load_experiment, set_defaults
+from absl import app, flags
 
 FLAGS = flags.FLAGS
+set_defaults(cores=2, steps=100_000, rounds=3)
 EPISODE = 1000  # [steps]
 
 
 def evaluation_rate(cores: int) -> Row:
     """Worker: steps per second of an evaluation."""
-    start_tensorflow()
     import numpy as np
 
     from baselines_tf2.common.rollout import as_envs
@@ -49,4 +49,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    run(main, cores=2, steps=100_000, rounds=3)
+    app.run(main)

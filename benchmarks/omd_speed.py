@@ -6,11 +6,14 @@ clock. The peer is Q-learning on the same replay (`qlearning_cartpole`), which l
 original (JAX) no longer installs. `--cycle_steps` calls the learner less often, for as many updates.
 """
 
-from _timing import compare, loop, run
-from absl import flags
+from functools import partial
+
+from _timing import compare, loop_rate, set_defaults
+from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("cycle_steps", 1, "Steps between calls of the learner.", lower_bound=1)
+set_defaults(warmup=1_000, steps=3_000, rounds=3)
 
 USE = "agent.solver.on_failure=use"
 SOLVERS = {
@@ -24,15 +27,14 @@ OTHERS = ("mle_cartpole", "vep_cartpole", "vaml_cartpole", PEER, "omd_cheetah", 
 
 
 def main(_) -> None:
-    runs = {f"omd_cartpole/{name}": [f"agent.solver.name={name}", *options]
-            for name, options in SOLVERS.items()} | {name: [] for name in OTHERS}  # fmt: skip
-    cycle = f"agent.cycle_steps={FLAGS.cycle_steps}"
-    compare(
-        "OMD, one update per step, original settings",
-        {k: loop(k.partition("/")[0], [*texts, cycle], "original") for k, texts in runs.items()},
-        [(name, PEER) for name in runs if "cartpole" in name and name != PEER],
-    )
+    cycle, workers = f"agent.cycle_steps={FLAGS.cycle_steps}", {}
+    for solver, options in SOLVERS.items():
+        chosen = [f"agent.solver.name={solver}", *options, cycle]
+        workers[f"omd_cartpole/{solver}"] = partial(loop_rate, "omd_cartpole", chosen, "original")
+    workers |= {name: partial(loop_rate, name, [cycle], "original") for name in OTHERS}
+    pairs = [(name, PEER) for name in workers if "cartpole" in name and name != PEER]
+    compare("OMD, one update per step, original settings", workers, pairs)
 
 
 if __name__ == "__main__":
-    run(main, warmup=1_000, steps=3_000, rounds=3)
+    app.run(main)

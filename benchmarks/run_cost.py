@@ -12,12 +12,13 @@ import time
 from functools import partial
 from pathlib import Path
 
-from _timing import Clock, Row, compare, load_experiment, run, start_tensorflow
-from absl import flags
+from _timing import Clock, Row, compare, load_experiment, set_defaults
+from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("exp", ["ddpg_cheetah", "diffcritic_cheetah", "omd_cartpole"], "What to run.")
 flags.DEFINE_integer("rows", 1_000_000, "Transitions of the large replay.", 1)
+set_defaults(rounds=3)
 FEW, MORE, BATCHES, SAMPLED = 10_000, 1_000, 50, "batches sampled/s"
 
 
@@ -36,7 +37,6 @@ def clocked(function, calls: list[tuple[float, float]]):
 
 def shares(name: str) -> Row:
     """Worker: thousandths of the loop's time, and the longest stop in milliseconds."""
-    start_tensorflow()
     from baselines_tf2.runs import checkpoint, training
 
     experiment, settings = load_experiment(name, "default", [])
@@ -59,7 +59,6 @@ def shares(name: str) -> Row:
 
 def replay_costs(rows: int) -> Row:
     """Worker: of a replay that holds so many transitions."""
-    start_tensorflow()
     import numpy as np
 
     from baselines_tf2.common.replay import Replay, Rollout
@@ -98,4 +97,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    run(main, rounds=3)
+    app.run(main)

@@ -90,9 +90,8 @@ def solve_gauss_newton(
         units = tf.eye(shape.num_elements(), dtype=residuals.dtype)
         rows = tf.map_fn(lambda unit: jvp(pull_back(tf.reshape(unit, shape))), units)
         kernel = tf.reshape(rows, units.shape)
-        if independent_heads and shape.rank == 2:
-            blocks = tf.transpose(tf.reshape(rows, [*shape, *shape]), [0, 2, 1, 3])
-            kernel = tf.transpose(tf.linalg.diag_part(blocks), [2, 0, 1])
+        if independent_heads and shape.rank == 2:  # the coupling of a head's residuals alone
+            kernel = tf.einsum("bhch->hbc", tf.reshape(rows, [*shape, *shape]))
     dual = _Dual(kernel, shape, independent_heads, ridge, ridge_relative)
     if correct_inner:
         e = dual.after_one_step(e, r)
@@ -147,11 +146,10 @@ class _Dual:
     """
 
     def __init__(self, kernel, shape, independent_heads, ridge=0.0, ridge_relative=0.0):
-        heads = shape[1] if shape.rank == 2 else 1
-        groups = heads if independent_heads else 1
-        self._shape = shape
+        separate = independent_heads and shape.rank == 2
+        self._shape, groups = shape, shape[1] if separate else 1
         n = shape.num_elements() // groups
-        expected = [heads, n, n] if independent_heads and shape.rank == 2 else [n, n]
+        expected = [groups, n, n] if separate else [n, n]
         if kernel.shape != expected:
             raise ValueError(f"kernel must have shape {expected}, got {kernel.shape}")
         self._kernel = tf.reshape(kernel, [groups, n, n])
@@ -221,12 +219,11 @@ def _eliminate(matrix: tf.Tensor) -> tf.Tensor:
     def step(k, work):
         pivot_row = tf.gather(work, k, axis=-2)
         below = tf.cast(rows > k, work.dtype)
-        multipliers = (
-            below * tf.gather(work, k, axis=-1) / tf.gather(pivot_row, k, axis=-1)[..., None]
-        )
+        column, pivot = tf.gather(work, k, axis=-1), tf.gather(pivot_row, k, axis=-1)[..., None]
+        multipliers = below * column / pivot
         return k + 1, work - multipliers[..., :, None] * pivot_row[..., None, :]
 
-    identity = tf.linalg.set_diag(tf.zeros_like(matrix), tf.ones_like(matrix[..., 0]))
+    identity = tf.eye(n, batch_shape=matrix.shape[:-2], dtype=matrix.dtype)
     start = (0, tf.concat([matrix, identity], -1))
     _, work = tf.while_loop(lambda k, _: k < n, step, start)
     pivots = tf.linalg.diag_part(work[..., :n])

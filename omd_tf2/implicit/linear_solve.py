@@ -15,9 +15,9 @@ ValueError is raised for a value outside these ranges.
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from enum import IntEnum
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ Solver = Callable[..., Solution]  # (matvec, b), and x0 where one is iterative
 
 
 def _is_finite(value) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 _AT_LEAST_0 = ("a finite number >= 0", lambda v: _is_finite(v) and v >= 0)
@@ -121,7 +121,7 @@ class System:
         return (steps < self._max_steps) & (residual > self._target)
 
     def finish(
-        self, x: tf.Tensor, steps=None, negative_curvature=False, product=None, *, stopped=False
+        self, x: tf.Tensor, steps=0, negative_curvature=False, product=None, *, stopped=False
     ) -> Solution:
         """x with its health.
 
@@ -129,26 +129,23 @@ class System:
         stopped: whether negative curvature ended it.
         """
         product = self.product(x) if product is None else self.scaled(product)
-        norm = tf.where(self.b_norm == 0, tf.ones_like(self.b_norm), self.b_norm)
-        residual = tf.norm(self.b - product) / norm
-        spent = False if steps is None else steps >= self._max_steps
-        result = solve_result(residual, self.tol, spent, stopped)
-        info = SolveInfo(
-            iterations=tf.convert_to_tensor(0 if steps is None else steps, tf.int32),
-            relative_residual=residual,
-            negative_curvature=tf.convert_to_tensor(negative_curvature, tf.bool),
-            converged=result == Result.CONVERGED,
-            result=result,
-        )
+        residual = tf.norm(self.b - product) / tf.where(self.b_norm != 0, self.b_norm, 1.0)
+        spent = steps >= self._max_steps
+        info = solve_info(residual, self.tol, steps, negative_curvature, spent, stopped)
         return self._unravel(self._scale * x), info
 
 
-def solve_result(residual: tf.Tensor, tol, spent=False, stopped=False) -> tf.Tensor:
-    """The Result of a solve: spent, whether it had no steps left; stopped, by curvature."""
+def solve_info(
+    residual: tf.Tensor, tol, steps=0, negative_curvature=False, spent=False, stopped=False
+) -> SolveInfo:
+    """The health of a solve: spent, whether it had no steps left; stopped, by curvature."""
     failed = tf.where(spent, Result.STEPS, Result.BREAKDOWN)
     failed = tf.where(stopped, Result.NEGATIVE_CURVATURE, failed)
     failed = tf.where(tf.math.is_finite(residual), failed, Result.NOT_FINITE)
-    return tf.where(residual <= tol, Result.CONVERGED, failed)
+    negative = tf.convert_to_tensor(negative_curvature)
+    solved = residual <= tol
+    result = tf.where(solved, Result.CONVERGED, failed)
+    return SolveInfo(tf.convert_to_tensor(steps), residual, negative, solved, result)
 
 
 def _dot(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -195,26 +192,6 @@ def solve_cg(
     return system.finish(x, k, negative, stopped=stopped)
 
 
-class _Minres(NamedTuple):
-    """State before a step; of what is kept twice, 0 is the older one."""
-
-    k: tf.Tensor
-    x: tf.Tensor
-    v0: tf.Tensor  # Lanczos vectors
-    v1: tf.Tensor
-    d0: tf.Tensor  # search directions
-    d1: tf.Tensor
-    beta: tf.Tensor  # coupling of v0 and v1
-    cos: tf.Tensor  # last reflection
-    sin: tf.Tensor
-    delta: tf.Tensor  # delta_k^(1)
-    epsilon: tf.Tensor  # epsilon_k
-    residual: tf.Tensor  # phi, the residual's norm by recurrence
-    matrix_norm: tf.Tensor  # largest column of the tridiagonal matrix so far
-    negative: tf.Tensor
-    halted: tf.Tensor
-
-
 def solve_minres(
     matvec: LinearMap,
     b: Structure,
@@ -232,47 +209,42 @@ def solve_minres(
     residuals is read off the recurrence (Liu & Roosta 2022, arXiv 2206.05732).
     """
     system = System(matvec, b, ridge, tol, max_steps)
+
+    def unfinished(k, x, residual, halted, *_):
+        return system.unfinished(k, residual) & ~halted
+
+    def step(k, x, residual, halted, lanczos, directions, reflection, column, norm, negative):
+        # Of vectors kept twice 0 is the older one; beta couples v0 and v1; delta_k^(1), epsilon_k.
+        (v0, v1, beta), (d0, d1) = lanczos, directions
+        (cos, sin), (delta, epsilon) = reflection, column
+        q = system.product(v1) - beta * v0
+        alpha = _dot(v1, q)
+        q = q - alpha * v1
+        beta = tf.norm(q)
+        # The last reflection, applied to the new column of the tridiagonal matrix.
+        delta, gamma = cos * delta + sin * alpha, sin * delta - cos * alpha
+        norm = tf.maximum(norm, tf.sqrt(alpha**2 + beta**2))  # of the largest column so far
+        # |M r| / (|M| |r|) is gone: r is a least-squares residual, and what is left to divide by
+        # below is rounding that would blow x up. Such a step moves nothing. The quotient bottoms
+        # out below sqrt(epsilon): measured at most 0.35 of it over 1,200 random singular systems.
+        halted = tf.sqrt(gamma**2 + (cos * beta) ** 2) <= eps(q.dtype) ** 0.5 * norm
+        # cos * gamma = -r^T M r / r^T r of the residual before this step.
+        negative |= cos * gamma > 10 * eps(q.dtype) * norm
+        column, gamma2 = (-cos * beta, sin * beta), tf.sqrt(gamma**2 + beta**2)
+        cos, sin = (tf.math.divide_no_nan(y, gamma2) for y in (gamma, beta))
+        d = tf.math.divide_no_nan(v1 - delta * d1 - epsilon * d0, gamma2)
+        x = tf.where(halted, x, x + cos * residual * d)
+        residual = tf.where(halted, residual, sin * residual)
+        lanczos = v1, tf.math.divide_no_nan(q, beta), beta
+        return k + 1, x, residual, halted, lanczos, (d1, d), (cos, sin), column, norm, negative
+
     zero, no, none = tf.zeros_like(system.b_norm), tf.constant(False), tf.zeros_like(system.b)
     x, r = system.start(x0)
-    norm = tf.norm(r)
-    start = _Minres(
-        k=tf.constant(0), x=x, v0=none, v1=tf.math.divide_no_nan(r, norm), d0=none, d1=none,
-        beta=zero, cos=zero - 1, sin=zero, delta=zero, epsilon=zero,
-        residual=norm, matrix_norm=zero, negative=no, halted=no,
-    )  # fmt: skip
-
-    def unfinished(s: _Minres):
-        return system.unfinished(s.k, s.residual) & ~s.halted
-
-    end = tf.while_loop(unfinished, lambda s: (_minres_step(system.product, s),), (start,))[0]
-    return system.finish(end.x, end.k, end.negative)
-
-
-def _minres_step(product: Callable[[tf.Tensor], tf.Tensor], s: _Minres) -> _Minres:
-    q = product(s.v1) - s.beta * s.v0
-    alpha = _dot(s.v1, q)
-    q = q - alpha * s.v1
-    beta = tf.norm(q)
-    # The last reflection, applied to the new column of the tridiagonal matrix.
-    delta = s.cos * s.delta + s.sin * alpha
-    gamma = s.sin * s.delta - s.cos * alpha
-    matrix_norm = tf.maximum(s.matrix_norm, tf.sqrt(alpha**2 + beta**2))
-    # |M r| / (|M| |r|) is gone: r is a least-squares residual, and what is left to divide by below
-    # is rounding that would blow x up. Such a step moves nothing. The quotient bottoms out below
-    # sqrt(epsilon): measured at most 0.35 of it over 1,200 random singular systems.
-    halted = tf.sqrt(gamma**2 + (s.cos * beta) ** 2) <= eps(q.dtype) ** 0.5 * matrix_norm
-    gamma2 = tf.sqrt(gamma**2 + beta**2)
-    cos = tf.math.divide_no_nan(gamma, gamma2)
-    sin = tf.math.divide_no_nan(beta, gamma2)
-    d = tf.math.divide_no_nan(s.v1 - delta * s.d1 - s.epsilon * s.d0, gamma2)
-    return _Minres(
-        k=s.k + 1, x=tf.where(halted, s.x, s.x + cos * s.residual * d),
-        v0=s.v1, v1=tf.math.divide_no_nan(q, beta), d0=s.d1, d1=d,
-        beta=beta, cos=cos, sin=sin, delta=-s.cos * beta, epsilon=s.sin * beta,
-        residual=tf.where(halted, s.residual, sin * s.residual), matrix_norm=matrix_norm,
-        # cos * gamma = -r^T M r / r^T r of the residual before this step.
-        negative=s.negative | (s.cos * gamma > 10 * eps(q.dtype) * matrix_norm), halted=halted,
-    )  # fmt: skip
+    size = tf.norm(r)  # of the residual, then by recurrence
+    lanczos = none, tf.math.divide_no_nan(r, size), zero
+    start = (0, x, size, no, lanczos, (none, none), (zero - 1, zero), (zero, zero), zero, no)
+    k, x, *_, negative = tf.while_loop(unfinished, step, start)
+    return system.finish(x, k, negative)
 
 
 def solve_neumann(
@@ -331,4 +303,4 @@ def solve_dense(
     finite = tf.where(tf.math.is_finite(matrix), matrix, tf.zeros_like(matrix))
     eigenvalues = tf.linalg.eigvalsh((finite + tf.transpose(finite)) / 2)
     rounding = eigenvalues.shape[0] * eps(x.dtype) * tf.reduce_max(tf.abs(eigenvalues))
-    return system.finish(x[:, 0], None, eigenvalues[0] < -rounding)
+    return system.finish(x[:, 0], negative_curvature=eigenvalues[0] < -rounding)

@@ -53,10 +53,8 @@ def get_solver(name: str, **options) -> Solver:
     parameters = _option_parameters(name)
     for option in options:
         _check_known(f"option of solver '{name}'", option, parameters)
-    missing = [
-        p.name for p in parameters.values() if p.default is p.empty and p.name not in options
-    ]
-    if missing:
+    needed = [option for option, p in parameters.items() if p.default is p.empty]
+    if missing := [option for option in needed if option not in options]:
         raise ValueError(f"solver '{name}' needs {', '.join(missing)}")
     check_options(**options)
     return functools.partial(SOLVERS[name], **options)
@@ -81,8 +79,8 @@ def guarded(solve: Solver, on_failure: str) -> Solver:
             check_converged(info)
 
         def choose(solved, identity):
-            replacement = identity if on_failure == "identity" else math.nan * tf.ones_like(solved)
-            return tf.where(info.converged, solved, replacement)
+            other = identity if on_failure == "identity" else math.nan
+            return tf.where(info.converged, solved, other)
 
         return tf.nest.map_structure(choose, x, b), info
 
@@ -123,8 +121,7 @@ def _option_parameters(name: str) -> dict[str, inspect.Parameter]:
 def _check_known(kind: str, name: str, known: Collection[str]) -> None:
     if name in known:
         return
-    nearest = difflib.get_close_matches(str(name), known, n=1)
-    if nearest:
+    if nearest := difflib.get_close_matches(str(name), known, n=1):
         hint = f"did you mean '{nearest[0]}'?"
     else:
         hint = f"choose from {', '.join(known)}" if known else "it takes none"

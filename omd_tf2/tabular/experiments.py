@@ -123,14 +123,11 @@ class Training:
     def __init__(self, problem: Problem, num_steps: int, seeds: range):
         self.step, self._num_steps, self._problem = 0, num_steps, problem
         self.evaluation: Evaluation  # of the latest chunk
-        pairs = [np.random.SeedSequence(seed).spawn(2) for seed in seeds]
-        self._start, self._noise = (
-            [np.random.default_rng(s) for s in kind] for kind in zip(*pairs, strict=True)
-        )
+        pairs = [map(np.random.default_rng, np.random.SeedSequence(s).spawn(2)) for s in seeds]
+        self._start, self._noise = zip(*pairs, strict=True)
         self.state = self._first_state()
-        self._train, self._evaluate = (
-            compiled(partial(f, problem)) for f in (train_steps, evaluate)
-        )
+        self._train = compiled(partial(train_steps, problem))
+        self._evaluate = compiled(partial(evaluate, problem))
 
     def _first_state(self) -> State:
         """Initial Q, logits and rewards, uniform in [0, 1); one draw per seed for all settings."""

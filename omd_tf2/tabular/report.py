@@ -1,8 +1,8 @@
 """The analyses, and what a run of one leaves behind: results.csv, its figure, a table of means."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -71,16 +71,15 @@ def write_results(
     path: Path, analysis: Analysis, projection: str, seeds: range, evaluation: Evaluation
 ) -> None:
     """Writes results.csv, one row per instance; what does not apply stays empty."""
-    keys = [(v, x, seed) for v in analysis.variants for x in analysis.levels for seed in seeds]
-    columns = ["J", "q_error", *(["bound"] if analysis.name == "tabular_bounds" else [])]
-    rows = []
+    columns, rows = {"J", "q_error", *analysis.drawn}, []
+    keys = product(analysis.variants, analysis.levels, seeds)
     for i, (variant, level, seed) in enumerate(keys):
-        row: dict[str, Any] = {analysis.level: float(level), "seed": seed}
+        row = {name: float(getattr(evaluation, name)[i]) for name in columns}
         if analysis.of_methods:
-            row |= {"method": variant, "projection": projection}
+            chosen = {"method": variant, "projection": projection}
         else:
-            row |= {"method": "omd", "solver": variant}
-        rows.append(row | {name: float(getattr(evaluation, name)[i]) for name in columns})
+            chosen = {"method": "omd", "solver": variant}
+        rows.append(row | chosen | {analysis.level: float(level), "seed": seed})
     write_text(path, table_text(COLUMNS, rows))
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from omd_tf2.implicit import SolveInfo, root_vjp
-from omd_tf2.implicit.linear_solve import solve_result
+from omd_tf2.implicit.linear_solve import solve_info
 from omd_tf2.tabular.mdp import (
     MDP,
     Model,
@@ -70,7 +70,7 @@ def fixed_point_vjp(
     It is -(df/dtheta)^T (df/dQ)^{-T} dloss/dQ, f(Q, theta) = Q - B_hat(Q, theta); where `exact`,
     `[N]` bool, is false, the identity takes the inverse's place. theta is the model, whose discount
     and temperature are those of `truth`; `q`, the fixed point, and the cotangent dloss/dQ are
-    `[S, A, N]`. Returns the gradient, shaped as the model, and the health of the linear solve.
+    `[S, A, N]`. Returns the gradient, shaped as the model, and the worst instance's health.
     """
 
     def optimality(q, model):
@@ -78,7 +78,10 @@ def fixed_point_vjp(
 
     def solve(matvec, b):
         x = tf.where(exact, solve_adjoint(q, induced_mdp(model, truth), b), b)
-        return x, _info(tf.where(exact, matvec(x) - b, 0.0), b)
+        # A saturated policy's b may be as small as to be denormal.
+        scale = tf.maximum(tf.reduce_max(tf.abs(b), [0, 1]), 1e-290)
+        residual = tf.reduce_max(tf.abs(tf.where(exact, matvec(x) - b, 0.0)), [0, 1])
+        return x, solve_info(tf.reduce_max(residual / scale), ADJOINT_TOL)
 
     (gradient,), info = root_vjp(optimality, q, (model,), cotangent, solve)
     return gradient, info
@@ -95,11 +98,3 @@ def solve_adjoint(q: tf.Tensor, mdp: MDP, b: tf.Tensor) -> tf.Tensor:
     inflow = mdp.discount * tf.reduce_sum(weighted, axis=[0, 1])  # [S', N]
     mu = solve_dominant(tf.transpose(policy_matrix(policy, mdp), [1, 0, 2]), inflow)
     return b + policy * mu[:, None]
-
-
-def _info(residual: tf.Tensor, b: tf.Tensor) -> SolveInfo:
-    """The worst instance's health; a saturated policy's b may be as small as to be denormal."""
-    scale = tf.maximum(tf.reduce_max(tf.abs(b), [0, 1]), 1e-290)
-    relative = tf.reduce_max(tf.reduce_max(tf.abs(residual), [0, 1]) / scale)
-    result = solve_result(relative, ADJOINT_TOL)
-    return SolveInfo(tf.constant(0), relative, tf.constant(False), relative <= ADJOINT_TOL, result)

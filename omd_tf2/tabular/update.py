@@ -7,14 +7,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from omd_tf2.common.functional import AdamState, adam_step, loss_and_gradient
-from omd_tf2.tabular.mdp import (
-    MDP,
-    Model,
-    expected_return,
-    induced_mdp,
-    log_transitions,
-    soft_bellman,
-)
+from omd_tf2.tabular import mdp
+from omd_tf2.tabular.mdp import MDP, Model, induced_mdp
 from omd_tf2.tabular.solve import fixed_point_vjp, solve_fixed_point
 
 PROJECTIONS = ("joint", "leaf")
@@ -24,18 +18,18 @@ OuterLoss = Callable[[tf.Tensor, MDP], tf.Tensor]  # (Q [S, A, N], true MDP) -> 
 
 def return_loss(q: tf.Tensor, truth: MDP) -> tf.Tensor:
     """-J of the softmax policy of `q` in the true MDP; `[S, A, N]` -> `[N]`."""
-    return -expected_return(q, truth)
+    return -mdp.expected_return(q, truth)
 
 
 def bellman_loss(q: tf.Tensor, truth: MDP) -> tf.Tensor:
     """Mean over (s, a) of the squared true Bellman error (B Q - Q)^2; `[S, A, N]` -> `[N]`."""
-    return tf.reduce_mean((soft_bellman(q, truth) - q) ** 2, axis=[0, 1])
+    return tf.reduce_mean((mdp.soft_bellman(q, truth) - q) ** 2, axis=[0, 1])
 
 
 def mle_loss(model: Model, truth: MDP) -> tf.Tensor:
     """Means over (s, a) of (R_hat - R)^2 and of KL(P || P_hat), summed; `[N]`."""
     reward_error = tf.reduce_mean((model.rewards - truth.rewards) ** 2, axis=[0, 1])
-    log_ratio = tf.math.log(truth.transitions) - log_transitions(model, truth.temperature)
+    log_ratio = tf.math.log(truth.transitions) - mdp.log_transitions(model, truth.temperature)
     kl = tf.reduce_sum(truth.transitions * log_ratio, axis=2)  # [A, S, N]
     return reward_error + tf.reduce_mean(kl, axis=[0, 1])
 
@@ -104,16 +98,15 @@ def project(model: Model, norm_bound: tf.Tensor, projection: str, temperature: f
     the state for the rewards.
     """
 
+    def square(x):
+        return tf.reduce_sum(x**2, axis=list(range(len(x.shape) - 1)))
+
     def scaled(x, hot, cold):
-        norm = tf.sqrt(_square(hot / temperature) + _square(cold))
+        norm = tf.sqrt(square(hot / temperature) + square(cold))
         return x * tf.where(norm > norm_bound, tf.math.divide_no_nan(norm_bound, norm), 1.0)
 
     joint = projection == "joint"
     return Model(*(scaled(x, *(model if joint else (x[:1], x[1:]))) for x in model))
-
-
-def _square(x: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(x**2, axis=list(range(len(x.shape) - 1)))
 
 
 def projected_update(problem: Problem, state: State, noise: tf.Tensor) -> tuple[State, Residuals]:
@@ -123,21 +116,17 @@ def projected_update(problem: Problem, state: State, noise: tf.Tensor) -> tuple[
     so that all settings of a seed see the same draw.
     """
     count = problem.num_mle
-    mle, omd = _split(state.model, count)
+    parts = slice(count), slice(count, None)
+    mle, omd = (Model(*(x[..., part] for x in state.model)) for part in parts)
     std = problem.noise_std[count:]
     scaled = std * tf.tile(noise, [1, 1, std.shape[0] // noise.shape[2]])
     gradient, values, residuals = omd_gradient(problem, omd, state.values, scaled)
     if count:
-        pair = mle_gradient(mle, problem.truth), gradient
-        gradient = tf.nest.map_structure(lambda *parts: tf.concat(parts, -1), *pair)
+        pairs = zip(mle_gradient(mle, problem.truth), gradient, strict=True)
+        gradient = Model(*(tf.concat(pair, -1) for pair in pairs))
     model, adam = adam_step(state.model, gradient, state.adam, problem.lr)
     model = project(model, problem.norm_bound, problem.projection, problem.truth.temperature)
     return State(model, adam, values), residuals
-
-
-def _split(model: Model, count: int) -> tuple[Model, Model]:
-    head = tf.nest.map_structure(lambda x: x[..., :count], model)
-    return head, tf.nest.map_structure(lambda x: x[..., count:], model)
 
 
 def train_steps(

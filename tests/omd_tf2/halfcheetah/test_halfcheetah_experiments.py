@@ -18,7 +18,7 @@ from omd_tf2.halfcheetah.experiments import EXPERIMENTS, make_agent
 from omd_tf2.halfcheetah.update import metric_names
 from tests.toys import Corridor
 
-STEPS = 24
+STEPS = 22
 QUICK = (
     f"train.num_timesteps={STEPS}",
     "train.eval_episodes=1",
@@ -129,7 +129,7 @@ def test_spaces_that_do_not_suit_are_refused(env, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.random_steps=24", "leaves nothing to train on in 24 steps"),
+        ("train.random_steps=22", "leaves nothing to train on in 22 steps"),
         ("agent.cycle_steps=3", "agent.cycle_steps must divide 1000"),
         ("agent.agent=omdd", "'agent.agent' follows from --exp"),
         ("agent.solver.name=minress", "unknown solver: 'minress'; did you mean 'minres'"),

@@ -92,6 +92,18 @@ def relu_args():
     return problem(4, (4, 3))
 
 
+@pytest.fixture(scope="module")
+def relu_cross_term(relu_args):
+    return cross_term(relu_args)
+
+
+@pytest.fixture(scope="module")
+def relu_hessian(relu_args):
+    """Of the inner loss, [critics' weights, critics' weights]."""
+    (state, real, noise), f = relu_args, gradient_of(model_critic_loss)
+    return jacobian(lambda c: f(c, state.model, state, real, noise, make_config()), state.critics)
+
+
 def test_it_is_the_derivative_of_the_solved_problems_outer_loss(solved_args):
     hypergradient, health = gradient(solved_args)
     assert health.optimality_norm < 1e-12 and health.relative_residual < 1e-12
@@ -125,12 +137,12 @@ def test_gauss_newton_in_the_dual_is_exact_for_critics_linear_in_their_weights()
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1.0])
-def test_gauss_newton_equals_its_matrix_written_out(ridge, relu_args):
+def test_gauss_newton_equals_its_matrix_written_out(ridge, relu_args, relu_cross_term):
     j, num = inner_matrix(relu_args), 4
     assert j.shape[0] < j.shape[1]
     matrix = j.T @ j / num + ridge * np.eye(j.shape[1])
     adjoint = np.linalg.solve(matrix, flat(outer_gradient(*relu_args, make_config())[1]))
-    expected = -cross_term(relu_args).T @ adjoint
+    expected = -relu_cross_term.T @ adjoint
     got, health = gradient(relu_args, "gauss_newton", ridge=ridge)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(flat(got), expected, rtol=0, atol=1e-9 * scale)
@@ -171,17 +183,11 @@ def test_the_corrected_ones_limit_is_value_aware_learning(relu_args):
 
 
 @pytest.mark.parametrize("solver", ["dense", "cg", "minres"])
-def test_solvers_use_the_hessian_written_out(solver, relu_args):
-    state, real, noise = relu_args
-    f = gradient_of(model_critic_loss)
-    hessian = jacobian(
-        lambda c: f(c, state.model, state, real, noise, make_config()), state.critics
-    )
+def test_solvers_use_the_hessian_written_out(solver, relu_args, relu_cross_term, relu_hessian):
     ridge = 20.0  # makes it definite, so that all three hold
-    adjoint = np.linalg.solve(
-        hessian + ridge * np.eye(len(hessian)), flat(outer_gradient(*relu_args, make_config())[1])
-    )
-    expected = -cross_term(relu_args).T @ adjoint
+    matrix = relu_hessian + ridge * np.eye(len(relu_hessian))
+    adjoint = np.linalg.solve(matrix, flat(outer_gradient(*relu_args, make_config())[1]))
+    expected = -relu_cross_term.T @ adjoint
     options = {"ridge": ridge} | EXACT[solver]
     np.testing.assert_allclose(
         flat(gradient(relu_args, solver, **options)[0]), expected, rtol=1e-9, atol=1e-9

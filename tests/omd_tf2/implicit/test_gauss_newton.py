@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_tf2.common.compile import compiled
 from omd_tf2.implicit import dense_layers_kernel, get_solver, gradient_of, root_vjp
 from omd_tf2.implicit.gauss_newton import inverse_factor, solve_gauss_newton
 from omd_tf2.implicit.linear_solve import solve_cg, solve_dense
 from omd_tf2.implicit.structures import linearised
+from tests.omd_tf2 import small
+from tests.omd_tf2.small import flat
 
 RNG = np.random.default_rng(0)
 SAMPLES, HEADS = 6, 2
@@ -55,15 +58,7 @@ PROBLEMS = {
 
 def jacobian(residual_fn, solution, batch):
     """Returns J `[residuals, parameters]`, written out."""
-    with tf.GradientTape() as tape:
-        tape.watch(solution)
-        residuals = tf.reshape(residual_fn(solution, batch), [-1])
-    blocks = tape.jacobian(residuals, tf.nest.flatten(solution))
-    return np.concatenate([b.numpy().reshape(residuals.shape[0], -1) for b in blocks], 1)
-
-
-def flat(structure):
-    return np.concatenate([np.ravel(leaf) for leaf in tf.nest.flatten(structure)])
+    return small.jacobian(lambda solution: residual_fn(solution, batch), solution)
 
 
 def unflat(vector, like):
@@ -78,7 +73,7 @@ def never(vector):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_dual_equals_primal_eagerly_and_compiled(problem):
+def test_dual_equals_primal(problem):
     residual_fn, solution, options = PROBLEMS[problem]
     e = tensor(*residual_fn(solution, BATCH).shape)
     j = jacobian(residual_fn, solution, BATCH)
@@ -92,13 +87,9 @@ def test_dual_equals_primal_eagerly_and_compiled(problem):
         without_e = get_solver("gauss_newton", solution=solution, **options)
         return with_e(never, b), without_e(never, b)
 
-    args = unflat(b, solution), solution, e
-    eager, compiled = solve(*args), tf.function(solve, jit_compile=True)(*args)
-    scale = np.abs(primal).max()
-    for (x, info), (same, _) in zip(eager, compiled, strict=True):
-        np.testing.assert_allclose(flat(x), primal, rtol=0, atol=1e-9 * scale)
+    for x, info in solve(unflat(b, solution), solution, e):
+        np.testing.assert_allclose(flat(x), primal, rtol=0, atol=1e-9 * np.abs(primal).max())
         assert info.converged and info.iterations == 0 and not info.negative_curvature
-        np.testing.assert_allclose(flat(same), flat(x), rtol=0, atol=1e-12 * max(1, scale))
 
 
 def test_more_residuals_than_parameters_is_solved_by_cg_for_any_b():
@@ -243,7 +234,7 @@ def test_its_limits_are_the_identity_and_value_aware_learning():
     np.testing.assert_allclose(plain, expected, rtol=1e-6)
 
 
-def test_a_relative_ridge_and_the_correction_are_each_heads_own():
+def test_a_relative_ridge_and_the_correction_are_each_heads_own_eagerly_and_compiled():
     # heads of quite different scales: together they give what each gives alone
     heads = [mlp(), tf.nest.map_structure(lambda w: 3 * w, mlp())]
     e, r = tensor(SAMPLES, HEADS), tensor(SAMPLES, HEADS)
@@ -269,8 +260,8 @@ def test_a_relative_ridge_and_the_correction_are_each_heads_own():
     kernels = [j @ j.T / SAMPLES for j in jacobians]
     x, info = together(heads, e, r)
     assert info.converged
-    same, _ = tf.function(together, jit_compile=True)(heads, e, r, tf.constant(kernels))
-    np.testing.assert_allclose(flat(same), flat(x), rtol=0, atol=1e-12 * np.abs(flat(x)).max())
+    for same, _ in (together(heads, e, r, tf.constant(kernels)), compiled(together)(heads, e, r)):
+        np.testing.assert_allclose(flat(same), flat(x), rtol=0, atol=1e-12 * np.abs(flat(x)).max())
     for h, layers in enumerate(heads):
         alone, _ = solve(one_head, layers, e[:, h], r[:, h])
         np.testing.assert_allclose(flat(x[h]), flat(alone), rtol=0, atol=1e-10)

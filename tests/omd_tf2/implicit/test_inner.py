@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_tf2.common import compile
 from omd_tf2.implicit import solve_inner
 
 CURVATURE = tf.constant([1.0, 2.0], tf.float64)
@@ -22,7 +23,7 @@ def run(max_steps, tol=0.0, start=(4.0, 4.0), compiled=False):
         state = {"w": w, "count": tf.constant(0)}
         return solve_inner(gradient, step, state, max_steps=max_steps, tol=tol)
 
-    call = tf.function(solve, jit_compile=True) if compiled else solve
+    call = compile.compiled(solve) if compiled else solve
     return call(tf.constant(start, tf.float64))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_tf2.common import compile
 from omd_tf2.implicit import (
     SOLVERS,
     Result,
@@ -64,7 +65,7 @@ def test_failed_solve_is_used_or_replaced_by_the_identity_as_told(compiled):
     def answer(on_failure, max_steps):
         solve = guarded(get_solver("cg", max_steps=max_steps), on_failure)
         fn = lambda b: solve(matvec, b)
-        return (tf.function(fn, jit_compile=True) if compiled else fn)(B)
+        return (compile.compiled(fn) if compiled else fn)(B)
 
     unguarded, _ = get_solver("cg", max_steps=1)(matvec, B)
     x, info = answer("use", 1)
@@ -82,7 +83,7 @@ def test_stop_raises_eagerly_and_gives_nan_compiled():
     solve = guarded(get_solver("cg", max_steps=1), "stop")
     with pytest.raises(SolveError, match=r"did not converge \(steps\): relative .* 1 iter"):
         solve(matvec, B)
-    x, info = tf.function(lambda b: solve(matvec, b), jit_compile=True)(B)
+    x, info = compile.compiled(lambda b: solve(matvec, b))(B)
     assert np.isnan(x).all()
     with pytest.raises(SolveError):
         check_converged(info)

@@ -10,8 +10,8 @@ import tensorflow as tf
 import omd_tf2.tabular
 from baselines_tf2.common.compile import compiled
 from omd_tf2.common.functional import adam_init
-from omd_tf2.tabular.evaluate import evaluate, mle_bound, omd_bound, optimal_q
-from omd_tf2.tabular.mdp import MDP, Model, expected_return, paper_mdp, soft_bellman
+from omd_tf2.tabular.evaluate import evaluate, mle_bound, omd_bound
+from omd_tf2.tabular.mdp import MDP, Model, expected_return, paper_mdp
 from omd_tf2.tabular.update import (
     PROJECTIONS,
     Problem,
@@ -205,8 +205,10 @@ def test_noise_reaches_the_adjoint_or_the_objective_alone(in_adjoint):
 
 
 # Low temperatures and Adam's division by vanishing moments amplify rounding.
-@pytest.mark.parametrize("temperature, tol", [(0.3, 1e-12), (0.01, 1e-6)])
-@pytest.mark.parametrize("outer_loss, projection", [(return_loss, "joint"), (bellman_loss, "leaf")])
+@pytest.mark.parametrize(
+    "outer_loss, projection, temperature, tol",
+    [(return_loss, "joint", 0.3, 1e-12), (bellman_loss, "leaf", 0.01, 1e-6)],
+)
 def test_eager_equals_compiled(outer_loss, projection, temperature, tol):
     exact = tf.constant([True, True, True, False])
     std = tf.constant([0.0, 0.0, 0.1, 0.01], tf.float64)
@@ -239,11 +241,6 @@ def test_instances_do_not_see_one_another():
         one, _ = train_steps(alone, one, noise, tf.constant(2))
         for leaf, other in zip(one.model, together.model, strict=True):
             np.testing.assert_allclose(leaf[..., 0], other[..., n], rtol=1e-11)
-
-
-def test_the_optimal_q_is_its_own_backup():
-    q = optimal_q(TRUTH)
-    np.testing.assert_allclose(soft_bellman(q, TRUTH), q, rtol=1e-13)
 
 
 def test_the_example_of_the_documentation_runs():

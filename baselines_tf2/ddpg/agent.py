@@ -1,7 +1,7 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from baselines_tf2.common.acting import ActorPolicy
 from baselines_tf2.common.compile import compile_updates, compiled
 from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.files import read_arrays, write_arrays
-from baselines_tf2.common.networks import describe, numpy_forward, perturbable
+from baselines_tf2.common.networks import Body, describe, numpy_forward, perturbable
 from baselines_tf2.common.noise import action_distance, parse_noise, perturb
 from baselines_tf2.common.replay import Layout, Replay, Rollout
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
+from baselines_tf2.common.state import Stateful
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.diagnostics import (
     as_one_batch,
@@ -25,7 +26,7 @@ from baselines_tf2.ddpg.diagnostics import (
     target_diagnostics,
 )
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
-from baselines_tf2.ddpg.networks import Body, Nets
+from baselines_tf2.ddpg.networks import Nets
 from baselines_tf2.ddpg.robots import NOTHING, Robots, Sight
 from baselines_tf2.ddpg.update import Metrics, ddpg_update
 from envs.errors import ConfigError
@@ -38,8 +39,10 @@ FITS = ("critic", "critic_sees", "reward_centering", "reward_scale", "observatio
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
-class DDPGAgent:
+class DDPGAgent(Stateful):
     """DDPG with a critic head of choice; randomness comes from generators spawned from the seed."""
+
+    STATE = ("_reference", "_robots")  # beside networks, generators and stddev
 
     def __init__(
         self,
@@ -87,7 +90,6 @@ class DDPGAgent:
         self._values = compiled(self._evaluate_values)
         self._diagnose = compiled(self._compute_diagnostics)
         self._reference: np.ndarray | None = None
-        self._noise_metrics: dict[str, float] = {}
 
     def policy(self) -> Policy:
         """The actor as it is now, as a NumPy function of observations [N, O]."""
@@ -144,7 +146,7 @@ class DDPGAgent:
             self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
     def _adapt_noise(self):
-        """Adapts the parameter noise to the actor as it is, for the cycle's coming updates.
+        """Adapts the parameter noise to the actor as it is, for the cycle's updates; its metrics.
 
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
         once for each `param_noise_adaption_interval` updates.
@@ -157,23 +159,21 @@ class DDPGAgent:
             distances.append(action_distance(self.policy()(obs), self._policy_of(weights)(obs)))
             noise.adapt(distances[-1])
         distance = float(np.mean(distances))
-        self._noise_metrics = {"param_noise/distance": distance, "param_noise/stddev": noise.stddev}
+        return {"param_noise/distance": distance, "param_noise/stddev": noise.stddev}
 
     def train(self) -> dict[str, float]:
         """Adapts parameter noise and runs one cycle's updates in one call; the metrics' means.
 
         Raises TrainingError if one of them is not finite.
         """
-        if self._param_noise is not None:
-            self._adapt_noise()
+        adapted = {} if self._param_noise is None else self._adapt_noise()
         config, rng = self.config, self._rngs["batches"]
         count, size = config.nb_train_steps, config.batch_size
         rows = self.replay.sample_many(rng, count, size, paired=config.paired)
         means = self._updates(self._robots.complete(rows)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
-        metrics |= self._noise_metrics
-        check_finite(metrics)
-        return metrics
+        check_finite(metrics | adapted)
+        return metrics | adapted
 
     def _update(self, packed):
         return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
@@ -229,25 +229,20 @@ class DDPGAgent:
 
     def get_state(self) -> dict:
         """All that coming cycles depend on, but for the replay."""
-        noise = self._param_noise
-        return {
+        return super().get_state() | {
             "variables": self._arrays(),
             "rngs": [rng.bit_generator.state for rng in self._rngs.values()],
-            "stddev": None if noise is None else noise.stddev,
-            "noise_metrics": self._noise_metrics,
-            "reference": self._reference,
-            "robots": self._robots.get_state(),
+            "stddev": getattr(self._param_noise, "stddev", None),
         }
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state: Mapping) -> None:
         """Puts back what `get_state` gave."""
+        super().set_state(state)
         self._assign(state["variables"])
         for rng, own in zip(self._rngs.values(), state["rngs"], strict=True):
             rng.bit_generator.state = own
         if self._param_noise is not None:
             self._param_noise.stddev = state["stddev"]
-        self._noise_metrics, self._reference = state["noise_metrics"], state["reference"]
-        self._robots.set_state(state["robots"])
 
     def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""

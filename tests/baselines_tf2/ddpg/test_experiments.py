@@ -119,7 +119,8 @@ def test_evaluations_are_due_each_interval_and_at_the_end():
 def test_the_untrained_agent_is_judged_if_asked(tmp_path):
     def judged(*overrides):
         folder = tmp_path / str(len(overrides))
-        tiny.run("ddpg_pendulum", folder, tiny.make("ddpg_pendulum", *overrides))
+        few = "agent.nb_rollout_steps=20", "train.nb_epoch_cycles=2"
+        tiny.run("ddpg_pendulum", folder, tiny.make("ddpg_pendulum", *few, *overrides))
         return [int(row["step"]) for row in read_table(folder / "eval.csv")]
 
     assert judged() == [40, 80]
@@ -216,7 +217,7 @@ def test_robots_that_do_not_return_make_no_pairs():
     "overrides", [(), ("agent.pairing=coupled", "train.num_envs=2"), ("train.num_envs=2",)]
 )
 def test_a_finished_run_is_loaded_and_acts(tmp_path, overrides):
-    chosen = tiny.make("diffcritic_pendulum", "agent.nb_rollout_steps=10", *overrides)
+    chosen = tiny.make("diffcritic_pendulum", "agent.nb_rollout_steps=20", *overrides)
     tiny.run("diffcritic_pendulum", tmp_path, chosen)
     write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
     agent = load_agent(EXPERIMENTS, tmp_path)[0]
@@ -229,7 +230,9 @@ def test_a_finished_run_is_loaded_and_acts(tmp_path, overrides):
 
 
 def test_epopt_runs_even_before_anything_is_stored_and_then_selects(tmp_path):
-    chosen = tiny.make("epopt_pendulum", "train.epopt_warmup=0", "train.random_steps=0")
+    at_once = "train.epopt_warmup=0", "train.random_steps=0"
+    few = "agent.nb_rollout_steps=20", "train.nb_epoch_cycles=1"
+    chosen = tiny.make("epopt_pendulum", *at_once, *few)
     tiny.run("epopt_pendulum", tmp_path, chosen)
     first, *_, last = read_table(tmp_path / "metrics.csv")
     assert not first["train/critic_loss"] and last["train/critic_loss"]
@@ -237,7 +240,8 @@ def test_epopt_runs_even_before_anything_is_stored_and_then_selects(tmp_path):
 
 
 def test_distractors_and_noise_reach_the_agent(tmp_path):
-    chosen = tiny.make("ddpg_pendulum", "env.distractors=4", "env.observation_noise=0.1")
+    disturbed = "env.distractors=4", "env.observation_noise=0.1"
+    chosen = tiny.make("ddpg_pendulum", "agent.nb_rollout_steps=20", *disturbed)
     tiny.run("ddpg_pendulum", tmp_path, chosen)
     assert np.load(tmp_path / "weights.npz")["actor/0"].shape == (7, 8)
     assert json.loads(str(np.load(tmp_path / "weights.npz")["fits"]))["critic"] == "q"

@@ -28,10 +28,10 @@ class MLPConfig:
         check_fields(self)
 
 
-NetworkBuilder = Callable[..., Sequence[keras.Layer]]
+Body = Callable[..., Sequence[keras.Layer]]  # builds hidden layers from seed and dtype
 
 
-def get_network_builder(network: str | NetworkBuilder) -> NetworkBuilder:
+def get_network_builder(network: str | Body) -> Body:
     """Returns `mlp` for its name; a builder itself is returned as it is.
 
     A builder takes `seed` (an int), `dtype` and its own options, all by keyword, and returns the
@@ -75,10 +75,9 @@ def build_network(layers: Sequence[keras.Layer], input_dim: int) -> keras.Sequen
     return network
 
 
-def copy_network(network: keras.Sequential, input_dim: int) -> keras.Sequential:
+def copy_network(network: keras.Sequential) -> keras.Sequential:
     """A network with the same layers and the same weights, and variables of its own."""
-    clone = keras.Sequential([type(x).from_config(x.get_config()) for x in network.layers])
-    clone.build((None, input_dim))
+    clone = keras.models.clone_model(network)
     clone.set_weights(network.get_weights())
     return clone
 

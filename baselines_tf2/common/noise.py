@@ -51,26 +51,16 @@ class OrnsteinUhlenbeckNoise:
         self._x = state
 
 
-class AdaptiveParamNoise:
-    """Parameter noise whose stddev follows the distance it makes in action space.
+ACTION_NOISES: dict[str, Any] = {"normal": NormalNoise, "ou": OrnsteinUhlenbeckNoise}
+
+
+def adapted_stddev(stddev: float, distance: float, desired: float) -> float:
+    """The parameter noise's next stddev, by the distance in action space that this one made.
 
     Plappert et al. 2018 (arXiv 1706.01905): too far from the unperturbed actor divides the
     stddev by 1.01, else multiplies it.
     """
-
-    def __init__(self, stddev: float):
-        self.stddev = self.desired_distance = stddev
-
-    def adapt(self, distance: float) -> None:
-        self.stddev *= 1 / 1.01 if distance > self.desired_distance else 1.01
-
-
-NOISE_TYPES: dict[str, Any] = {  # what to write -> what it is
-    "none": None,
-    "normal": NormalNoise,
-    "ou": OrnsteinUhlenbeckNoise,
-    "adaptive-param": AdaptiveParamNoise,
-}
+    return stddev * (1 / 1.01 if distance > desired else 1.01)
 
 
 def perturb(
@@ -91,16 +81,17 @@ def action_distance(actions: np.ndarray, perturbed: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(actions - perturbed))))
 
 
-def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
+def parse_noise(noise_type: str) -> tuple[list, float | None]:
     """Reads Baselines' comma list, as in "adaptive-param_0.2,ou_0.1" or "none".
 
-    Returns the action noises, which add up, and the parameter noise or None. Raises ConfigError
-    for an unknown type or a standard deviation that is not a number of at least 0.
+    Returns the action noises, which add up, and the parameter noise's stddev, the distance that it
+    is to make, or None. Raises ConfigError for an unknown type or a standard deviation that is not
+    a number of at least 0.
     """
-    action_noises, param_noise = [], None
+    action_noises, param_stddev = [], None
     for item in noise_type.split(","):
         name, _, number = item.strip().partition("_")
-        check_known("noise type", name, NOISE_TYPES)
+        check_known("noise type", name, ["none", "adaptive-param", *ACTION_NOISES])
         if name == "none":
             continue
         stddev = -1.0
@@ -108,11 +99,10 @@ def parse_noise(noise_type: str) -> tuple[list, AdaptiveParamNoise | None]:
             stddev = float(number)
         if not 0 <= stddev < np.inf:
             raise ConfigError(f"noise type {item!r} needs a standard deviation, as in 'normal_0.2'")
-        noise = NOISE_TYPES[name](stddev)
-        if name != "adaptive-param":
-            action_noises.append(noise)
-        elif stddev == 0 or param_noise is not None:
+        if name in ACTION_NOISES:
+            action_noises.append(ACTION_NOISES[name](stddev))
+        elif stddev == 0 or param_stddev is not None:
             raise ConfigError(f"noise type {item!r}: write one, with a stddev above 0")
         else:
-            param_noise = noise
-    return action_noises, param_noise
+            param_stddev = stddev
+    return action_noises, param_stddev

@@ -130,9 +130,10 @@ class Replay(Stateful):
         """Cuts the running episodes where they are, as a time limit would."""
         if not self.next_row:
             return
-        at = (self.next_row - 1) % self._num_rows
+        latest = self.next_row - 1
+        at = [latest % self._num_rows]
         if self.pairing == "same_member":
-            self._episodes.cut(self.next_row, self._ends[at], self._members[at])
+            self._episodes.add(self.first_row, latest, ~self._ends[at], self._members[at])
         self._ends[at] = True
 
     def get_rows(self, start: int) -> dict[str, np.ndarray]:
@@ -194,7 +195,11 @@ class Replay(Stateful):
             robots = rng.choice(members.ravel(), 1 + (paired and self.pairing == "independent"))
             if paired and self.pairing == "same_member":
                 robots = robots.repeat(2)
-            sides = [self._rows_of(rng, robot, members, rows, size) for robot in robots]
+            sides = []
+            for robot in robots:
+                at, columns = np.nonzero(members == robot)
+                picks = rng.integers(len(at), size=size)
+                sides.append((rows[at[picks]], columns[picks]))
             if paired and self.pairing == "coupled":
                 sides.append((sides[0][0], sides[0][1] ^ 1))
             groups.append(self.gather(*(np.concatenate(x) for x in zip(*sides, strict=True))))
@@ -237,11 +242,6 @@ class Replay(Stateful):
             return self.first_row + rows, columns
         rows = rng.integers(self.first_row, self.next_row, shape)
         return rows, rng.integers(self.num_envs, size=shape) if self.num_envs > 1 else 0 * rows
-
-    def _rows_of(self, rng, robot, members, rows, size):
-        at, columns = np.nonzero(members == robot)
-        picks = rng.integers(len(at), size=size)
-        return rows[at[picks]], columns[picks]
 
     def _sample_pairs(self, rng, shape):
         half = (shape[0], shape[1] // 2)
@@ -328,28 +328,18 @@ class _Episodes(Stateful):
         # Starts, columns, members, and the numbers of rows before each; None before any.
         self._table: Any = None
 
-    def cut(self, next_row: int, ends: np.ndarray, members: np.ndarray) -> None:
-        """Ends the running episodes before `next_row`; ends, members: [N], of the row before it."""
-        stretches = [(self._starts[n], next_row, n, members[n]) for n in np.flatnonzero(~ends)]
-        self._finished = _insert(self._finished, stretches)
-        self._starts = [next_row] * len(self._starts)
-
     def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
-        """Takes note of T rows from `row` on, and forgets those before `first_row`.
+        """Takes note of T rows from `row` on, or of ends that came late; forgets before `first_row`.
 
         ends, members: [T, N].
         """
         stretches = []
-        for column in range(ends.shape[1]):
-            for end in np.flatnonzero(ends[:, column]):
-                stop = row + int(end) + 1
-                stretches.append((self._starts[column], stop, column, members[end, column]))
-                self._starts[column] = stop
-        if stretches:
-            self._finished = _insert(self._finished, stretches)
-        kept = self._finished[:, 1] > first_row
-        if not kept.all():
-            self._finished = self._finished[kept]
+        for column, end in zip(*ends.T.nonzero(), strict=True):
+            stop = row + int(end) + 1
+            stretches.append((self._starts[column], stop, column, members[end, column]))
+            self._starts[column] = stop
+        finished = _insert(self._finished, stretches)
+        self._finished = finished[finished[:, 1] > first_row]
         stop, starts = row + len(ends), enumerate(self._starts)
         running = [(start, stop, n, members[-1, n]) for n, start in starts if start < stop]
         table = _insert(self._finished, running)

@@ -152,8 +152,7 @@ class SerialEnvs(Envs):
             env.render()
 
     def get_state(self):
-        envs = [get_env_state(env) for env in self._envs]
-        return {"envs": envs, "physics": self._physics}
+        return {"envs": list(map(get_env_state, self._envs)), "physics": self._physics}
 
     def set_state(self, state):
         self._physics = state["physics"]
@@ -280,7 +279,10 @@ class Collector(Stateful):
             if step.any_end:
                 out.terminals1[t] = step.terminals1
                 out.ends[t] = step.terminals1 | step.truncations
-                episodes += self._finish(out.ends[t])
+                for n in np.flatnonzero(out.ends[t]):
+                    whole = float(self._returns[n]), int(self._lengths[n]), self._physics[n]
+                    episodes.append(Episode(*whole))
+                self._reset(out.ends[t])
                 out.members[t + 1 :] = self._members
                 if new_policy is not None and not refresh:
                     self._policy = new_policy()
@@ -351,14 +353,6 @@ class Collector(Stateful):
     def _shared(self, draw):
         drawn = draw(self.num_envs // (1 + self._twins))
         return np.repeat(drawn, 2, axis=0) if self._twins else drawn
-
-    def _finish(self, ends):
-        finished = [
-            Episode(float(self._returns[n]), int(self._lengths[n]), self._physics[n])
-            for n in np.flatnonzero(ends)
-        ]
-        self._reset(ends)
-        return finished
 
     def _reset(self, ended, seed=None):
         self._returns[ended], self._lengths[ended] = 0, 0

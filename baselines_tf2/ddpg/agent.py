@@ -1,7 +1,7 @@
 """The DDPG agent: what explores, stores, trains, acts and is saved."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from baselines_tf2.common.acting import ActorPolicy
 from baselines_tf2.common.compile import compile_updates, compiled
 from baselines_tf2.common.errors import check_finite
 from baselines_tf2.common.files import read_arrays, write_arrays
-from baselines_tf2.common.networks import describe, numpy_forward, perturbable
-from baselines_tf2.common.noise import action_distance, parse_noise, perturb
+from baselines_tf2.common.networks import Body, describe, numpy_forward, perturbable
+from baselines_tf2.common.noise import action_distance, adapted_stddev, parse_noise, perturb
 from baselines_tf2.common.replay import Layout, Replay, Rollout
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
+from baselines_tf2.common.state import Stateful
 from baselines_tf2.ddpg.config import DDPGConfig
 from baselines_tf2.ddpg.diagnostics import (
     as_one_batch,
@@ -25,7 +26,7 @@ from baselines_tf2.ddpg.diagnostics import (
     target_diagnostics,
 )
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
-from baselines_tf2.ddpg.networks import Body, Nets
+from baselines_tf2.ddpg.networks import Nets
 from baselines_tf2.ddpg.robots import NOTHING, Robots, Sight
 from baselines_tf2.ddpg.update import Metrics, ddpg_update
 from envs.errors import ConfigError
@@ -38,8 +39,10 @@ FITS = ("critic", "critic_sees", "reward_centering", "reward_scale", "observatio
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
-class DDPGAgent:
+class DDPGAgent(Stateful):
     """DDPG with a critic head of choice; randomness comes from generators spawned from the seed."""
+
+    STATE = ("_stddev", "_reference", "_robots")  # beside networks and generators
 
     def __init__(
         self,
@@ -64,9 +67,11 @@ class DDPGAgent:
         dims = obs_dim, action_dim, critic_input_dim(config, obs_dim, action_dim, robot_dim)
         nets_seed = int(for_nets.generate_state(1)[0])
         self.nets = Nets(config, *dims, seed=nets_seed, dtype=dtype, body=body)
-        self.action_noises, self._param_noise = parse_noise(config.noise_type)
+        # Of the parameter noise, if there is any: its stddev, and the distance that it is to make.
+        self.action_noises, self._stddev = parse_noise(config.noise_type)
+        self._desired_distance = self._stddev
         # One environment keeps its perturbed actor to the episode's end, as in Baselines.
-        self.refresh_each_cycle = self._param_noise is None or num_envs > 1
+        self.refresh_each_cycle = self._stddev is None or num_envs > 1
         self._forward = numpy_forward(self.nets.actor)
         self._perturbable = perturbable(self.nets.actor)
         self._layout = Layout(obs_dim, action_dim, robot_dim)
@@ -87,7 +92,6 @@ class DDPGAgent:
         self._values = compiled(self._evaluate_values)
         self._diagnose = compiled(self._compute_diagnostics)
         self._reference: np.ndarray | None = None
-        self._noise_metrics: dict[str, float] = {}
 
     def policy(self) -> Policy:
         """The actor as it is now, as a NumPy function of observations [N, O]."""
@@ -95,7 +99,7 @@ class DDPGAgent:
 
     def exploring_policy(self) -> Callable[[], Policy]:
         """A function that gives the policy for a new episode, perturbed if parameters are."""
-        if self._param_noise is None:
+        if self._stddev is None:
             fixed = self.policy()
             return lambda: fixed
         perturbed = self._perturbed("perturbation")
@@ -104,7 +108,7 @@ class DDPGAgent:
     def _perturbed(self, purpose):
         """Draws weights. Of copies: another thread may meanwhile train the actor and the stddev."""
         rng, weights = self._rngs[purpose], self.nets.actor.get_weights()
-        return partial(perturb, rng, self._param_noise.stddev, weights, self._perturbable)
+        return partial(perturb, rng, self._stddev, weights, self._perturbable)
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] for observations [..., O], without exploration.
@@ -144,36 +148,34 @@ class DDPGAgent:
             self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
     def _adapt_noise(self):
-        """Adapts the parameter noise to the actor as it is, for the cycle's coming updates.
+        """Adapts the parameter noise to the actor as it is, for the cycle's updates; its metrics.
 
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
         once for each `param_noise_adaption_interval` updates.
         """
-        config, noise, rng = self.config, self._param_noise, self._rngs["adaptation"]
+        config, rng = self.config, self._rngs["adaptation"]
         distances = []
         for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
             rows = self.replay.sample_many(rng, 1, config.batch_size)[0]
             obs, weights = rows[:, self._layout.obs0], self._perturbed("adaptation")()
             distances.append(action_distance(self.policy()(obs), self._policy_of(weights)(obs)))
-            noise.adapt(distances[-1])
+            self._stddev = adapted_stddev(self._stddev, distances[-1], self._desired_distance)
         distance = float(np.mean(distances))
-        self._noise_metrics = {"param_noise/distance": distance, "param_noise/stddev": noise.stddev}
+        return {"param_noise/distance": distance, "param_noise/stddev": self._stddev}
 
     def train(self) -> dict[str, float]:
         """Adapts parameter noise and runs one cycle's updates in one call; the metrics' means.
 
         Raises TrainingError if one of them is not finite.
         """
-        if self._param_noise is not None:
-            self._adapt_noise()
+        adapted = {} if self._stddev is None else self._adapt_noise()
         config, rng = self.config, self._rngs["batches"]
         count, size = config.nb_train_steps, config.batch_size
         rows = self.replay.sample_many(rng, count, size, paired=config.paired)
         means = self._updates(self._robots.complete(rows)).numpy()
         metrics = {f"train/{k}": float(x) for k, x in zip(Metrics._fields, means, strict=True)}
-        metrics |= self._noise_metrics
-        check_finite(metrics)
-        return metrics
+        check_finite(metrics | adapted)
+        return metrics | adapted
 
     def _update(self, packed):
         return ddpg_update(self.nets, self.head, self._layout.unpack(packed), self.config)
@@ -196,7 +198,7 @@ class DDPGAgent:
             seen = latest.obs0, latest.actions, self._robots.features(latest.members)
             flat = (x.reshape(latest.rewards.size, x.shape[-1]) for x in seen)
             out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
-        if self._param_noise is not None:
+        if self._stddev is not None:
             out |= _moments("reference/perturbed_action", self.exploring_policy()()(obs))
         out |= _moments("rollout/action", latest.actions)
         for name in ("obs_stats", "return_stats"):
@@ -229,32 +231,24 @@ class DDPGAgent:
 
     def get_state(self) -> dict:
         """All that coming cycles depend on, but for the replay."""
-        noise = self._param_noise
-        return {
+        return super().get_state() | {
             "variables": self._arrays(),
             "rngs": [rng.bit_generator.state for rng in self._rngs.values()],
-            "stddev": None if noise is None else noise.stddev,
-            "noise_metrics": self._noise_metrics,
-            "reference": self._reference,
-            "robots": self._robots.get_state(),
         }
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state: Mapping) -> None:
         """Puts back what `get_state` gave."""
+        super().set_state(state)
         self._assign(state["variables"])
         for rng, own in zip(self._rngs.values(), state["rngs"], strict=True):
             rng.bit_generator.state = own
-        if self._param_noise is not None:
-            self._param_noise.stddev = state["stddev"]
-        self._noise_metrics, self._reference = state["noise_metrics"], state["reference"]
-        self._robots.set_state(state["robots"])
 
     def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
         arrays = self._arrays()
         arrays["fits"] = np.array(json.dumps(self._fits()))
-        if self._param_noise is not None:
-            arrays["param_noise/stddev"] = np.asarray(self._param_noise.stddev)
+        if self._stddev is not None:
+            arrays["param_noise/stddev"] = np.asarray(self._stddev)
         write_arrays(path, arrays)
 
     def load(self, path: str | Path) -> None:
@@ -262,8 +256,8 @@ class DDPGAgent:
         arrays = read_arrays(path)
         self._check_fits(path, arrays)
         self._assign(arrays)
-        if self._param_noise is not None and "param_noise/stddev" in arrays:
-            self._param_noise.stddev = float(arrays["param_noise/stddev"])
+        if self._stddev is not None and "param_noise/stddev" in arrays:
+            self._stddev = float(arrays["param_noise/stddev"])
 
     def _arrays(self):
         return {name: np.array(variable) for name, variable in self._variables()}

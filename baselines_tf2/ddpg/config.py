@@ -71,10 +71,10 @@ class DDPGConfig:
 
     def __post_init__(self):
         check_fields(self)
-        _, param_noise = parse_noise(self.noise_type)
+        _, param_stddev = parse_noise(self.noise_type)
         _check_use(self, "absorbing_fraction", self.paired, "a difference critic")
         needs = "noise_type=adaptive-param_S"
-        _check_use(self, "param_noise_adaption_interval", param_noise, needs)
+        _check_use(self, "param_noise_adaption_interval", param_stddev, needs)
         needs = "normalize_observations"
         _check_use(self, "observation_range", self.normalize_observations, needs)
         values = (self.pairing, self.actor_loss) == ("independent", "first")

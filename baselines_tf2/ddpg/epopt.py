@@ -4,6 +4,7 @@ import numpy as np
 
 from baselines_tf2.common.replay import Rollout
 from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.state import Stateful
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig
 from envs import ConfigError, worst_episodes
 from envs.physics import REWARD_OFFSET
@@ -36,7 +37,7 @@ def check_selection(
         raise ConfigError(f"{held} that are stored of train.epopt_trajectories={wanted} episodes")
 
 
-class WorstEpisodes:
+class WorstEpisodes(Stateful):
     """Keeps, of every N whole episodes, the worst epsilon-quantile by return.
 
     Rajeswaran et al. 2017 (arXiv 1610.01283), algorithm 1. What begins in the first
@@ -44,6 +45,8 @@ class WorstEpisodes:
     has ended. Returns are ranked without the robot's reward offset, which says nothing of how
     the robot did.
     """
+
+    STATE = ("_steps", "_warm", "_returns", "_running", "_trajectories", "_metrics")
 
     def __init__(self, num_trajectories: int, epsilon: float, warmup_steps: int):
         self._wanted, self._epsilon, self._warmup = num_trajectories, epsilon, warmup_steps
@@ -74,24 +77,6 @@ class WorstEpisodes:
     def end_episodes(self) -> None:
         """Forgets the running episode, which will not be finished."""
         self._running, self._warm = [], self._steps < self._warmup
-
-    def get_state(self) -> dict:
-        """All that waits for its batch, for a checkpoint."""
-        return {
-            "steps": self._steps,
-            "warm": self._warm,
-            "returns": self._returns,
-            "running": self._running,
-            "trajectories": self._trajectories,
-            "metrics": self._metrics,
-        }
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self._steps, self._warm, self._returns = state["steps"], state["warm"], state["returns"]
-        self._running = [Rollout(*part) for part in state["running"]]
-        self._trajectories = [Rollout(*part) for part in state["trajectories"]]
-        self._metrics = state["metrics"]
 
     def _end(self, episode: Episode) -> list[Rollout]:
         warm, self._warm = self._warm, self._steps < self._warmup

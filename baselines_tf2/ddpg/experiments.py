@@ -53,15 +53,13 @@ OFFSET_STD = {"mujoco": 10, "pybullet": 1, "classic": 5}
 
 def _settings(task: str, kind: str, preset: str, backend: str) -> Settings:
     original, difference = preset == "original", kind.startswith("diffcritic")
-    env = EnvSpec(task, backend)
-    if kind != "ddpg":
-        ensemble, size = default_ensemble(task, backend), 0
-        if kind.endswith("offset"):
-            std = OFFSET_STD[backend]
-            ensemble, size = f"{ensemble};reward_offset:0,{std},{-3 * std},{3 * std}", ROBOTS
-        elif difference and not original:
-            size = ROBOTS
-        env = replace(env, ensemble=ensemble, ensemble_size=size)
+    offset = kind.endswith("offset")
+    ensemble = "" if kind == "ddpg" else default_ensemble(task, backend)
+    if offset:
+        std = OFFSET_STD[backend]
+        ensemble += f";reward_offset:0,{std},{-3 * std},{3 * std}"
+    robots = ROBOTS if offset or (difference and not original) else 0
+    env = EnvSpec(task, backend, ensemble, robots)
     if original:
         agent = AS_PROPOSED if difference else DDPGConfig()
     else:

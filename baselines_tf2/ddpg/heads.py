@@ -5,6 +5,7 @@ i and i + B/2 of a batch as a pair, so the same batch gives B values or B/2 diff
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import keras
@@ -50,8 +51,28 @@ def register(name: str, *, paired: bool = False, points: int = 1) -> Callable:
     return decorate
 
 
+class _ClippedHead:
+    """A head whose critic's outputs, [P], are normalised returns, clipped to +- `_range`."""
+
+    _range: float | None
+
+    def predictions(self, nets, batch):
+        return self._scaled(nets, self._outputs(nets, batch))
+
+    def loss(self, nets, batch, targets):
+        wanted = self._clip(nets.normalise_return(targets))
+        return tf.reduce_mean(tf.square(self._outputs(nets, batch) - wanted))
+
+    def _scaled(self, nets, outputs):
+        return nets.denormalise_return(self._clip(outputs))
+
+    def _clip(self, values):
+        bound = self._range
+        return values if bound is None else tf.clip_by_value(values, -bound, bound)
+
+
 @register("q")
-class QHead:
+class QHead(_ClippedHead):
     """The critic of DDPG (Lillicrap et al. 2016, arXiv 1509.02971)."""
 
     def __init__(self, config: DDPGConfig):
@@ -64,19 +85,14 @@ class QHead:
         q1 = nets.denormalise_return(q1)
         return batch.rewards + batch.discounts * (1 - batch.terminals1) * q1
 
-    def predictions(self, nets, batch):
-        return self.values(nets, batch.obs0, batch.actions, batch.robots)
-
-    def loss(self, nets, batch, targets):
-        q = self._q(nets.critic, batch.obs0, batch.actions, batch.robots)
-        return tf.reduce_mean(tf.square(q - _clip(nets.normalise_return(targets), self._range)))
-
     def actor_value(self, nets, batch, actions):
         return self.values(nets, batch.obs0, actions, batch.robots)
 
     def values(self, nets, obs, actions, robots=None):
-        q = self._q(nets.critic, obs, actions, robots)
-        return nets.denormalise_return(_clip(q, self._range))
+        return self._scaled(nets, self._q(nets.critic, obs, actions, robots))
+
+    def _outputs(self, nets, batch):
+        return self._q(nets.critic, batch.obs0, batch.actions, batch.robots)
 
     def _q(self, critic, obs, actions, robots):
         seen = [obs, actions] + ([] if robots is None else [robots])
@@ -86,7 +102,7 @@ class QHead:
 @register("concat", paired=True, points=2)
 @register("antisymmetric", paired=True, points=2)
 @register("additive", paired=True)
-class DifferenceHead:
+class DifferenceHead(_ClippedHead):
     """D(x, y) ~ Q(x) - Q(y) of pairs of x = (observation, action, is absorbing).
 
     A terminal leads to the absorbing state, (0, 0, 1), of value 0: so D(x, absorbing) is Q(x), and
@@ -124,48 +140,32 @@ class DifferenceHead:
         bootstrap *= 1 - over_a * over_b
         return r_a - r_b + nets.denormalise_return(bootstrap)
 
-    def predictions(self, nets, batch):
-        first, second = _halves(_points(batch.obs0, batch.actions, batch.absorbing0))
-        return self._difference(nets, first, second)
-
-    def loss(self, nets, batch, targets):
-        first, second = _halves(_points(batch.obs0, batch.actions, batch.absorbing0))
-        d = self._form(nets.critic, first, second)
-        return tf.reduce_mean(tf.square(d - _clip(nets.normalise_return(targets), self._range)))
-
     def actor_value(self, nets, batch, actions):
         """D(A, mu(A); B, b), and with the symmetric loss its mean with -D(A, a; B, mu(B)), [P]."""
         done = _points(batch.obs0, batch.actions, batch.absorbing0)
         mu = _points(batch.obs0, actions, batch.absorbing0)
+        mu = mu if self._symmetric else _halves(mu)[0]
+        difference = partial(self._form, nets.critic)
         if self._form is _additive_difference:
-            return self._additive_value(nets, done, mu)
-        (a, b), (mu_a, mu_b) = _halves(done), _halves(mu)
-        value = self._difference(nets, mu_a, b)
-        if self._symmetric:
-            value = (value - self._difference(nets, a, mu_b)) / 2
-        return value
-
-    def _additive_value(self, nets, done, mu):
-        """The same of q(x) - q(y), with q evaluated once at each point.
-
-        q(done) has no gradient here; compiled, it is the forward pass that the critic's loss makes.
-        """
-        q_a, q_b = _halves(nets.critic(done)[:, 0])
+            # q once at each point. q(done) has no gradient here; compiled, it is the forward pass
+            # that the critic's loss makes.
+            done, mu = (nets.critic(points)[:, 0] for points in (done, mu))
+            difference = tf.subtract
+        a, b = _halves(done)
         if not self._symmetric:
-            return self._scaled(nets, nets.critic(_halves(mu)[0])[:, 0] - q_b)
-        mu_a, mu_b = _halves(nets.critic(mu)[:, 0])
-        return (self._scaled(nets, mu_a - q_b) - self._scaled(nets, q_a - mu_b)) / 2
+            return self._scaled(nets, difference(mu, b))
+        mu_a, mu_b = _halves(mu)
+        first, second = difference(mu_a, b), difference(a, mu_b)
+        return (self._scaled(nets, first) - self._scaled(nets, second)) / 2
 
     def values(self, nets, obs, actions, robots=None):
         """D(x, absorbing): an estimate of Q only once pairs with the absorbing state are drawn."""
         points = _points(obs, actions, tf.zeros_like(obs[:, 0]))
-        return self._difference(nets, points, _absorbing(points))
+        return self._scaled(nets, self._form(nets.critic, points, _absorbing(points)))
 
-    def _difference(self, nets, first, second):
-        return self._scaled(nets, self._form(nets.critic, first, second))
-
-    def _scaled(self, nets, d):
-        return nets.denormalise_return(_clip(d, self._range))
+    def _outputs(self, nets, batch):
+        points = _points(batch.obs0, batch.actions, batch.absorbing0)
+        return self._form(nets.critic, *_halves(points))
 
 
 def make_head(config: DDPGConfig) -> CriticHead:
@@ -207,7 +207,3 @@ def _absorbing(points):
 
 def _halves(x):
     return tf.split(x, 2, axis=0)
-
-
-def _clip(values, bound):
-    return values if bound is None else tf.clip_by_value(values, -bound, bound)

@@ -9,14 +9,13 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from baselines_tf2.common.networks import get_network_builder
+from baselines_tf2.common.networks import Body, get_network_builder
 from baselines_tf2.common.rollout import Collector, Envs, SerialEnvs, as_envs
 from baselines_tf2.common.spaces import action_scale, observation_dim
 from baselines_tf2.common.train_loop import Adaptation, TrainLoop, check_random_steps
 from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, LoopConfig, check_envs
 from baselines_tf2.ddpg.epopt import check_selection, make_selection
-from baselines_tf2.ddpg.networks import Body
 from baselines_tf2.ddpg.robots import NOTHING, make_sight
 from baselines_tf2.runs.logger import print_metrics
 from baselines_tf2.runs.training import RETURN_HISTORY, EpochRows, Seeds, spawn_seeds
@@ -183,8 +182,7 @@ def learn(
     if total_timesteps is not None and nb_epochs is not None:
         raise ConfigError("give total_timesteps or nb_epochs, not both")
     num_envs = as_envs(env).num_envs
-    names = [field.name for field in fields(DDPGConfig) if field.name in given]
-    settings = {name: given[name] for name in names}
+    settings = {x.name: given[x.name] for x in fields(DDPGConfig) if x.name in given}
     settings["noise_type"] = noise_type or "none"
     for name in ("nb_rollout_steps", "nb_train_steps"):  # a cycle's, of all environments
         settings[name] *= num_envs

@@ -1,17 +1,15 @@
 """DDPG's networks, optimisers and normalisers: all that an update reads and moves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_tf2.common.networks import build_network, copy_network, mlp, output_layer
+from baselines_tf2.common.networks import Body, build_network, copy_network, mlp, output_layer
 from baselines_tf2.common.running_stats import RunningStats
 from baselines_tf2.ddpg.config import DDPGConfig
-
-Body = Callable[..., Sequence[keras.Layer]]  # builds hidden layers from seed and dtype
 
 
 class Nets(tf.Module):
@@ -43,8 +41,8 @@ class Nets(tf.Module):
         critic.append(output_layer(1, "linear", seed=seeds[3], dtype=dtype))
         self.actor = build_network(actor, obs_dim)
         self.critic = build_network(critic, critic_dim)
-        self.target_actor = copy_network(self.actor, obs_dim)
-        self.target_critic = copy_network(self.critic, critic_dim)
+        self.target_actor = copy_network(self.actor)
+        self.target_critic = copy_network(self.critic)
         self.actor_optimizer = _optimizer("adam", config.actor_lr, self.actor)
         self.critic_optimizer = _optimizer(config.critic_optimizer, config.critic_lr, self.critic)
         self._clip = config.observation_range

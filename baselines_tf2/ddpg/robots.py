@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from baselines_tf2.common.replay import Layout
+from baselines_tf2.common.state import Stateful
 from baselines_tf2.ddpg.config import DDPGConfig
 from envs import Ensemble, training_ranges
 from envs.errors import ConfigError
@@ -47,11 +48,13 @@ def make_sight(seen: str, ensemble: Ensemble, num_robots: int) -> Sight:
     return Sight(np.zeros(len(ranges)), scaled)
 
 
-class Robots:
+class Robots(Stateful):
     """A row for each robot met, by its number: what the critic sees of it, and its mean reward.
 
     Robots are met while another thread completes batches, of robots that it knows from before.
     """
+
+    STATE = ("_features", "_sums", "_counts")
 
     def __init__(self, config: DDPGConfig, layout: Layout, sight: Sight, dtype: str):
         self._layout, self._sight, self._dtype = layout, sight, dtype
@@ -94,15 +97,6 @@ class Robots:
             steps = (1 - discounts) / (1 - self._gamma) if self._n_step > 1 else 1.0
             packed[..., layout.rewards] -= self._sums[members] / self._counts[members] * steps
         return np.concatenate([packed, self._features[members]], axis=-1)
-
-    def get_state(self) -> dict:
-        """The table."""
-        return {"features": self._features, "sums": self._sums, "counts": self._counts}
-
-    def set_state(self, state: dict) -> None:
-        """Puts back what `get_state` gave."""
-        self._features, self._sums = state["features"], state["sums"]
-        self._counts = state["counts"]
 
     def _grow(self, number):
         held = len(self._counts)

@@ -73,7 +73,7 @@ def test_numpy_copy_refuses_layers_it_does_not_know():
 
 def test_a_copied_network_shares_nothing():
     network = mlp_network(0)
-    copy = copy_network(network, 8)
+    copy = copy_network(network)
     before = copy.get_weights()
     network.layers[0].kernel.assign_add(np.ones((8, 8)))
     for old, new in zip(before, copy.get_weights(), strict=True):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from baselines_tf2.common.noise import (
-    AdaptiveParamNoise,
     NormalNoise,
     OrnsteinUhlenbeckNoise,
     action_distance,
+    adapted_stddev,
     parse_noise,
     perturb,
 )
@@ -40,12 +40,9 @@ def test_ornstein_uhlenbeck_starts_again_where_an_episode_ended():
 
 
 def test_parameter_noise_adapts_by_1_01():
-    noise = AdaptiveParamNoise(0.2)
-    noise.adapt(0.3)
-    assert noise.stddev == pytest.approx(0.2 / 1.01)
-    noise.adapt(0.1)
-    noise.adapt(0.2)  # equal is not too far
-    assert noise.stddev == pytest.approx(0.2 * 1.01)
+    assert adapted_stddev(0.5, 0.3, desired=0.2) == pytest.approx(0.5 / 1.01)
+    assert adapted_stddev(0.5, 0.1, desired=0.2) == pytest.approx(0.5 * 1.01)
+    assert adapted_stddev(0.5, 0.2, desired=0.2) == pytest.approx(0.5 * 1.01)  # not too far
 
 
 def test_only_what_may_be_perturbed_is():
@@ -61,12 +58,12 @@ def test_distance_is_the_root_mean_square():
 
 
 def test_a_comma_list_gives_all_its_noises():
-    actions, params = parse_noise("adaptive-param_0.2, normal_0.1,ou_0.3")
+    actions, param_stddev = parse_noise("adaptive-param_0.2, normal_0.1,ou_0.3")
     assert [(type(n), n.stddev) for n in actions] == [
         (NormalNoise, 0.1),
         (OrnsteinUhlenbeckNoise, 0.3),
     ]
-    assert params.stddev == 0.2
+    assert param_stddev == 0.2
     assert parse_noise("none") == ([], None)
 
 

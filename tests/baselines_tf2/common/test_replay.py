@@ -135,18 +135,17 @@ def test_windows_equal_the_direct_sum_while_the_ring_turns(n_step, gamma, end):
             ends[-1] = True
         if count == 17:  # what was not asked for meanwhile is made up for
             continue
-        rows, columns = np.mgrid[replay.first_row : replay.next_row, :2]
+        rows, columns = (x.ravel() for x in np.mgrid[replay.first_row : replay.next_row, :2])
         batch = replay.layout.unpack(replay.gather(rows, columns))
-        for row, column in zip(rows.ravel(), columns.ravel(), strict=True):
-            at = row - replay.first_row, column
-            expected, last, length = directly(
-                rewards[:, column], ends[:, column], row, n_step, gamma
-            )
-            assert np.asarray(batch.rewards)[at] == pytest.approx(expected, rel=1e-13)
-            assert np.asarray(batch.discounts)[at] == pytest.approx(gamma**length, rel=1e-15)
-            assert tuple(np.asarray(batch.obs1)[at]) == (last + 1, column)
-            assert tuple(np.asarray(batch.obs0)[at]) == (row, column)
-            assert np.asarray(batch.actions)[at] == -row
+        expected, last, length = np.transpose([
+            directly(rewards[:, column], ends[:, column], row, n_step, gamma)
+            for row, column in zip(rows, columns, strict=True)
+        ])  # fmt: skip
+        np.testing.assert_allclose(batch.rewards, expected, rtol=1e-13)
+        np.testing.assert_allclose(batch.discounts, gamma**length, rtol=1e-15)
+        np.testing.assert_array_equal(batch.obs1, np.stack([last + 1, columns], -1))
+        np.testing.assert_array_equal(batch.obs0, np.stack([rows, columns], -1))
+        np.testing.assert_array_equal(batch.actions[:, 0], -rows)
 
 
 def test_long_windows_keep_their_digits_in_a_32_bit_replay():

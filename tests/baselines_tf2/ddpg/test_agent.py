@@ -5,6 +5,7 @@ import tensorflow as tf
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Rollout
+from baselines_tf2.ddpg import agent as ddpg_agent
 from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.ddpg.config import DDPGConfig, DDPGTrainConfig, LoopConfig, check_envs
 from envs import ConfigError
@@ -50,7 +51,7 @@ def test_acting_in_numpy_equals_the_network():
         agent.predict((obs[0], {}))
 
 
-def test_step_is_baselines_call():
+def test_step_is_baselines_call(eagerly):
     agent = make()
     obs = rows().obs0[0, 0]
     actions, q, state, neglogp = agent.step(obs)
@@ -112,12 +113,16 @@ def test_exploring_policies_are_perturbed_each_time():
     np.testing.assert_array_equal(plain()(obs), make(noise_type="none").predict(obs))
 
 
-def test_parameter_noise_is_adapted_once_per_interval(eagerly):
+def test_parameter_noise_is_adapted_once_per_interval(eagerly, monkeypatch):
     agent = make(nb_train_steps=7, param_noise_adaption_interval=3)
     agent.store(rows())
-    noise = agent._param_noise
-    distances, adapt = [], noise.adapt
-    noise.adapt = lambda distance: (distances.append(distance), adapt(distance))
+    distances, action_distance = [], ddpg_agent.action_distance
+
+    def noted(*actions):
+        distances.append(action_distance(*actions))
+        return distances[-1]
+
+    monkeypatch.setattr(ddpg_agent, "action_distance", noted)
     metrics = agent.train()
     assert len(distances) == 3
     assert metrics["param_noise/distance"] == pytest.approx(np.mean(distances))
@@ -128,13 +133,17 @@ def test_parameter_noise_is_adapted_once_per_interval(eagerly):
 
 def test_training_is_repeatable_and_eagerly_the_same():
     """A whole cycle, parameter noise and all."""
-    runs = []
-    for eager in (False, False, True):
-        tf.config.run_functions_eagerly(eager)
-        agent = make(seed=3, nb_train_steps=5, param_noise_adaption_interval=3)
-        agent.store(rows())
-        agent.train()
-        runs.append([*weights(agent), agent._param_noise.stddev])
+    agent, other = (
+        make(seed=3, nb_train_steps=5, param_noise_adaption_interval=3) for _ in range(2)
+    )
+    agent.store(rows())
+    other.store(rows())
+    runs, state = [], agent.get_state()
+    for trained in (agent, agent, other):
+        tf.config.run_functions_eagerly(trained is other)
+        trained.train()
+        runs.append([*weights(trained), trained._stddev])
+        agent.set_state(state)
     tf.config.run_functions_eagerly(False)
     for a, b, eager in zip(*runs, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -157,7 +166,10 @@ def test_an_exploring_policy_is_not_moved_by_training_meanwhile(eagerly):
 
 @pytest.mark.parametrize("critic", ["q", "concat", "antisymmetric", "additive"])
 @pytest.mark.parametrize("pairing", ["independent", "same_member", "coupled"])
-def test_every_head_runs_with_every_pairing_and_reports_diagnostics(critic, pairing, eagerly):
+def test_every_head_runs_with_every_pairing_and_reports_diagnostics(
+    critic, pairing, eagerly, monkeypatch
+):
+    monkeypatch.setattr(ddpg_agent, "DIAGNOSTIC_BATCHES", 2)
     if critic == "q" and pairing != "independent":
         with pytest.raises(ConfigError, match="needs a difference critic"):
             make(critic=critic, pairing=pairing)
@@ -190,15 +202,21 @@ def test_saved_is_loaded_with_normalisers_and_optimisers(tmp_path, eagerly):
     other.load(tmp_path / "w.npz")
     for a, b in zip(weights(agent), weights(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert other._param_noise.stddev == agent._param_noise.stddev
+    assert other._stddev == agent._stddev
     obs = rows(seed=5).obs0[:, 0]
     np.testing.assert_array_equal(agent.predict(obs), other.predict(obs))
 
 
-def test_loading_keeps_the_learning_rates_of_the_settings(tmp_path):
-    make().save(tmp_path / "w.npz")
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "w.npz"
+    make().save(path)
+    return path
+
+
+def test_loading_keeps_the_learning_rates_of_the_settings(saved):
     other = make(actor_lr=1e-6, critic_lr=1e-5)
-    other.load(tmp_path / "w.npz")
+    other.load(saved)
     assert float(other.nets.actor_optimizer.learning_rate) == pytest.approx(1e-6)
     assert float(other.nets.critic_optimizer.learning_rate) == pytest.approx(1e-5)
 
@@ -214,12 +232,11 @@ def test_loading_keeps_the_learning_rates_of_the_settings(tmp_path):
         {"critic_network": MLPConfig(2, 9)},
     ],
 )
-def test_weights_of_another_agent_are_refused(tmp_path, options):
-    make().save(tmp_path / "w.npz")
+def test_weights_of_another_agent_are_refused(saved, options):
     other = make(**options)
     before = weights(other)
     with pytest.raises(ConfigError, match="saved by an agent with other settings"):
-        other.load(tmp_path / "w.npz")
+        other.load(saved)
     for a, b in zip(before, weights(other), strict=True):
         np.testing.assert_array_equal(a, b)
 

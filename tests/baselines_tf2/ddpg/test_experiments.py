@@ -5,14 +5,15 @@ import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_table
-from baselines_tf2.common.rollout import Episode
+from baselines_tf2.common.rollout import Episode, SerialEnvs
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
-from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.ddpg.learn import make_agent
 from baselines_tf2.runs.evaluate_run import load_agent
 from baselines_tf2.runs.experiment import MOVED, make_settings
-from baselines_tf2.runs.folder import write_config
+from baselines_tf2.runs.folder import WEIGHTS, write_config
 from baselines_tf2.runs.judging import Judge, evaluate, run_episode, summarise
-from envs import ConfigError, default_ensemble
+from envs import ConfigError, default_ensemble, make_env
+from tests import tiny
 from tests.toys import Corridor, Robots
 
 QUICK = (
@@ -25,11 +26,6 @@ QUICK = (
 
 
 MASSES = ("env.ensemble=mass:1,0.25,0.5,1.5", "env.target=mass=1.9")
-
-
-class Silent:
-    def update(self, step, episode_return):
-        pass
 
 
 def settings(name, *overrides):
@@ -120,16 +116,15 @@ def test_evaluations_are_due_each_interval_and_at_the_end():
     assert [judge.due(step) for step in (40, 80, 120, 160, 210, 300)] == [0, 0, 1, 0, 1, 1]
 
 
-def test_the_untrained_agent_is_judged_if_asked(tmp_path, eagerly):
+def test_the_untrained_agent_is_judged_if_asked(tmp_path):
     def judged(*overrides):
-        chosen = make_settings(EXPERIMENTS["ddpg_pendulum"], "default", None, [*QUICK, *overrides])
         folder = tmp_path / str(len(overrides))
-        folder.mkdir()
-        EXPERIMENTS["ddpg_pendulum"].prepare(chosen, 0)(folder, Silent(), Checkpoints(folder))
+        few = "agent.nb_rollout_steps=20", "train.nb_epoch_cycles=2"
+        tiny.run("ddpg_pendulum", folder, tiny.make("ddpg_pendulum", *few, *overrides))
         return [int(row["step"]) for row in read_table(folder / "eval.csv")]
 
-    assert judged() == [300]
-    assert judged("train.eval_at_start=true") == [0, 300]
+    assert judged() == [40, 80]
+    assert judged("train.eval_at_start=true") == [0, 40, 80]
 
 
 def test_presets_are_the_sources_own():
@@ -198,9 +193,10 @@ def test_a_setting_by_its_older_name_is_refused_with_the_new_one(setting):
     assert "\n" not in str(error.value)
 
 
-def test_a_run_of_settings_by_their_older_names_is_loaded(tmp_path, eagerly):
+def test_a_run_of_settings_by_their_older_names_is_loaded(tmp_path):
     chosen = settings("diffcritic_pendulum", "agent.pairing=coupled", "train.num_envs=2")
-    EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
+    twins = SerialEnvs([make_env(chosen.env, training=False) for _ in range(2)], twins=True)
+    make_agent(twins, chosen.agent, seed=0).save(tmp_path / WEIGHTS)
     write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
     config = json.loads((tmp_path / "config.json").read_text())
     for old, new in MOVED.items():
@@ -220,9 +216,9 @@ def test_robots_that_do_not_return_make_no_pairs():
 @pytest.mark.parametrize(
     "overrides", [(), ("agent.pairing=coupled", "train.num_envs=2"), ("train.num_envs=2",)]
 )
-def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly, overrides):
-    chosen = settings("diffcritic_pendulum", *overrides)
-    EXPERIMENTS["diffcritic_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
+def test_a_finished_run_is_loaded_and_acts(tmp_path, overrides):
+    chosen = tiny.make("diffcritic_pendulum", "agent.nb_rollout_steps=20", *overrides)
+    tiny.run("diffcritic_pendulum", tmp_path, chosen)
     write_config(tmp_path, {"exp": "diffcritic_pendulum", "backend": "classic"}, chosen)
     agent = load_agent(EXPERIMENTS, tmp_path)[0]
     saved = np.load(tmp_path / "weights.npz")
@@ -233,19 +229,19 @@ def test_a_finished_run_is_loaded_and_acts(tmp_path, eagerly, overrides):
         load_agent(EXPERIMENTS, tmp_path)[0]
 
 
-def test_epopt_runs_even_before_anything_is_stored_and_then_selects(tmp_path, eagerly):
-    epopt = ("epopt_trajectories=2", "epopt_epsilon=0.5", "epopt_warmup=0", "nb_epoch_cycles=2")
-    quick = [x for x in QUICK if "num_timesteps" not in x] + [f"train.{x}" for x in epopt]
-    quick.append("train.num_timesteps=600")
-    chosen = make_settings(EXPERIMENTS["epopt_pendulum"], "default", None, quick)
-    EXPERIMENTS["epopt_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
+def test_epopt_runs_even_before_anything_is_stored_and_then_selects(tmp_path):
+    at_once = "train.epopt_warmup=0", "train.random_steps=0"
+    few = "agent.nb_rollout_steps=20", "train.nb_epoch_cycles=1"
+    chosen = tiny.make("epopt_pendulum", *at_once, *few)
+    tiny.run("epopt_pendulum", tmp_path, chosen)
     first, *_, last = read_table(tmp_path / "metrics.csv")
     assert not first["train/critic_loss"] and last["train/critic_loss"]
     assert float(last["epopt/return_stored"]) < float(last["epopt/return"])
 
 
-def test_distractors_and_noise_reach_the_agent(tmp_path, eagerly):
-    chosen = settings("ddpg_pendulum", "env.distractors=4", "env.observation_noise=0.1")
-    EXPERIMENTS["ddpg_pendulum"].prepare(chosen, 0)(tmp_path, Silent(), Checkpoints(tmp_path))
-    assert np.load(tmp_path / "weights.npz")["actor/0"].shape == (7, 64)
+def test_distractors_and_noise_reach_the_agent(tmp_path):
+    disturbed = "env.distractors=4", "env.observation_noise=0.1"
+    chosen = tiny.make("ddpg_pendulum", "agent.nb_rollout_steps=20", *disturbed)
+    tiny.run("ddpg_pendulum", tmp_path, chosen)
+    assert np.load(tmp_path / "weights.npz")["actor/0"].shape == (7, 8)
     assert json.loads(str(np.load(tmp_path / "weights.npz")["fits"]))["critic"] == "q"

@@ -113,7 +113,7 @@ HEADS = [
 def small_agent(dtype="float64", **options):
     options = {"batch_size": 8, "replay_size": 500, "noise_type": "none"} | options
     for network in ("actor_network", "critic_network"):
-        options.setdefault(network, MLPConfig(2, 8))
+        options.setdefault(network, MLPConfig(1, 4))
     sight = NOTHING
     if "critic_sees" in options:
         sight = make_sight("physics", Ensemble.parse("a:1,1,0,2;b:1,1,0,2"), 0)
@@ -264,14 +264,9 @@ def assert_eager_equals_compiled(dtype, tolerance, **options):
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("head", HEADS, ids=str)
-def test_eager_equals_compiled_for_every_head(head):
-    assert_eager_equals_compiled("float64", 1e-12, **head)
-
-
-@pytest.mark.parametrize("options", OPTIONS[1:], ids=str)
-def test_eager_equals_compiled_for_every_option(options):
-    assert_eager_equals_compiled("float64", 1e-12, critic="antisymmetric", **options)
+@pytest.mark.parametrize("head, options", zip(HEADS, OPTIONS[1:], strict=True), ids=str)
+def test_eager_equals_compiled_for_every_head_and_every_option(head, options):
+    assert_eager_equals_compiled("float64", 1e-12, **head, **options)
 
 
 @pytest.mark.parametrize("head", [HEADS[0], HEADS[-1]], ids=str)

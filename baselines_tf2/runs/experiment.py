@@ -173,18 +173,13 @@ def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
 
 
 def _parse(path: str, text: str, kind: Any) -> Any:
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in kinds and text.lower() == "none":
+    kinds = typing.get_args(kind) or (kind,)
+    if types.NoneType in kinds and text.lower() == "none":
         return None
-    kind = next(k for k in kinds if k is not type(None))
+    read, expected = READ[next(k for k in kinds if k in READ)]
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind is int:
-            return whole_number(text)
-        return kind(text)
+        return read(text)
     except (ValueError, KeyError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
 
 
@@ -195,6 +190,14 @@ def whole_number(text: str) -> int:
         if number == int(number):
             return int(number)
     raise ValueError("it must be a whole number")
+
+
+READ = {  # a setting's type -> how its text is read, and what it must be
+    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
+    int: (whole_number, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "a text"),
+}
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:

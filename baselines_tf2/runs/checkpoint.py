@@ -87,8 +87,9 @@ class Checkpoints:
                 what = f"checkpoint {path.stem} is damaged, trying the one before"
                 self.tell(f"warning: {what}: {error}")
                 continue
-            for saved in rows if replay is not None else ():
-                replay.put_rows(saved)
+            if replay is not None:
+                for saved in rows:
+                    replay.put_rows(saved)
             self._remove(found[:i])
             return state
         if not found:

@@ -43,7 +43,7 @@ class Experiment:
     """Something that can be run by name.
 
     settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
-    overridden. prepare(settings, seed) does everything that can fail because of the settings, and
+    overridden; its train.num_timesteps is the run's length. prepare(settings, seed) does everything that can fail because of the settings, and
     returns the function that then fills a run folder, going on from its latest checkpoint if it has
     one, and returns a summary, {name: text}.
     """
@@ -54,7 +54,6 @@ class Experiment:
     backends: Sequence[str]  # the first is the default
     settings: Callable[[str, str], Any]
     prepare: Callable[..., RunFunction]  # (settings, seed); video=True records evaluations
-    num_timesteps: Callable[[Any], int]
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
     def check_video(self, wanted: bool) -> None:

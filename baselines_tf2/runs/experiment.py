@@ -191,7 +191,7 @@ def whole_number(text: str) -> int:
     raise ValueError("it must be a whole number")
 
 
-READ = {  # a setting's type -> how its text is read, and what it must be
+READ: Mapping[type, tuple[Callable[[str], Any], str]] = {  # how a type is read, what it must be
     bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
     int: (whole_number, "a whole number"),
     float: (float, "a number"),

@@ -5,6 +5,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ FLAGS_OF = {
 
 FLAGS = flags.FLAGS
 text, number, switch = flags.DEFINE_string, flags.DEFINE_float, flags.DEFINE_bool
+count = partial(flags.DEFINE, terminal.Count(), serializer=flags.ArgumentSerializer())
 text("exp", None, "Which experiment to run; --list shows them.")
 text("mode", "train", "train; evaluate a --run; report, a page on the --runs; or do a --study.")
 text("run", None, "For --mode=evaluate: the run's folder.")
@@ -91,11 +93,8 @@ switch("video", False, "Record an episode of each evaluation, or of each robot."
 switch("overwrite", False, "Replace the run, or the evaluation, that the folder holds.")
 switch("resume", False, "Go on with the folder's run; start it if none. A sweep does so unasked.")
 flags.DEFINE_integer("keep_checkpoints", DEFAULT_KEEP, "How many to keep until the end.")
-for name, default, words in (
-    ("num_timesteps", None, "Environment steps, as in 2e5; default: the experiment's."),
-    ("checkpoint_every", DEFAULT_EVERY, "Steps between checkpoints, as in 5000 or 5e3."),
-):
-    flags.DEFINE(terminal.Count(), name, default, words, serializer=flags.ArgumentSerializer())
+count("num_timesteps", None, "Environment steps, as in 2e5; default: the experiment's.")
+count("checkpoint_every", DEFAULT_EVERY, "Steps between checkpoints, as in 5000 or 5e3.")
 
 
 def load_run(folder: str | Path):
@@ -143,9 +142,8 @@ def _check_flags() -> None:
     for name in dict.fromkeys(name for names in FLAGS_OF.values() for name in names):
         if FLAGS[name].present and name not in read:
             others = " and ".join(f"--mode={m}" for m, names in FLAGS_OF.items() if name in names)
-            raise ConfigError(
-                f"--{name} does nothing with {mode}, it is for {others}: leave it out"
-            )
+            text = f"--{name} does nothing with {mode}, it is for {others}: leave it out"
+            raise ConfigError(text)
 
 
 def _evaluate() -> None:

@@ -1,7 +1,10 @@
 import os
 
+from baselines_tf2.common.threads import set_threads
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MUJOCO_GL", "egl")
+set_threads()  # as the driver does
 
 import pytest
 import tensorflow as tf

@@ -1,8 +1,9 @@
 """Faults from outside, done to processes of the driver: each costs one clear line and nothing else.
 
-"Nothing else" is to the bit: `--resume` ends as a run does that nothing happened to. Most processes
-are forked, `fresh` ones are `python run_experiments.py`. A fault that the machine would not give at
-a chosen moment is prepared in the process itself, before the driver's main begins: what fills the
+"Nothing else" is to the bit: `--resume` ends as a run does that nothing happened to. Who is killed,
+stopped or sent a signal is a forked process, `fresh` ones are `python run_experiments.py`; who has
+an error to tell, or goes on, may be the tests' own. A fault that the machine would not give at a
+chosen moment is prepared in the process itself, before the driver's main begins: what fills the
 disk, kills or raises then does so for real.
 """
 
@@ -32,7 +33,7 @@ from baselines_tf2.ddpg.agent import DDPGAgent
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.logger import CsvTable, Events
 from envs import ConfigError, RobotEnsemble
-from tests.forks import fork
+from tests.forks import fork, here
 from tests.toys import Corridor
 
 ROOT = Path(__file__).parent.parent
@@ -146,16 +147,30 @@ class Driver:
 
     def start(self, logdir, *flags, fault=None, fresh=False) -> Run:
         output = self._folder / f"output_{len(self._runs)}"
-        flags = [*(flags if "--exp" in " ".join(flags) else (*PENDULUM, *flags))]
-        self._runs.append(Run(output, [*flags, f"--logdir={logdir}"], fault, fresh))
+        self._runs.append(Run(output, arguments(logdir, flags), fault, fresh))
         return self._runs[-1]
 
     def run(self, *args, **kwargs) -> Outcome:
         return self.start(*args, **kwargs).outcome()
 
+    def here(self, logdir, *flags, fault=None) -> Outcome:
+        """The same in the tests' own process, whose faults end with it."""
+        try:
+            if fault is not None:
+                fault()
+            return Outcome(*here(arguments(logdir, flags)))
+        finally:
+            while REPLACED:
+                setattr(*REPLACED.pop())
+
     def end(self) -> None:
         for run in self._runs:
             run.end()
+
+
+def arguments(logdir, flags):
+    named = "--exp" in " ".join(flags)
+    return [*(() if named else PENDULUM), *flags, f"--logdir={logdir}"]
 
 
 @pytest.fixture
@@ -169,7 +184,7 @@ def driver(tmp_path):
 def reference(tmp_path_factory):
     """The folder of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("reference")
-    Driver(folder).run(folder).succeeded()
+    Driver(folder).here(folder).succeeded()
     return run_of(folder)
 
 
@@ -211,6 +226,12 @@ def steps(folder):
     """Of the checkpoints."""
     paths = sorted((folder / "checkpoints").glob("step_*.json"))
     return [int(path.stem.removeprefix("step_")) for path in paths]
+
+
+def go_back(folder):
+    """Leaves the checkpoint at step 500 alone."""
+    for path in (folder / "checkpoints").glob("step_*[678]00.json"):
+        path.unlink()
 
 
 def torn(folder):
@@ -258,9 +279,13 @@ def digests(folder):
 # Faults, prepared in the process that is to suffer them ------------------------------------------
 
 
+REPLACED = []  # owner, name and value of what is not as it was
+
+
 def instead(owner, name, new):
     """Has new(original, self, ...) called for a method."""
     original = getattr(owner, name)
+    REPLACED.append((owner, name, original))
     setattr(owner, name, lambda self, *args, **kwargs: new(original, self, *args, **kwargs))
 
 
@@ -381,27 +406,22 @@ def kill_within_a_checkpoint(run, folder):
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(driver, tmp_path, reference):
+    """Before it has begun, within a checkpoint, after one, in its last moments, just finished."""
     folder = run_of(tmp_path)
-    assert kill_within_a_checkpoint(driver.start(tmp_path), folder)
+    folder.mkdir(parents=True)
+    (folder / ".config.json.12345.partial").write_text("{")  # as of a kill within its writing
+    assert kill_within_a_checkpoint(driver.start(tmp_path, "--resume"), folder)
     run, before = driver.start(tmp_path, "--resume"), steps(folder)
     run.until(lambda: steps(folder)[-1:] > before[-1:])
     run.kill()
     run = driver.start(tmp_path, "--resume")
-    run.until((folder / "weights.npz").exists)  # its last moments
+    run.until((folder / "weights.npz").exists)
     run.kill()
     assert not (folder / "finished.json").exists()
-    driver.run(tmp_path, "--resume").succeeded()
-    assert_same(folder, reference)
-
-
-def test_a_kill_before_the_run_has_begun_or_when_it_has_just_finished(driver, tmp_path, reference):
-    folder = run_of(tmp_path)
-    folder.mkdir(parents=True)
-    (folder / ".config.json.12345.partial").write_text("{")  # as of a kill within its writing
     fault = partial(dies_instead_of, Checkpoints, "remove")
     assert driver.run(tmp_path, "--resume", fault=fault).status == -signal.SIGKILL
     assert steps(folder)
-    assert "is finished" in driver.run(tmp_path, "--resume").succeeded().err
+    assert "is finished" in driver.here(tmp_path, "--resume").succeeded().err
     assert_same(folder, reference)
 
 
@@ -446,10 +466,12 @@ def test_twenty_kills_in_a_row_change_nothing(driver, tmp_path):
 
 
 @pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_run_that_is_stopped_saves_its_state_and_goes_on(driver, tmp_path, reference, fresh):
-    folder, done = run_of(tmp_path), 0
+def test_a_run_that_is_stopped_saves_its_state_and_goes_on(driver, stopped, reference, fresh):
+    folder, done = run_of(stopped), 500
+    go_back(folder)
     for number in (signal.SIGINT, signal.SIGTERM):
-        run = driver.start(tmp_path, "--resume", "--checkpoint_every=500", fresh=fresh)
+        run = driver.start(stopped, "--resume", "--checkpoint_every=500", fresh=fresh)
+        run.until(lambda run=run: "going on" in run.err())
         run.until(lambda done=done: latest_row(folder) > done)
         run.signal(number)
         outcome = run.outcome()
@@ -457,34 +479,34 @@ def test_a_run_that_is_stopped_saves_its_state_and_goes_on(driver, tmp_path, ref
         assert steps(folder)[-1] == step and done < step < 1000
         assert (folder / "weights.npz").exists()
         done = step
-    outcome = driver.run(tmp_path, "--resume").succeeded()
+    outcome = driver.here(stopped, "--resume").succeeded()
     assert outcome.err == f"going on from step {done}\n"
     assert_same(folder, reference)
 
 
-def test_a_second_signal_stops_at_once(driver, tmp_path, reference):
+def test_a_second_signal_stops_at_once(driver, stopped, tmp_path, reference):
     sign = tmp_path / "hangs"
-    run = driver.start(tmp_path / "runs", fault=partial(environment_hangs, 730, sign))
+    run = driver.start(stopped, "--resume", fault=partial(environment_hangs, 130, sign))
     run.until(sign.exists)
     run.signal(signal.SIGINT)
     run.until(lambda: "once more stops at once" in run.err())
     run.signal(signal.SIGTERM)
     assert "interrupted: --resume goes on from the latest checkpoint" in run.outcome().error
-    driver.run(tmp_path / "runs", "--resume").succeeded()
-    assert_same(run_of(tmp_path / "runs"), reference)
+    driver.here(stopped, "--resume").succeeded()
+    assert_same(run_of(stopped), reference)
 
 
 def test_two_signals_before_the_first_checkpoint_promise_none(driver, tmp_path):
     sign = tmp_path / "hangs"
     run = driver.start(
-        tmp_path, "--checkpoint_every=1e3", fault=partial(environment_hangs, 730, sign)
+        tmp_path, "--checkpoint_every=1e3", fault=partial(environment_hangs, 230, sign)
     )
     run.until(sign.exists)
     run.signal(signal.SIGINT)
     run.until(lambda: "once more stops at once" in run.err())
     run.signal(signal.SIGINT)
     assert "interrupted before the first checkpoint" in run.outcome().error
-    assert "--overwrite" in driver.run(tmp_path, "--resume").error
+    assert "--overwrite" in driver.here(tmp_path, "--resume").error
 
 
 def test_a_signal_while_tensorflow_loads_shows_no_traceback(driver, tmp_path):
@@ -518,7 +540,7 @@ def test_damaged_checkpoints_give_way_to_the_one_before(driver, stopped, referen
     folder = run_of(stopped)
     for step, damage in ((800, truncate), (700, flip_a_bit), (600, empty)):
         damage(folder / "checkpoints" / f"step_{step:012d}.npz")
-    outcome = driver.run(stopped, "--resume").succeeded()
+    outcome = driver.here(stopped, "--resume").succeeded()
     *warnings, going_on = outcome.err.splitlines()
     for step, warning in zip((800, 700, 600), warnings, strict=True):
         name = f"step_{step:012d}"
@@ -535,7 +557,7 @@ def test_any_damaged_file_is_named(driver, stopped, reference, damage, name):
     folder = run_of(stopped)
     (path,) = (folder / "checkpoints").glob(name)
     damage(path)
-    *warnings, going_on = driver.run(stopped, "--resume").succeeded().err.splitlines()
+    *warnings, going_on = driver.here(stopped, "--resume").succeeded().err.splitlines()
     manifest_is_gone = damage is Path.unlink and path.suffix == ".json"
     assert len(warnings) == (0 if manifest_is_gone else 1)
     assert all("step_000000000800 is damaged" in x and path.name in x for x in warnings)
@@ -549,7 +571,7 @@ def test_without_a_sound_checkpoint_nothing_is_touched(driver, stopped):
         flip_a_bit(path)
     (folder / "weights.npz").write_text("of an earlier stop")
     before = digests(folder)
-    outcome = driver.run(stopped, "--resume")
+    outcome = driver.here(stopped, "--resume")
     assert "is sound: start again with --overwrite" in outcome.error
     assert outcome.err.count("warning: ") == 4
     after = {path: x for path, x in digests(folder).items() if "tfevents" not in path.name}
@@ -560,28 +582,31 @@ def test_a_damaged_table_is_named(driver, stopped):
     path = run_of(stopped) / "metrics.csv"
     path.write_bytes(b"\xff\xfe" + path.read_bytes())
     before = path.read_bytes()
-    assert "metrics.csv" in driver.run(stopped, "--resume").error
+    assert "metrics.csv" in driver.here(stopped, "--resume").error
     assert path.read_bytes() == before
 
 
 # The disk ----------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_loses_nothing(driver, disk, reference):
+def test_a_full_disk_loses_nothing(driver, disk, stopped, reference):
     folder = run_of(disk)
     for what in (None, *WRITES, None):  # None: already full at the start
         before = steps(folder)
         if what is None:
             fill(disk)
-        outcome = driver.run(disk, "--resume", fault=what and partial(disk_fills, disk, what))
+        outcome = driver.here(disk, "--resume", fault=what and partial(disk_fills, disk, what))
         assert outcome.error.startswith("error: No space left on device"), what
         assert "make room; --resume then goes on" in outcome.error
         make_room(disk)
         assert steps(folder) >= before and not torn(folder)
         for events in folder.glob("events.*"):
             list(tf.data.TFRecordDataset(str(events)))  # raises at half a record
+        if not before:
+            shutil.copytree(stopped, disk, dirs_exist_ok=True)
+            go_back(folder)
     assert before[-1] >= 900
-    outcome = driver.run(disk, "--resume").succeeded()
+    outcome = driver.here(disk, "--resume").succeeded()
     assert outcome.err == f"going on from step {before[-1]:,}\n"
     assert_same(folder, reference)
 
@@ -589,7 +614,7 @@ def test_a_full_disk_loses_nothing(driver, disk, reference):
 def test_a_kill_at_resume_loses_nothing(driver, stopped, reference):
     outcome = driver.run(stopped, "--resume", fault=partial(dies_instead_of, CsvTable, "_write"))
     assert outcome.status == -signal.SIGKILL
-    driver.run(stopped, "--resume").succeeded()
+    driver.here(stopped, "--resume").succeeded()
     assert_same(run_of(stopped), reference)
 
 
@@ -598,7 +623,7 @@ def test_a_read_only_disk_is_one_line(driver, disk, stopped):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     before = digests(disk)
     for flags in ([disk / "new"], [logdir, "--resume"]):
-        error = driver.run(*flags).error
+        error = driver.here(*flags).error
         assert "Read-only file system" in error and "choose another --logdir" in error
     assert digests(disk) == before
 
@@ -606,7 +631,7 @@ def test_a_read_only_disk_is_one_line(driver, disk, stopped):
 @pytest.mark.parametrize("logdir", ["file", "file/in/the/way", "/proc/no"])
 def test_a_folder_that_cannot_be_is_one_line(driver, tmp_path, logdir):
     (tmp_path / "file").write_text("mine")
-    error = driver.run(tmp_path / logdir).error
+    error = driver.here(tmp_path / logdir).error
     assert logdir.split("/")[0] in error and "choose another --logdir" in error
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -618,7 +643,7 @@ def test_a_changed_config_is_refused_with_the_names_that_differ(driver, stopped)
     before = digests(stopped)
     changes = ["--set=agent.gamma=0.5", "--set=agent.tau=0.2", "--num_timesteps=2000"]
     flags = [flag for flag in PENDULUM if "num_timesteps" not in flag]
-    error = driver.run(stopped, "--resume", *flags, *changes).error
+    error = driver.here(stopped, "--resume", *flags, *changes).error
     assert "agent.gamma was 0.99 and is 0.5" in error
     assert "agent.tau was 0.01 and is 0.2" in error
     assert "train.num_timesteps was 1000 and is 2000" in error
@@ -629,7 +654,7 @@ def test_a_changed_config_is_refused_with_the_names_that_differ(driver, stopped)
 def test_a_run_without_its_config_is_refused(driver, stopped):
     (run_of(stopped) / "config.json").unlink()
     before = digests(stopped)
-    assert "config.json" in driver.run(stopped, "--resume").error
+    assert "config.json" in driver.here(stopped, "--resume").error
     assert digests(stopped) == before
 
 
@@ -644,19 +669,19 @@ def test_a_backend_that_is_gone_at_resume_costs_nothing(driver, tmp_path):
     error = driver.run(tmp_path, *flags, "--resume", fault=gone).error
     assert "mujoco is not installed" in error and "pip install 'gymnasium[mujoco]'" in error
     assert digests(folder) == before
-    outcome = driver.run(tmp_path, *flags, "--resume").succeeded()
+    outcome = driver.here(tmp_path, *flags, "--resume").succeeded()
     assert outcome.err == "going on from step 200\n"
     assert table(folder / "metrics.csv")[-1]["step"] == "300"
 
 
-def test_a_second_process_on_a_run_is_refused(driver, tmp_path, reference):
-    folder = run_of(tmp_path)
-    first = driver.start(tmp_path)
-    first.until(lambda: steps(folder))
+def test_a_second_process_on_a_run_is_refused(driver, stopped, reference):
+    folder = run_of(stopped)
+    first = driver.start(stopped, "--resume")
+    first.until(lambda: "going on" in first.err())
     first.pause()
     before = digests(folder)
-    for run in [driver.start(tmp_path, flag) for flag in ("--resume", "--overwrite")]:
-        assert f"another process is running in {folder}" in run.outcome().error
+    for flag in ("--resume", "--overwrite"):
+        assert f"another process is running in {folder}" in driver.here(stopped, flag).error
     assert digests(folder) == before
     first.signal(signal.SIGCONT)
     first.outcome().succeeded()
@@ -680,7 +705,7 @@ FAULTS = [  # one run's, from its start on; each is resumed with the next one
 def test_a_failing_environment_is_named_and_costs_nothing(driver, tmp_path, reference):
     folder, whole = run_of(tmp_path), table(reference / "metrics.csv")
     for fault, text, step in FAULTS:
-        outcome = driver.run(tmp_path, "--resume", fault=partial(environment_fails, *fault))
+        outcome = driver.here(tmp_path, "--resume", fault=partial(environment_fails, *fault))
         assert text in outcome.error
         assert f" at step {step}: training stops, and what was logged is kept" in outcome.error
         assert ("evaluation" in outcome.error) == (len(fault) > 3)
@@ -689,12 +714,12 @@ def test_a_failing_environment_is_named_and_costs_nothing(driver, tmp_path, refe
         last = (step - 1) // 50  # rows before the one of this step
         assert filled(table(folder / "metrics.csv")) == filled(whole[:last])
         assert steps(folder)[-1] == 100 * ((step - 1) // 100)
-    driver.run(tmp_path, "--resume").succeeded()
+    driver.here(tmp_path, "--resume").succeeded()
     assert_same(folder, reference)
 
 
 def test_a_first_reset_that_fails_is_one_line(driver, tmp_path):
-    outcome = driver.run(tmp_path, fault=partial(environment_fails, "raises", "reset", 1))
+    outcome = driver.here(tmp_path, fault=partial(environment_fails, "raises", "reset", 1))
     assert "RuntimeError: the bridge to the robot is down" in outcome.error
     assert outcome.err.count("\n") == 1
 
@@ -729,11 +754,12 @@ def test_from_python_an_environments_own_error_is_the_cause():
 
 def test_a_learner_that_diverges_does_so_again_and_keeps_its_log(driver, tmp_path):
     flags = ["--set=agent.critic_optimizer=sgd", "--set=agent.critic_lr=1e30"]
-    outcomes = [driver.run(tmp_path, *PENDULUM, *flags, "--checkpoint_every=50")]
+    outcomes = [driver.here(tmp_path, *PENDULUM, *flags, "--checkpoint_every=50")]
     folder = run_of(tmp_path)
     rows, left = table(folder / "metrics.csv"), steps(folder)
-    assert rows and left
-    outcomes.append(driver.run(tmp_path, *PENDULUM, *flags, "--resume", "--checkpoint_every=50"))
+    # The first update, at step 150, finds finite weights; what was logged before the second stays.
+    assert [row["step"] for row in rows] == ["50", "100", "150"] and left
+    outcomes.append(driver.here(tmp_path, *PENDULUM, *flags, "--resume", "--checkpoint_every=50"))
     assert re.match(
         r"error: learning diverged .*: train/\w+ is (nan|inf) at step \d+: ", outcomes[0].error
     )

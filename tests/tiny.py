@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from baselines_tf2.common.files import read_arrays, read_table
 from baselines_tf2.ddpg import agent as ddpg_agent
+from baselines_tf2.runs import training
 from baselines_tf2.runs.checkpoint import Checkpoints
 from baselines_tf2.runs.experiment import make_settings
 from omd_tf2.common import experiment as omd_experiment
@@ -82,9 +83,9 @@ def short_episodes():
 
 @contextmanager
 def tiny_world(eager):
-    """Episodes and epochs of few steps; `eager` spares the compiler's seconds."""
+    """Episodes and epochs of few steps, no pictures; `eager` spares the compiler's seconds."""
     with ExitStack() as stack:
-        patches = [(omd_experiment, "LOG_INTERVAL", 10)]
+        patches = [(omd_experiment, "LOG_INTERVAL", 10), (training, "plot_run", lambda *_: None)]
         patches += [(ddpg_agent, name, 2) for name in ("DIAGNOSTIC_ROBOTS", "DIAGNOSTIC_BATCHES")]
         for patch in patches:
             stack.enter_context(mock.patch.object(*patch))
@@ -102,6 +103,13 @@ def run(name, folder, settings, *, seed=0, eager=True, checkpoints=None, progres
     with tiny_world(eager):
         prepared = EXPERIMENTS[name].prepare(settings, seed)
         return prepared(folder, progress or Progress(), checkpoints)
+
+
+def files_of(name):
+    """Of `result`, sorted."""
+    if family(name) == "tabular":
+        return ["metrics.csv", "results.csv"]
+    return ["eval.csv", "metrics.csv", "weights.npz"]
 
 
 def result(folder: Path):
@@ -126,3 +134,12 @@ def assert_same_result(got, expected):
                 np.testing.assert_array_equal(got[name][part], array, f"{name}: {part}")
         else:
             assert got[name] == content, name
+
+
+def assert_other_numbers(one, other):
+    """In every table, and in weights."""
+    for (file, content), others in zip(one.items(), other.values(), strict=True):
+        if isinstance(content, dict):
+            assert not all(np.array_equal(content[part], others[part]) for part in content), file
+        else:
+            assert content != others, file

@@ -101,7 +101,6 @@ def _experiments():
                 backends=backends_of(task),
                 settings=partial(_settings, task, kind),
                 prepare=partial(prepare, make_agent=make_agent, make_loop=_make_loop),
-                num_timesteps=lambda settings: settings.train.num_timesteps,
                 load=partial(load, make_agent=make_agent),
             )
 

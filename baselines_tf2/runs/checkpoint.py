@@ -43,8 +43,7 @@ class Checkpoints:
         self._folder, self._every, self._keep = folder / "checkpoints", every, keep
         self._interrupted, self.tell = interrupted, tell
         self.step = 0  # of the latest checkpoint, or of the start
-        self._rows: list[tuple[int, str]] = []  # of the replay's files: row after the last, name
-        self._digests: dict[str, str] = {}  # file name -> SHA-256
+        self._rows: dict[str, str] = {}  # the replay's files -> SHA-256
         self._next_row = 0  # the replay's first row that no file holds
 
     def exist(self) -> bool:
@@ -70,9 +69,7 @@ class Checkpoints:
         name = f"step_{step:012d}"
         if replay is not None:
             self._save_rows(replay)
-        self._write(f"{name}.npz", pack(state))
-        needed = [f"{name}.npz", *(file for _, file in self._rows)]
-        digests = {file: self._digests[file] for file in needed}
+        digests = {f"{name}.npz": self._write(f"{name}.npz", pack(state))} | self._rows
         files.write_json(self._folder / f"{name}.json", {"step": step, "files": digests})
         self.step = step
         self._remove(self._manifests()[self._keep :])
@@ -82,26 +79,22 @@ class Checkpoints:
 
         Damaged ones are named to the user and removed. Raises ConfigError if none is sound.
         """
-        damaged = []
-        for path in self._manifests():
+        found = self._manifests()
+        for i, path in enumerate(found):
             try:
                 state, rows = self._read(path)
             except ConfigError as error:
-                self.tell(
-                    f"warning: checkpoint {path.stem} is damaged, trying the one before: {error}"
-                )
-                damaged.append(path)
+                what = f"checkpoint {path.stem} is damaged, trying the one before"
+                self.tell(f"warning: {what}: {error}")
                 continue
             if replay is not None:
                 for saved in rows:
                     replay.put_rows(saved)
-            self._remove(damaged)
+            self._remove(found[:i])
             return state
-        if damaged:
-            raise ConfigError(
-                f"no checkpoint in {self._folder} is sound: start again with --overwrite"
-            )
-        return None
+        if not found:
+            return None
+        raise ConfigError(f"no checkpoint in {self._folder} is sound: start again with --overwrite")
 
     def resume(self, parts: Mapping[str, Part], replay: Replay | None = None) -> dict | None:
         """Puts each part, in this order, back to where the latest checkpoint has it, and says so.
@@ -125,14 +118,14 @@ class Checkpoints:
     def _save_rows(self, replay):
         if replay.next_row > self._next_row:
             name = f"replay_{self._next_row:012d}_{replay.next_row:012d}.npz"
-            self._write(name, replay.get_rows(self._next_row))
-            self._rows.append((replay.next_row, name))
+            self._rows[name] = self._write(name, replay.get_rows(self._next_row))
             self._next_row = replay.next_row
-        self._rows = [(stop, name) for stop, name in self._rows if stop > replay.first_row]
+        self._rows = {x: sha for x, sha in self._rows.items() if _stop(x) > replay.first_row}
 
     def _write(self, name, arrays):
+        """The file's SHA-256."""
         files.write_arrays(self._folder / name, arrays)
-        self._digests[name] = _digest(self._folder / name)
+        return _digest(self._folder / name)
 
     def _read(self, path):
         """The state, and the replay's rows in order; ConfigError unless every file is sound."""
@@ -148,11 +141,10 @@ class Checkpoints:
             state = unpack(files.read_arrays(self._folder / name))
         except (KeyError, TypeError, ValueError, AttributeError, FileNotFoundError) as error:
             raise ConfigError(f"{path.name} cannot be used: {error}") from None
-        self.step, self._digests = step, digests
-        self._rows = [(int(name.removesuffix(".npz").rpartition("_")[2]), name) for name in rows]
+        self.step, self._rows = step, {name: digests[name] for name in rows}
         # Of what was saved the last row may still change: where no simulator goes on within an
         # episode, it becomes the episode's end.
-        self._next_row = max((stop for stop, _ in self._rows), default=1) - 1
+        self._next_row = max(map(_stop, rows), default=1) - 1
         return state, (files.read_arrays(self._folder / name) for name in rows)
 
     def _manifests(self):
@@ -164,14 +156,16 @@ class Checkpoints:
         for path in manifests:
             path.unlink()
         files.remove_partial_files(self._folder)
-        try:
+        with suppress(ConfigError, KeyError, TypeError):  # in doubt nothing goes; later it will
             used = {name for path in self._manifests() for name in files.read_json(path)["files"]}
-        except (ConfigError, KeyError, TypeError):  # in doubt nothing goes; a later call will
-            return
-        for path in self._folder.glob("*.npz"):
-            if path.name not in used and path.name.startswith(("step_", "replay_")):
-                path.unlink()
-                self._digests.pop(path.name, None)
+            for path in self._folder.glob("*.npz"):
+                if path.name not in used and path.name.startswith(("step_", "replay_")):
+                    path.unlink()
+
+
+def _stop(name: str) -> int:
+    """The row after the last one of a file of rows."""
+    return int(name.removesuffix(".npz").rpartition("_")[2])
 
 
 def _digest(path: Path) -> str:

@@ -71,8 +71,7 @@ def unfinished(folder: Path) -> str | None:
 
 def parse_grid(text: str) -> Grid:
     """Reads "torso_mass:3,6,9;friction:0.5,1"; ConfigError for what cannot be read."""
-    syntax = "'name:value,value'"
-    grid = read_parameters(text, "grid", {0: lambda *values: values}, syntax)
+    grid = read_parameters(text, "grid", {0: lambda *values: values}, "'name:value,value'")
     if REWARD_OFFSET in grid:
         raise ConfigError(f"{REWARD_OFFSET} is added in training only: leave it out of the grid")
     return grid
@@ -149,7 +148,7 @@ def evaluate_run(
         videos = [folder / films / _video_name(robot) for robot in robots] if video else []
         recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
         rng = np.random.default_rng(seed)
-        done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded or None)
+        done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded)
     if not video:
         shutil.rmtree(folder / films, ignore_errors=True)
     for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's

@@ -43,7 +43,7 @@ class Experiment:
     """Something that can be run by name.
 
     settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
-    overridden. prepare(settings, seed) does everything that can fail because of the settings, and
+    overridden; its train.num_timesteps is the run's length. prepare(settings, seed) does everything that can fail because of the settings, and
     returns the function that then fills a run folder, going on from its latest checkpoint if it has
     one, and returns a summary, {name: text}.
     """
@@ -54,7 +54,6 @@ class Experiment:
     backends: Sequence[str]  # the first is the default
     settings: Callable[[str, str], Any]
     prepare: Callable[..., RunFunction]  # (settings, seed); video=True records evaluations
-    num_timesteps: Callable[[Any], int]
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
     def check_video(self, wanted: bool) -> None:
@@ -173,18 +172,13 @@ def _unknown_override(path: str, leaves: Mapping[str, Any]) -> ConfigError:
 
 
 def _parse(path: str, text: str, kind: Any) -> Any:
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in kinds and text.lower() == "none":
+    kinds = typing.get_args(kind) or (kind,)
+    if types.NoneType in kinds and text.lower() == "none":
         return None
-    kind = next(k for k in kinds if k is not type(None))
+    read, expected = READ[next(k for k in kinds if k in READ)]
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind is int:
-            return whole_number(text)
-        return kind(text)
+        return read(text)
     except (ValueError, KeyError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise ConfigError(f"override '{path}={text}': the value must be {expected}") from None
 
 
@@ -195,6 +189,14 @@ def whole_number(text: str) -> int:
         if number == int(number):
             return int(number)
     raise ValueError("it must be a whole number")
+
+
+READ: Mapping[type, tuple[Callable[[str], Any], str]] = {  # how a type is read, what it must be
+    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
+    int: (whole_number, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "a text"),
+}
 
 
 def settings_from(kind: type, values: Mapping[str, Any]) -> Any:

@@ -60,7 +60,7 @@ def do_run(
             progress.tell(f"warning: {text}")
         if is_finished(folder) and finished_summary(folder):
             progress.tell(f"{folder} is finished: nothing is left to do")
-        progress.start(experiment.num_timesteps(settings))
+        progress.start(settings.train.num_timesteps)
         try:
             return carry_out(run, folder, progress, checkpoints) | {"folder": str(folder)}
         except Interrupted:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,13 +25,7 @@ from envs import ConfigError, EnvSpec, make_env
 # What an episode may raise; anything else is a bug, and ends the worker with a traceback.
 ANSWERED = (ConfigError, TrainingError, MemoryError, OSError, BdbQuit)
 
-
-class Job(NamedTuple):
-    """One episode."""
-
-    seed: int
-    robot: Robot | None
-    video: Path | None
+Job = tuple[int, Robot | None, Path | None]  # an episode: its seed, robot and video
 
 
 def usable_cores() -> int:
@@ -66,9 +59,9 @@ class Workers:
         do, and TrainingError if another process dies.
         """
         seeds = rng.integers(2**31, size=len(robots)).tolist()
-        jobs = list(map(Job, seeds, robots, videos or [None] * len(robots)))
+        jobs = list(zip(seeds, robots, videos or [None] * len(robots), strict=True))
         # Dealt in turn: those that are recorded, which take longest, first.
-        order = sorted(range(len(jobs)), key=lambda k: jobs[k].video is None)
+        order = sorted(range(len(jobs)), key=lambda k: jobs[k][2] is None)
         *shares, own = (order[i :: len(self._workers) + 1] for i in range(len(self._workers) + 1))
         for worker, share in zip(self._workers, shares, strict=True):
             worker.send((policy, spec, [jobs[k] for k in share]))
@@ -88,15 +81,12 @@ def run_jobs(
     policy: Policy, spec: EnvSpec, jobs: Sequence[Job], stopped: Callable[[], bool] = lambda: False
 ) -> list[Episode]:
     """One process's share; stopped() is asked before each episode, whether any is still wanted."""
-    video, episodes = any(job.video for job in jobs), []
-    with closing(video_env(spec) if video else make_env(spec, training=False)) as env:
-        for job in jobs:
-            if stopped():
-                break
-            if isinstance(env, EpisodeRecorder):
-                env.record([job.video])
-            episodes.append(run_episode(policy, env, seed=job.seed, physics=job.robot))
-    return episodes
+    videos = [video for *_, video in jobs]
+    with closing(video_env(spec) if any(videos) else make_env(spec, training=False)) as env:
+        if isinstance(env, EpisodeRecorder):
+            env.record(videos)
+        episodes = ((seed, robot) for seed, robot, _ in jobs if not stopped())
+        return [run_episode(policy, env, seed=seed, physics=robot) for seed, robot in episodes]
 
 
 class _Worker:
@@ -122,16 +112,14 @@ class _Worker:
         try:
             answer = self._connection.recv()
         except (EOFError, OSError):
-            raise TrainingError(f"a process that stepped evaluations {self._end()}") from None
+            status = self.process.wait()
+            end = f"ended by itself, with status {status}"
+            if status < 0:
+                end = f"was ended by {signal.Signals(-status).name}; if memory was short, free some"
+            raise TrainingError(f"a process that stepped evaluations {end}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-    def _end(self) -> str:
-        status = self.process.wait()
-        if status >= 0:
-            return f"ended by itself, with status {status}"
-        return f"was ended by {signal.Signals(-status).name}; if memory was short, free some"
 
 
 def serve(handle: int) -> None:

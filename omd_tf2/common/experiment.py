@@ -64,6 +64,5 @@ def make_experiment(
         backends=backends_of(task),
         settings=partial(settings, agent, task),
         prepare=partial(training.prepare, make_agent=make_agent, make_loop=make_loop),
-        num_timesteps=lambda settings: settings.train.num_timesteps,
         load=partial(training.load, make_agent=make_agent),
     )

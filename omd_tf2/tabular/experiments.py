@@ -217,7 +217,6 @@ EXPERIMENTS = {
         backends=("tabular",),
         settings=partial(_settings, analysis),
         prepare=partial(prepare, analysis),
-        num_timesteps=lambda settings: settings.train.num_timesteps,
     )
     for analysis in ANALYSES
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy.special import stdtrit
 
 from baselines_tf2.common.files import table_text, write_atomically, write_text
 from omd_tf2.tabular.evaluate import Evaluation
@@ -127,6 +127,7 @@ def _curves(analysis, evaluation):
             numbers = getattr(evaluation, column).reshape(2, len(analysis.levels), -1)[i]
             half, seeds = np.zeros(len(numbers)), numbers.shape[1]
             if seeds > 1:
-                half = stats.t.ppf(0.975, seeds - 1) * stats.sem(numbers, 1)
+                errors = numbers.std(1, ddof=1) / np.sqrt(seeds)
+                half = stdtrit(seeds - 1, 0.975) * errors
             curves[variant, column] = numbers.mean(1), half
     return curves

@@ -79,7 +79,7 @@ def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(ru
     pytest.importorskip("imageio_ffmpeg")
     pytest.importorskip("pygame")
     experiments, folder = run
-    grid, tables = "mass=1,2;length=1,1.5", []
+    grid, tables = "mass=2;length=1,1.5", []
     for video in (False, True):
         summary = evaluate_run(
             experiments, folder, grid, episodes=2, seed=0, overwrite=True, video=video, cores=2
@@ -87,9 +87,7 @@ def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(ru
         tables.append(rows(folder))
         assert ("videos" in summary) == (folder / "sweep_videos").exists() == video
     assert tables[0] == tables[1]
-    assert rows_at(folder, "sweep_videos") == [
-        f"mass={m},length={x}.mp4" for m in (1, 2) for x in (1.5, 1)
-    ]
+    assert rows_at(folder, "sweep_videos") == ["mass=2,length=1.5.mp4", "mass=2,length=1.mp4"]
     again = {"episodes": 1, "seed": 0, "overwrite": True}  # videos are of the table's robots
     evaluate_run(experiments, folder, "mass=1", **again, video=True)
     assert rows_at(folder, "sweep_videos") == ["mass=1.mp4"]

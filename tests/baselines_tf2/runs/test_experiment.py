@@ -35,7 +35,6 @@ TOY = Experiment(
     backends=("mujoco", "pybullet"),
     settings=lambda preset, backend: Settings(Agent(name=f"{preset}-{backend}")),
     prepare=lambda settings, seed: None,
-    num_timesteps=lambda settings: 0,
 )
 
 

@@ -55,7 +55,6 @@ def test_there_is_one_experiment_per_agent_with_the_papers_length():
             1_000,
             10,
         )
-        assert experiment.num_timesteps(chosen) == 200_000
         assert train.eval_at_start and not chosen.agent.greedy
         default = make_settings(experiment, "default", None, [])
         assert not default.train.eval_at_start and default.agent.greedy

@@ -66,7 +66,7 @@ def test_the_experiments_are_four_agents_on_three_robots():
                 assert chosen.agent.solver == (solver if corrected else SolverConfig())
                 wide = preset == "default" and chosen.agent.agent != "sac"
                 assert chosen.agent.model_hidden_dim == (256 if wide else 64)
-                assert experiment.num_timesteps(chosen) == chosen.train.num_timesteps == 1_000_000
+                assert chosen.train.num_timesteps == 1_000_000
                 assert (chosen.train.eval_interval, chosen.train.eval_episodes) == (5_000, 10)
 
 

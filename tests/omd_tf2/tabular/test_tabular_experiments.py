@@ -195,7 +195,7 @@ def test_presets_and_overrides():
         reaches = [make_settings(experiment, p, None, []).noise_reaches for p in PRESETS]
         assert reaches == (["none"] * 2 if bounded else ["all", "objective"])
         settings = make_settings(experiment, "default", "tabular", ["train.num_timesteps=1e3"])
-        assert experiment.num_timesteps(settings) == 1000
+        assert settings.train.num_timesteps == 1000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the agents of both settings have in common: all but how they act and what they learn."""
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -88,12 +89,12 @@ class LearnerAgent(Agent):
         """
         *per_update, size, _ = self._rows_shape
         count, rng = self._updates, self._learner_rng
-        batches = count * int(np.prod(per_update))
+        batches = count * math.prod(per_update)
         rows = self.replay.sample_many(rng, batches, size, distinct=self.DISTINCT)
-        noise = rng.standard_normal((count, np.prod(self._noise_shape, dtype=int)))
+        noise = rng.standard_normal((count, math.prod(self._noise_shape)))
         packed = np.concatenate([rows.reshape(count, -1), noise], 1, dtype=self._dtype)
         out = self._run(tf.constant(packed)).numpy()
-        sound, means, acting = np.split(out, [1, 1 + len(self._names)])
+        sound, means, acting = out[0], out[1 : 1 + len(self._names)], out[1 + len(self._names) :]
         if sound < 1 and np.isfinite(means).all():
             raise TrainingError(f"{DIVERGED}: a weight is not finite after an update")
         self._acting = _unflatten(acting, self._acting)
@@ -108,7 +109,7 @@ class LearnerAgent(Agent):
         packed: [K, rows and noise], flattened.
         """
         packed = tf.convert_to_tensor(packed)  # eagerly nothing else does
-        size, cast = np.prod(self._rows_shape), partial(tf.cast, dtype=self._dtype)
+        size, cast = math.prod(self._rows_shape), partial(tf.cast, dtype=self._dtype)
 
         def update(k, flat, total):
             rows = tf.reshape(packed[k][:size], self._rows_shape)

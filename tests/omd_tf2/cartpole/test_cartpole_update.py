@@ -309,11 +309,9 @@ def assert_compiled_is_eager(agent, options):
 @pytest.mark.parametrize(
     "agent, options",
     [
-        ("omd", solver("gauss_newton") | {"hard": True, "no_double": True}),
-        ("omd", CORRECTED),
+        ("omd", CORRECTED | {"hard": True, "no_double": True, "no_warm": True, "inner_steps": 2}),
         ("omd", solver("cg") | {"prob_model": True, "warm_opt": True, "inner_tol": 1e-3}),
         ("mle", {"prob_model": True, "no_learn_reward": True}),
-        ("omd", {"no_warm": True, "inner_steps": 2}),
         ("vep", {"model_steps": 2, "inner_steps": 2}),
         ("vaml", {"one_batch": True, "inner_steps": 2}),
         ("qlearning", {"hard": True}),

@@ -13,7 +13,7 @@ from envs.errors import ConfigError
 from omd_tf2.common.agent import LearnerAgent
 from omd_tf2.common.solver import SolverConfig
 
-ROWS_SHAPE, NOISE_SHAPE = (2, 3), (2, 5)
+ROWS_SHAPE, NOISE_SHAPE = (2, 3), (2, 50)
 
 
 class State(NamedTuple):
@@ -83,7 +83,7 @@ def test_before_training_the_first_weights_act():
 
 def test_noise_is_standard_normal_and_new_for_each_update(eagerly):
     learner, seen = make(updates=1), []
-    for _ in range(200):
+    for _ in range(20):
         learner.train()
         seen.append(learner.state.noise.numpy())
     # 2,000 draws: standard errors 0.022 of the mean and 0.016 of the standard deviation

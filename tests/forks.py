@@ -1,18 +1,23 @@
-"""Processes of the driver, forked from one that has imported it, for the six seconds that this takes."""
+"""The driver without the six seconds that its imports take: in processes forked from one that has them, or here."""
 
+import io
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import tensorflow as tf
 from absl import app
 
 import run_experiments
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["run_experiments"])
+SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 def fork(
@@ -35,3 +40,23 @@ def _drive(output, flags, fault):
     if fault is not None:
         fault()
     app.run(run_experiments.main, flags_parser=run_experiments._parse_flags)
+
+
+def here(arguments: Sequence[str]) -> tuple[int, str, str]:
+    """The driver's main in this process, which then is as before: exit status, stdout and stderr."""
+    for flag in run_experiments.FLAGS.flags_by_module_dict()["run_experiments"]:
+        flag.unparse()
+    others = run_experiments.FLAGS(["run_experiments.py", *arguments])
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            run_experiments.main(others)
+    except SystemExit as error:  # a text, which Python prints
+        status = 1
+        err.write(f"{error.code}\n")
+    finally:
+        tf.config.run_functions_eagerly(False)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return status, out.getvalue(), err.getvalue()

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 from rliable import metrics
 
+from baselines_tf2.report import figures
 from baselines_tf2.report.statistics import iqm
+from baselines_tf2.sweeps import study_results
 from baselines_tf2.sweeps.study import words
 from baselines_tf2.sweeps.study_page import Picture, fill, write_page
 from baselines_tf2.sweeps.study_results import (
@@ -25,6 +27,15 @@ from baselines_tf2.sweeps.study_results import (
 from baselines_tf2.sweeps.study_store import KEY, Store
 from envs.errors import ConfigError
 from tests.baselines_tf2.sweeps.test_study import TEXT, study
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Coarse pictures of few resamples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "LOOK", [*figures.LOOK, {"savefig.dpi": 30}])
+        patch.setattr(study_results, "FINAL_REPS", 200)
+        yield
 
 
 @pytest.fixture

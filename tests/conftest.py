@@ -9,6 +9,15 @@ set_threads()  # as the driver does
 import pytest
 import tensorflow as tf
 
+from tests.ray_nodes import cluster
+
+
+@pytest.fixture(scope="session")
+def ray_address():
+    """Of a Ray cluster of one node with one CPU."""
+    with cluster() as address:
+        yield address
+
 
 @pytest.fixture
 def eagerly():

@@ -52,8 +52,9 @@ def leave(arguments, progress):
     raise SystemExit("error: enough")
 
 
-def count_or_fail(arguments, progress):
-    (count if len(arguments) > 1 else fail)(arguments, progress)
+def play(arguments, progress):
+    """Any of these, by the name that comes first."""
+    globals()[arguments[0]](arguments[1:], progress)
 
 
 def die(arguments, progress):
@@ -67,15 +68,18 @@ def describe(arguments, progress):
     Path(arguments[0]).write_text(json.dumps(facts))
 
 
-def meet(arguments, progress):
-    """Waits for the other task, then `seconds` more; each start leaves a line with its node."""
+def outlive(arguments, progress):
+    """Waits until a node was killed; each start leaves a line with its own node."""
     import ray
 
-    mine, other, seconds = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    mine, killed = map(Path, arguments)
+    node = os.getppid()
     with open(mine, "a") as file:
         file.write(ray.get_runtime_context().get_node_id() + "\n")
-    wait_for(other)
-    time.sleep(seconds)
+    wait_for(killed)
+    time.sleep(0.2)
+    if os.getppid() != node:  # the node is dead, which kills this process soon
+        time.sleep(60)
 
 
 def save_when_told(arguments, progress):

@@ -20,6 +20,8 @@ SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),  # one for all: a process reads it once
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # it is 15: beside other tests they would starve
+    "RAY_prestart_worker_first_driver": "0",  # processes without a task's variables serve none
     # Nodes on one machine do not lag: one that is silent for two seconds is dead.
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "4",
@@ -73,6 +75,7 @@ def kill_node(node: subprocess.Popen) -> None:
 
 def _start_node(*flags):
     command = [RAY, "start", "--block", "--num-cpus=1", "--object-store-memory=80000000", *flags]
+    command += ["--no-monitor", "--include-log-monitor=false"]  # nobody reads them
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, start_new_session=True, **quiet)
 

@@ -5,14 +5,17 @@ import sys
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from baselines_tf2.common.files import read_table
+from baselines_tf2.report import figures
+from baselines_tf2.runs import training
 from baselines_tf2.sweeps.study import read_study
 from baselines_tf2.sweeps.study_page import BLOCK, fill
+from baselines_tf2.sweeps.study_results import FIGURES
 from baselines_tf2.sweeps.study_run import smoke
 from run_experiments import EXPERIMENTS
+from tests.tiny import tiny_world
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
@@ -22,15 +25,16 @@ MAX_BYTES = 5_000_000  # of all CSVs
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("studies/*.toml")), ids=lambda path: path.stem)
-def test_a_study_runs(path):
+def test_a_study_runs(path, monkeypatch):
     pytest.importorskip("mujoco")
     pytest.importorskip("pybullet_envs_gymnasium")
+    monkeypatch.setattr(training, "plot_run", lambda *_: None)  # pictures take as long as runs
+    monkeypatch.setattr(figures, "LOOK", [*figures.LOOK, {"savefig.dpi": 30}])
+    for kind in FIGURES.keys() - {"outcome"}:
+        monkeypatch.delitem(FIGURES, kind)
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
-    tf.config.run_functions_eagerly(True)
-    try:
+    with tiny_world(eager=True):
         told = smoke(read_study(path), EXPERIMENTS)
-    finally:
-        tf.config.run_functions_eagerly(False)
     numbers = Path(told.split()[-1])
     rows = read_table(numbers)
     study = read_study(path)

@@ -1,18 +1,15 @@
 """A study by its command line: done once, one run after the other in a process, and never again."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 from baselines_tf2.common.files import read_table
+from tests.forks import here
 from tests.tiny import assert_same_result, result
 
-ROOT = Path(__file__).parent.parent
 SET = (
     "train.random_steps=200", "agent.batch_size=16", "train.eval_interval=300",
-    "train.eval_episodes=1", "train.num_timesteps=600",
+    "train.eval_episodes=1", "agent.actor_network.num_layers=1",
+    "agent.critic_network.num_layers=1", "train.num_timesteps=600",
 )  # fmt: skip
 STUDY = f"""
 question = "Does it?"
@@ -30,32 +27,26 @@ plain = {{ exp = "ddpg_pendulum" }}
 """
 
 
-def drive(*flags):
-    command = [sys.executable, "run_experiments.py", *flags]
-    done = subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_a_study_is_done_once_and_its_runs_are_as_alone(tmp_path):
+def test_a_study_is_done_once_and_its_runs_are_as_alone(ray_address, tmp_path):
     (tmp_path / "try.toml").write_text(STUDY)
-    logdir = f"--logdir={tmp_path / 'runs'}"
-    flags = ("--mode=study", f"--study={tmp_path / 'try.toml'}", logdir)
-    status, out, err = drive(*flags, f"--cpus_per_run={os.cpu_count()}")
+    study = ["--mode=study", f"--study={tmp_path / 'try.toml'}", f"--logdir={tmp_path / 'runs'}"]
+    study.append(f"--ray_address={ray_address}")  # of one CPU
+    status, out, err = here(study)
     assert status == 0 and "done before: 0 of 2" in out and "Runs: 2 of 2" in out, out + err
     first, second = read_table(tmp_path / "try.csv")
     assert (first["seed"], second["seed"], second["status"]) == ("0", "1", "finished")
     assert (tmp_path / "runs" / "try" / "study.md").exists()
     (folder,) = (tmp_path / "runs").rglob("seed_1")
     sets = [f"--set={text}" for text in SET]
-    alone = drive("--exp=ddpg_pendulum", "--seed=1", f"--logdir={tmp_path / 'alone'}", *sets)
-    assert alone[0] == 0, alone
+    status, *said = here(
+        ["--exp=ddpg_pendulum", "--seed=1", f"--logdir={tmp_path / 'alone'}", *sets]
+    )
+    assert status == 0, said
     assert_same_result(result(folder), result(next((tmp_path / "alone").rglob("seed_1"))))
     shutil.rmtree(tmp_path / "runs")
-    status, out, _ = drive(*flags)
+    status, out, _ = here(study)
     assert status == 0 and "done before: 2 of 2" in out
     assert read_table(tmp_path / "try.csv") == [first, second]
     (tmp_path / "try.toml").write_text(STUDY.replace("batch_size=16", "batch_size=32"))
-    status, _, err = drive(*flags)
+    status, _, err = here(study)
     assert status == 1 and "--overwrite does them anew" in err and len(err.splitlines()) == 1

@@ -1,39 +1,26 @@
-"""A sweep on two Ray nodes of this machine, one of whose workers is killed in the middle."""
+"""A sweep on a Ray cluster of this machine, whose worker is killed in the middle."""
 
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from tests.ray_nodes import cluster, second_node
+from tests.forks import here
+from tests.launch_toys import wait_for
 from tests.tiny import assert_same_result, result
 
-ROOT = Path(__file__).parent.parent
 RUN = (
-    "--exp=ddpg_pendulum",
-    "--num_timesteps=8000",
-    "--checkpoint_every=500",
-    "--set=train.random_steps=200",
-    "--set=train.eval_interval=4000",
-    "--set=train.eval_episodes=1",
-    "--set=agent.batch_size=16",
-)
-
-
-def start(*flags):
-    command = [sys.executable, "run_experiments.py", *RUN, *flags]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, **pipes)
-
-
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    "--exp=ddpg_pendulum", "--eager", "--num_timesteps=1000", "--checkpoint_every=100",
+    *(f"--set={text}" for text in (
+        "train.random_steps=100", "train.eval_interval=1000", "train.eval_episodes=1",
+        "agent.batch_size=16", "agent.nb_rollout_steps=50", "agent.nb_train_steps=1",
+        "agent.actor_network.num_layers=1", "agent.critic_network.num_layers=1",
+    )),
+)  # fmt: skip
 
 
 def folder(logdir, seed):
@@ -51,43 +38,44 @@ def holder(path):
     return None
 
 
-def wait_for(path, seconds=240):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.02)
+def kill_the_worker(run):
+    wait_for(run / "checkpoints" / "step_000000000200.json", seconds=240)
+    os.kill(holder(run / ".lock"), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
-def test_a_sweep_survives_its_workers_and_changes_no_bit(tmp_path):
-    alone = start(f"--logdir={tmp_path / 'alone'}", "--seed=1")
-    assert finish(alone)[0] == 0
-    with cluster() as address, second_node(address):
-        flags = (f"--logdir={tmp_path}", "--seeds=0-1", f"--ray_address={address}")
-        sweep = start(*flags)
-        wait_for(folder(tmp_path, 1) / "checkpoints" / "step_000000001000.json")
-        os.kill(holder(folder(tmp_path, 1) / ".lock"), signal.SIGKILL)
-        status, out, err = finish(sweep)
-        assert status == 0, out + err
-        assert "seed 1: retried, its worker or node died" in out
-        assert re.search(r"^seed 0: -?\d+.* mean.*; 1 episodes", out, re.MULTILINE)
-        again = finish(start(*flags))
+def test_a_sweep_survives_its_workers_and_changes_no_bit(ray_address, tmp_path):
+    for logdir, seed in ((tmp_path, 0), (tmp_path / "alone", 1)):
+        assert here([*RUN, f"--logdir={logdir}", f"--seed={seed}"])[0] == 0
+    sweep = [*RUN, f"--logdir={tmp_path}", "--seeds=0-1", f"--ray_address={ray_address}"]
+    killer = Thread(target=kill_the_worker, args=[folder(tmp_path, 1)])
+    killer.start()
+    status, out, err = here(sweep)
+    killer.join()
+    assert status == 0, out + err
+    assert "finished before: 1 of 2" in out and "seed 1: retried, its worker or node died" in out
+    for seed in (0, 1):
+        assert re.search(rf"^seed {seed}: -?\d+.* mean.*; 1 episodes", out, re.MULTILINE)
     assert_same_result(result(folder(tmp_path, 1)), result(folder(tmp_path / "alone", 1)))
-    assert again[0] == 0 and "finished before: 2 of 2" in again[1]
-    refused = finish(start(f"--logdir={tmp_path}", "--seeds=0-1", "--overwrite", "--set=tau=x"))
-    assert refused[0] == 1 and (folder(tmp_path, 0) / "weights.npz").exists()
+    status, out, _ = here(sweep)
+    assert status == 0 and "finished before: 2 of 2" in out
+    status, _, err = here([*sweep, "--overwrite", "--set=agent.tau=x"])
+    assert status == 1 and "'agent.tau=x': the value must be a number" in err
+    assert (folder(tmp_path, 0) / "weights.npz").exists()
 
 
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--seeds=0-1", "--seed=0"], "give --seed or --seeds, not both"),
-        (["--seeds=0-1", "--set=agent.gama=1"], "did you mean 'agent.gamma'"),
-        (["--seeds=0-1", "--cpus_per_run=1000"], "no node has the 1000 CPUs"),
+        (["--seed=0"], "give --seed or --seeds, not both"),
+        (["--set=agent.gama=1"], "did you mean 'agent.gamma'"),
+        (["--cpus_per_run=1000"], "no node has the 1000 CPUs"),
     ],
 )
-def test_what_cannot_be_swept_is_said_in_one_line(tmp_path, flags, message):
-    status, _, err = finish(start(f"--logdir={tmp_path}", *flags))
+def test_what_cannot_be_swept_is_said_in_one_line(ray_address, tmp_path, capfd, flags, message):
+    where = [f"--logdir={tmp_path}", f"--ray_address={ray_address}"]
+    status, out, err = here([*RUN, *where, "--seeds=0-1", *flags])
     assert status == 1
     assert message in err and len(err.splitlines()) == 1, err
+    assert (out, *capfd.readouterr()) == ("", "", "")
     assert not list(tmp_path.rglob("config.json"))

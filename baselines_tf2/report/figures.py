@@ -3,7 +3,7 @@
 import io
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from baselines_tf2.runs.plots import axis_label
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: Sequence[LineStyleType] = ("solid", "dashed", "dotted")
 MANY_LINES = 6
+STEPS = "environment steps"
 WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
 LEGEND_CHARS, TITLE_CHARS = 64, 48
@@ -97,25 +98,15 @@ def _by_step(panels: Panels, title: str, y: str, curve: Callable[..., Curve]) ->
     figure, axes = _panels(panels, title, curve, columns=1 if wide else 2)
     for (environment, *_), axis in axes.items():
         label_axis(axis, environment, y)
-        step_axis(axis)
     return figure, axes
 
 
 def _panels(
-    panels: Panels,
-    title: str,
-    curve: Callable[..., Curve],
-    marker: str = "",
-    legend: bool = True,
-    **layout: Any,
+    panels: Panels, title: str, curve: Callable[..., Curve], marker: str = "", **layout: Any
 ) -> Drawn:
-    """An axis for each panel, with curve(group, column) of each group; None without panels."""
-    if not panels:
-        return None, {}
+    """An axis for each panel, with curve(group, column) of each group."""
     shown = {group.index: group for members in panels.values() for group in members}
-    lines = [shown[index] for index in sorted(shown)] if legend else []
-    figure, drawn = grid(len(panels), title, lines, **layout)
-    axes = dict(zip(panels, drawn, strict=True))
+    figure, axes = grid(panels, title, [shown[index] for index in sorted(shown)], **layout)
     for key, axis in axes.items():
         for group in panels[key]:
             plot_curve(axis, group, curve(group, *key[1:]), marker)
@@ -125,13 +116,12 @@ def _panels(
 def final_returns(groups: Sequence[Group]) -> Figure | None:
     """Final returns with their intervals, and every seed's as a dot; an axis per environment."""
     groups = [group for group in groups if group.evaluated]
-    if not groups:
-        return None
     panels = _by_environment(groups)
     title = f"Final return: mean of the last {statistics.LAST} evaluations; "
     title += "interquartile mean over seeds, 95% interval, seeds as dots"
-    figure, axes = grid(len(panels), title, groups)
-    for axis, ((environment,), members) in zip(axes, panels.items(), strict=True):
+    figure, axes = grid(panels, title, groups)
+    for (environment,), axis in axes.items():
+        members = panels[environment,]
         for x, group in enumerate(members):
             seeds, middle, ends = statistics.final_returns(group)
             plot_seeds(axis, group, x, seeds, ends)
@@ -170,15 +160,14 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
 
 def percentiles(groups: Sequence[Group]) -> Figure | None:
     """The 10th, 50th and 90th percentile of evaluation episodes by step, an axis per group."""
-    panels: Panels = {(group.name,): [group] for group in groups if group.evaluated}
+    shown = {group.name: group for group in groups if group.evaluated}
     title = "Evaluation episodes of all seeds: median, 10th to 90th percentile shaded"
-    curve = statistics.percentile_curve
-    figure, axes = _panels(panels, title, curve, legend=False, height=3.1)  # titles name them
+    figure, axes = grid(shown, title, (), height=3.1)  # titles name the groups
     first: dict[str, Axes] = {}
-    for key, axis in axes.items():
-        label_axis(axis, key[0], "return per episode")
-        step_axis(axis)
-        one = first.setdefault(panels[key][0].environment, axis)
+    for name, axis in axes.items():
+        plot_curve(axis, shown[name], statistics.percentile_curve(shown[name]))
+        label_axis(axis, name, "return per episode")
+        one = first.setdefault(shown[name].environment, axis)
         if one is not axis:
             axis.sharey(one)
     return figure
@@ -201,7 +190,6 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
         is_share = label.startswith("share")
         below = f"\n{environment}" * (len(environments) > 1)
         label_axis(axis, label + below, "share" if is_share else words)
-        step_axis(axis)
         if is_share:
             axis.set_ylim(-0.05, 1.05)
         elif name.endswith(("residual", "norm")):
@@ -226,10 +214,6 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def span(interval: Iterable[float]) -> str:
-    return f"[{', '.join(map(number, interval))}]"
-
-
 def _by_environment(groups: Sequence[Group], *column: str) -> Panels:
     panels = defaultdict(list)
     for group in groups:
@@ -238,21 +222,26 @@ def _by_environment(groups: Sequence[Group], *column: str) -> Panels:
 
 
 def grid(
-    count: int,
+    panels: Collection,
     title: str,
-    groups: Sequence[Line],
+    groups: Collection[Line],
     columns: int = 2,
     height: float = 4.0,
     more: Sequence[Patch] = (),
-) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes, `height` inches each, above a legend of the groups and `more`."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
+) -> Drawn:
+    """A figure with an axis for each panel, `height` inches each, above a legend of groups and `more`.
+
+    None without panels.
+    """
+    if not panels:
+        return None, {}
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
     height = height if columns > 1 else max(height, 4.6)
     lines = sum(wrap(group.name, LEGEND_CHARS).count("\n") + 1.4 for group in groups)
     figure = Figure(figsize=(WIDTH, 0.9 + rows * height + 0.11 * lines), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[count:]:
+    for axis in axes[len(panels) :]:
         axis.remove()
     handles = []
     for group in groups:
@@ -261,7 +250,7 @@ def grid(
     if handles:
         figure.legend(handles=[*handles, *more], loc="outside lower left", ncols=2)
     figure.suptitle(title, x=0.01, horizontalalignment="left")
-    return figure, list(axes[:count])
+    return figure, dict(zip(panels, axes, strict=False))
 
 
 def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str = "") -> None:
@@ -274,13 +263,11 @@ def plot_curve(axis: Axes, group: Line, curve: Curve, marker: str = "") -> None:
               marker=marker or "o" * (len(curve.x) == 1), markersize=5)  # fmt: skip
 
 
-def label_axis(axis: Axes, title: str, y: str, x: str = "environment steps") -> None:
+def label_axis(axis: Axes, title: str, y: str, x: str = STEPS) -> None:
     axis.set(title=wrap(title, TITLE_CHARS), xlabel=x, ylabel=y)
     axis.yaxis.set_major_formatter(PLAIN)
-
-
-def step_axis(axis: Axes) -> None:
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if x == STEPS:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _log_axis(axis: Axes) -> None:

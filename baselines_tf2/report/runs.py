@@ -56,10 +56,6 @@ class Run:
         return self.config["settings"].get("train", {}).get("num_timesteps", 0)
 
     @property
-    def is_finished(self) -> bool:
-        return self.steps >= self.planned
-
-    @property
     def last_evaluation(self) -> list[Row]:
         return self.evaluations[max(self.evaluations)]
 
@@ -112,14 +108,14 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
     """
     folders: dict[Path, Path] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+        matches = [*map(Path, glob.glob(os.path.expanduser(pattern), recursive=True))]
         if not matches:
             raise ConfigError(f"--runs={pattern} matches nothing: name run folders or parents")
-        configs = [path for match in map(Path, matches) for path in match.rglob(CONFIG)]
-        configs += [path for path in map(Path, matches) if path.name == CONFIG]
+        paths = [path for match in matches for path in (match, *match.rglob(CONFIG))]
+        configs = sorted(path for path in paths if path.name == CONFIG)
         if not configs:
             raise ConfigError(f"--runs={pattern} matches no run: none of it holds a config.json")
-        folders |= {path.parent.resolve(): path.parent for path in sorted(configs)}
+        folders |= {path.parent.resolve(): path.parent for path in configs}
     if not folders:
         raise ConfigError("name the runs to report on with --runs=GLOB")
     return sorted(folders.values())
@@ -241,7 +237,7 @@ def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         marks = _marks(config, alike[which])
         name = ", ".join(which) + f": {marks}" * bool(marks)
         seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        names.append(name + f" ({seen[name]})" * (seen[name] > 1))
     return names
 
 

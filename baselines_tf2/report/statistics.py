@@ -1,8 +1,7 @@
 """The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,20 +51,13 @@ def interval(
             f"a report over seeds needs rliable ({error}): pip install '.[report]'"
         ) from None
     scores = samples if len(samples) > 1 else samples[0]
-    with _numpy_seeded(0):
-        _, intervals = library.get_interval_estimates({"": scores}, statistic, reps=reps)
-    return intervals[""]
-
-
-@contextlib.contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """NumPy's global generator, which rliable 1.2.0 draws from whatever its random_state is."""
     state = np.random.get_state()
-    np.random.seed(seed)
+    np.random.seed(0)  # rliable 1.2.0 draws from NumPy's generator, whatever its random_state is
     try:
-        yield
+        _, intervals = library.get_interval_estimates({"": scores}, statistic, reps=reps)
     finally:
         np.random.set_state(state)
+    return intervals[""]
 
 
 def returns_by_step(run: Run) -> dict[int, float]:

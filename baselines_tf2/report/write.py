@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report import figures, statistics
-from baselines_tf2.report.figures import number, span, style_of
+from baselines_tf2.report.figures import number, style_of
 from baselines_tf2.report.runs import (
     Group,
     Run,
@@ -49,7 +49,14 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     Raises ConfigError if there is nothing sound to report on, the tables of one group differ in
     columns, or rliable is needed and not installed.
     """
-    runs, damaged = _read_runs(find_runs(patterns))
+    runs, damaged = [], {}
+    for folder in find_runs(patterns):
+        try:
+            runs.append(read_run(folder))
+        except ConfigError as error:
+            damaged[folder] = error
+    if not runs:
+        raise next(iter(damaged.values()))
     empty = [run.folder for run in runs if run.is_empty]
     if len(empty) == len(runs):
         raise ConfigError(f"no run has logged anything yet: {', '.join(map(str, empty))}")
@@ -57,27 +64,13 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     left_out = {
         "without any row": empty,
         "of a configuration and seed that another folder has too": [r.folder for r in repeated],
-        **damaged,
+        **{f"since {error}": [folder] for folder, error in damaged.items()},
     }
     pictures = {name: figures.render(draw, groups) for name, draw in FIGURES.items()}
-    html = _page(groups, pictures, left_out)
-    paths = _write(out, html, pictures)
+    paths = _write(out, _page(groups, pictures, left_out), pictures)
     if skipped := [f"{folder}, {why}" for why, f in left_out.items() for folder in f]:
         paths["left out"] = "\n".join(skipped)
     return paths
-
-
-def _read_runs(folders: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]]]:
-    """The runs, and {why: folder} of those that cannot be read; ConfigError if none can."""
-    runs, damaged = [], {}
-    for folder in folders:
-        try:
-            runs.append(read_run(folder))
-        except ConfigError as error:
-            damaged[folder] = error
-    if not runs:
-        raise next(iter(damaged.values()))
-    return runs, {f"since {error}": [folder] for folder, error in damaged.items()}
 
 
 def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
@@ -133,8 +126,10 @@ def _summary(group: Group) -> list[list[str]]:
     """The lines of each cell of its row."""
     final = mean = percentiles = "–"
     if group.evaluated:
-        scores, middle, interval = statistics.final_returns(group)
-        final = number(middle) + (f" {span(interval)}" if interval is not None else "")
+        scores, middle, ends = statistics.final_returns(group)
+        final = number(middle)
+        if ends is not None:
+            final += f" [{', '.join(map(number, ends))}]"
         mean = number(float(np.mean(scores)))
         percentiles = " / ".join(map(number, statistics.last_percentiles(group)))
     speed = statistics.median_speed(group)

@@ -34,11 +34,11 @@ MAX_LOSSES = 5  # of workers without a step in between; a run that always kills 
 class Progress:
     """What an entry point tells of its run; it reaches the table at most twice a second."""
 
-    def __init__(self, send: Callable[[Report], None], attempt: int):
+    def __init__(self, send: Callable[[Report], None]):
         self._send, self._sent = send, time.monotonic()
         # Step and time of the first update; a resumed run's is not step 0.
         self._first: tuple[int, float] | None = None
-        self.report = Report(attempt)
+        self.report = Report()
         send(self.report)
 
     def start(self, total: int) -> None:
@@ -72,17 +72,20 @@ class Outcome(NamedTuple):
     interrupted: bool = False
 
 
+Attempt = tuple[str, int]  # name of the task, and how many processes it had lost
+
+
 class Board:
     """Takes the runs' reports and hands them to the driver: an actor beside it, without a CPU."""
 
     def __init__(self):
-        self._reports: dict[int, Report] = {}
+        self._reports: dict[Attempt, Report] = {}
 
-    def put(self, key: int, report: Report) -> None:
-        self._reports[key] = report
+    def put(self, attempt: Attempt, report: Report) -> None:
+        self._reports[attempt] = report
 
-    def take(self) -> dict[int, Report]:
-        """The latest report of each task that sent one since the last call."""
+    def take(self) -> dict[Attempt, Report]:
+        """The latest report of each attempt that sent one since the last call."""
         reports, self._reports = self._reports, {}
         return reports
 
@@ -196,21 +199,21 @@ class _Sweep:
     """
 
     def __init__(self, ray, tasks: Mapping[str, Sequence], entry: str, each: dict[str, Any]):
-        self._ray, self._arguments, self._entry = ray, list(tasks.values()), entry
+        self._ray, self._tasks, self._entry = ray, tasks, entry
         node = ray.get_runtime_context().get_node_id()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         # Few pending calls: were the board out of reach, the runs' memory would fill with them.
         options = {"num_cpus": 0, "max_restarts": -1, "max_pending_calls": 10}
         self._board = ray.remote(Board).options(**options, scheduling_strategy=here).remote()
         self._remote = ray.remote(max_retries=0, **each)(_run)
-        self._rows = [Row(name) for name in tasks]
-        self._table = Table(self._rows)
-        self._pending: dict[Any, int] = {}  # reference -> index of its task
+        self._rows = {name: Row(name) for name in tasks}
+        self._table = Table([*self._rows.values()])
+        self._pending: dict[Any, Row] = {}  # by the reference
 
     def run(self, after: Callable[[], None]) -> dict[str, str]:
         try:
-            for key in range(len(self._rows)):
-                self._submit(key)
+            for row in self._rows.values():
+                self._submit(row)
             while self._pending:
                 done = self._wait(LOOK_SECONDS)
                 self._read_board()
@@ -220,85 +223,80 @@ class _Sweep:
                     after()
                 self._table.draw()
         except KeyboardInterrupt:
-            self._interrupt()
+            for reference in reversed(self._pending):  # the waiting ones first, lest they start
+                self._ray.cancel(reference)
+            print("interrupted: waiting for the running runs to save", flush=True)
+            self._wait(SAVE_SECONDS)
             raise
-        return {row.name: row.error for row in self._rows if row.state == "failed"}
+        return {name: row.error for name, row in self._rows.items() if row.state == "failed"}
 
     def _wait(self, seconds: float) -> list:
         """The tasks that are done, once all are or the time is over."""
         references = list(self._pending)
         return self._ray.wait(references, num_returns=len(references), timeout=seconds)[0]
 
-    def _submit(self, key: int) -> None:
-        given = self._entry, self._arguments[key], self._board, key, self._rows[key].losses
-        self._pending[self._remote.remote(*given)] = key
+    def _submit(self, row: Row) -> None:
+        given = self._entry, self._tasks[row.name], self._board, (row.name, row.losses)
+        self._pending[self._remote.remote(*given)] = row
 
     def _read_board(self) -> None:
         reports = {}
         with suppress(self._ray.exceptions.RayError):  # without it the table stands still
             reports = self._ray.get(self._board.take.remote(), timeout=LOOK_SECONDS)
-        for key, report in reports.items():
-            row = self._rows[key]
-            if report.attempt == row.losses and row.state not in ("failed", "finished"):
+        for (name, losses), report in reports.items():
+            row = self._rows[name]
+            if losses == row.losses and row.state not in ("failed", "finished"):
                 self._take(row, report)
                 if row.state != "running":
                     self._table.change(row, "running")
 
     def _take(self, row: Row, report: Report) -> None:
-        for text in report.notes[row.notes_shown :]:
+        for text in report.notes[len(row.report.notes) :]:
             self._table.note(row, text)
-        row.report, row.notes_shown = report, len(report.notes)
+        row.report = report
 
-    def _settle(self, key: int, reference) -> None:
-        row, errors = self._rows[key], self._ray.exceptions
+    def _settle(self, row: Row, reference) -> None:
+        errors = self._ray.exceptions
         try:
             outcome = self._ray.get(reference)
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:  # before the entry
-            self._fail(row, _in_one_line(getattr(error, "cause", None) or error))
+            text = _in_one_line(getattr(error, "cause", None) or error)
+            self._table.change(row, "failed", text)
         except errors.OutOfMemoryError:
-            self._lose(key, "its node ran out of memory")
+            self._lose(row, "its node ran out of memory")
         except errors.RayError:
-            self._lose(key, "its worker or node died")
+            self._lose(row, "its worker or node died")
         else:
             self._take(row, outcome.report)
             if outcome.interrupted:
-                self._lose(key, "its worker was told to end")
+                self._lose(row, "its worker was told to end")
             elif outcome.error is not None:
-                self._fail(row, outcome.error)
+                self._table.change(row, "failed", outcome.error)
             else:
                 self._table.change(row, "finished")
 
-    def _fail(self, row: Row, error: str) -> None:
-        row.error = error
-        self._table.change(row, "failed", error)
-
-    def _lose(self, key: int, reason: str) -> None:
-        row = self._rows[key]
-        row.losses, row.notes_shown, step = row.losses + 1, 0, row.report.step or 0
+    def _lose(self, row: Row, reason: str) -> None:
+        row.losses, step = row.losses + 1, row.report.step or 0
+        row.report = row.report._replace(notes=())
         row.idle_losses = 1 if step > row.furthest else row.idle_losses + 1
         row.furthest = max(row.furthest, step)
         if row.idle_losses > MAX_LOSSES:
-            cure = "once the machine is well the same command goes on"
-            self._fail(row, f"{reason}, after {MAX_LOSSES} other losses: {cure}")
+            reason += f", after {MAX_LOSSES} other losses: "
+            reason += "once the machine is well the same command goes on"
+            self._table.change(row, "failed", reason)
         else:
             self._table.change(row, "retried", reason)
-            self._submit(key)
-
-    def _interrupt(self) -> None:
-        for reference in reversed(self._pending):  # the waiting ones first, lest they start
-            self._ray.cancel(reference)
-        print("interrupted: waiting for the running runs to save", flush=True)
-        self._wait(SAVE_SECONDS)
+            self._submit(row)
 
 
-def _run(entry: str, arguments: tuple, board, key: int, attempt: int) -> Outcome:
+def _run(entry: str, arguments: tuple, board, attempt: Attempt) -> Outcome:
     """What a worker does; exceptions become text, since an entry's types may not be importable."""
 
     def send(report: Report) -> None:
         with suppress(Exception):  # no report is worth a run
-            board.put.remote(key, report)
+            board.put.remote(attempt, report)
 
-    progress = Progress(send, attempt)
+    progress = Progress(send)
     for number in (signal.SIGINT, signal.SIGTERM):  # not the last task's; Ray's looks like an error
         signal.signal(number, signal.default_int_handler)
     try:

@@ -177,7 +177,12 @@ class StudyRun(NamedTuple):
 
     key: tuple[str, str, str, int]  # part, arm, level in words, seed
     planned: PlannedRun
-    fingerprint: str  # of its settings
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its settings."""
+        settings = self.planned.settings
+        return fingerprint(self.planned.experiment.name, flatten(settings), defaults(settings))
 
 
 def plan(
@@ -200,8 +205,7 @@ def plan(
             except ConfigError as error:
                 raise ConfigError(f"{study.path}: part.{part.name}.arm.{arm}: {error}") from None
             planned = plan_run(" ".join((*inner, f"seed {seed}")), chosen, str(folder))
-            mark = fingerprint(exp, flatten(chosen.settings), defaults(chosen.settings))
-            runs.append(StudyRun((part.name, arm, level, seed), planned, mark))
+            runs.append(StudyRun((part.name, arm, level, seed), planned))
     return runs
 
 

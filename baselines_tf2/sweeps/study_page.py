@@ -125,8 +125,8 @@ def _number(store: Store, part: Part, outcome: str, arm: str, level: str) -> str
     left = missing(part, [_choose("arm and level", f"{arm}, {level}", places)])
     if left == NOT_RUN:
         return left
-    values = {(one.arm, one.level): str(one.value) for one in results(part, store, outcome)}
-    return values.get((arm, level), "–") + (f" ({left})" if left else "")
+    one = results(part, store, outcome).get((level, arm))
+    return (str(one.value) if one else "–") + (f" ({left})" if left else "")
 
 
 def _choose(kind: str, name: str, choices: Mapping):

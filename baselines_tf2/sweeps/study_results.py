@@ -4,27 +4,26 @@ Figures have one colour and line style per arm throughout.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from baselines_tf2.report import figures
-from baselines_tf2.report.figures import label_axis, number, plot_curve, plot_seeds, style_of
+from baselines_tf2.report.figures import Drawn, label_axis, number, plot_curve, plot_seeds, style_of
 from baselines_tf2.report.runs import Line
 from baselines_tf2.report.statistics import FINAL_REPS, Curve, interval, iqm
 from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
-from baselines_tf2.sweeps.study_store import FINISHED, Key, Store
+from baselines_tf2.sweeps.study_store import FINISHED, Key, Place, Store
 
 # Runs, below which there is no 95%: if three of one arm all beat three of another, chance does that
 # one time in ten (two of 20 orders), and a bootstrap's interval is their range.
 FEWEST = 4
 NOT_RUN, TOO_FEW = "not run yet", "too few runs"
-STEPS, MASS = "environment steps", "torso mass [kg]"  # of axes
+MASS = "torso mass [kg]"
 VERDICTS = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
 
 
@@ -32,8 +31,8 @@ class Estimate(NamedTuple):
     """A statistic over seeds, and the ends of its 95% interval, NaN of few seeds."""
 
     middle: float
-    low: float
-    high: float
+    low: float = np.nan
+    high: float = np.nan
     is_range: bool = False  # the ends are the lowest and the highest of few seeds
 
     def __str__(self) -> str:
@@ -43,17 +42,15 @@ class Estimate(NamedTuple):
 
 
 class Result(NamedTuple):
-    """An arm at a level, beside the baseline at that level."""
+    """Of an arm at a level, beside the baseline at that level."""
 
-    arm: str
-    level: str
     value: Estimate
     difference: Estimate | None = None  # of interquartile means; None of the baseline itself
     improvement: Estimate | None = None  # probability that a run is better than one of the baseline
 
 
-def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.ndarray]:
-    """(level, arm) -> the outcome of its runs, `[seeds]`, where there is one.
+def scores(part: Part, store: Store, outcome: str) -> dict[Place, np.ndarray]:
+    """The outcome of the runs at each place, `[seeds]`, where there is one.
 
     An arm without a factor is at all its levels. A run that failed before it had a value that can
     be good or bad has the worst of its part.
@@ -65,28 +62,27 @@ def scores(part: Part, store: Store, outcome: str) -> dict[tuple[str, str], np.n
     every = np.concatenate([*found.values()])
     if np.isnan(every).all():
         return {}
-    if sign := OUTCOMES[outcome].sign:
-        worst = sign * np.nanmin(sign * every)
-        found = {place: np.nan_to_num(values, nan=worst) for place, values in found.items()}
-    found = {place: values[~np.isnan(values)] for place, values in found.items()}
-    return {place: values for place, values in found.items() if values.size}
+    sign = OUTCOMES[outcome].sign
+    worst = sign * np.nanmin(sign * every) if sign else np.nan
+    found = {place: np.where(np.isnan(x), worst, x) for place, x in found.items()}
+    return {place: kept for place, x in found.items() if (kept := x[~np.isnan(x)]).size}
 
 
-def results(part: Part, store: Store, outcome: str) -> list[Result]:
-    """Every arm at every level of which a run was done."""
-    samples = scores(part, store, outcome)
-    others = [at for at in samples if at[1] != part.baseline and (at[0], part.baseline) in samples]
-    pairs = [(samples[level, arm], samples[level, part.baseline]) for level, arm in others]
-    sign = OUTCOMES[outcome].sign or 1
+def results(part: Part, store: Store, outcome: str) -> dict[Place, Result]:
+    """What came out at each place where a run was done."""
+    samples, sign = scores(part, store, outcome), OUTCOMES[outcome].sign or 1
+    values = estimates(iqm, {place: (x,) for place, x in samples.items()})
+    for place, x in samples.items():
+        if len(x) < FEWEST:
+            values[place] = Estimate(values[place].middle, x.min(), x.max(), True)
+    pairs = {
+        (level, arm): (x, samples[level, part.baseline])
+        for (level, arm), x in samples.items()
+        if arm != part.baseline and (level, part.baseline) in samples
+    }
     gains = estimates(lambda x, y: iqm(x) - iqm(y), pairs)
-    chances = estimates(improvement, [(sign * x, sign * y) for x, y in pairs])
-    beside = dict(zip(others, zip(gains, chances, strict=True), strict=True))
-    found = []
-    values = estimates(iqm, [(x,) for x in samples.values()])
-    for ((level, arm), x), value in zip(samples.items(), values, strict=True):
-        shown = Estimate(value.middle, x.min(), x.max(), True) if len(x) < FEWEST else value
-        found.append(Result(arm, level, shown, *beside.get((level, arm), ())))
-    return found
+    chances = estimates(improvement, {at: (sign * x, sign * y) for at, (x, y) in pairs.items()})
+    return {at: Result(values[at], gains.get(at), chances.get(at)) for at in samples}
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -99,21 +95,19 @@ def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def estimates(
-    statistic: Callable[..., np.ndarray], samples: Sequence[tuple[np.ndarray, ...]]
-) -> list[Estimate]:
+    statistic: Callable[..., np.ndarray], samples: Mapping[Any, tuple[np.ndarray, ...]]
+) -> dict[Any, Estimate]:
     """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
-    by_size = defaultdict(list)
-    found: dict[int, Estimate] = {}
-    for i, arrays in enumerate(samples):
-        by_size[tuple(map(len, arrays))].append(i)
-    for sizes, places in by_size.items():
-        stacked = [np.stack(x, axis=1) for x in zip(*(samples[i] for i in places), strict=True)]
+    by_size: dict[tuple[int, ...], dict] = defaultdict(dict)
+    for at, arrays in samples.items():
+        by_size[tuple(map(len, arrays))][at] = arrays
+    found: dict[Any, Estimate] = {}
+    for sizes, same in by_size.items():
+        stacked = [np.stack(x, axis=1) for x in zip(*same.values(), strict=True)]
         ends = None if min(sizes) < FEWEST else interval(statistic, *stacked, reps=FINAL_REPS)
-        ends = np.full((2, len(places)), np.nan) if ends is None else ends
-        for i, *numbers in zip(places, statistic(*stacked), *ends, strict=True):
-            middle, low, high = map(float, numbers)
-            found[i] = Estimate(middle, low, high)
-    return [found[i] for i in range(len(samples))]
+        columns = np.array([statistic(*stacked), *(() if ends is None else ends)]).T
+        found |= {at: Estimate(*row.tolist()) for at, row in zip(same, columns, strict=True)}
+    return found
 
 
 def verdict(gain: Estimate, sign: int) -> str:
@@ -126,25 +120,25 @@ def verdict(gain: Estimate, sign: int) -> str:
 def comparison(part: Part, store: Store, outcome: str) -> str:
     """Every arm at every level: its value, and what sets it apart from the baseline."""
     found, width = results(part, store, outcome), 7 if part.baseline else 4
-    few = any(one.value.is_range for one in found)
+    few = any(one.value.is_range for one in found.values())
     value = f"IQM {'(lowest to highest)' if few else '[95% interval]'}"
     beside = f"minus {part.baseline}", "P(better)", "difference"
     rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
     places = store.places(part)
-    for one in found:
-        end: Sequence = ("", "", "baseline" if one.arm == part.baseline else "–")
+    for (level, arm), one in found.items():
+        end: Sequence = ("", "", "baseline" if arm == part.baseline else "–")
         if one.difference is not None:
             said = verdict(one.difference, OUTCOMES[outcome].sign)
             end = (one.difference, "–" if said == TOO_FEW else one.improvement, said)
-        runs = _runs(store, places[one.level, one.arm])
-        rows.append((one.level or "–", one.arm, runs, one.value, *end)[:width])
+        runs = _runs(store, places[level, arm])
+        rows.append((level or "–", arm, runs, one.value, *end)[:width])
     return markdown(*rows)
 
 
 def summary(part: Part, store: Store, outcome: str) -> str:
     """Arms by levels: interquartile means with their intervals."""
-    values = {(one.level, one.arm): one.value for one in results(part, store, outcome)}
-    levels, arms = dict.fromkeys(at[0] for at in values), dict.fromkeys(at[1] for at in values)
+    values = {place: one.value for place, one in results(part, store, outcome).items()}
+    levels, arms = (dict.fromkeys(place[i] for place in values) for i in (0, 1))
     head = ("arm", *(level or OUTCOMES[outcome].words for level in levels))
     return markdown(head, *((arm, *(values.get((x, arm), "–") for x in levels)) for arm in arms))
 
@@ -204,23 +198,23 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
 
     Of a part without factors: against the arms.
     """
-    found = {(one.level, one.arm): one.value for one in results(part, store, outcome)}
+    found = results(part, store, outcome)
     if not found:
         return None
     seeds, lines = scores(part, store, outcome), _lines(part)
     factor, ticks = next(iter(part.factors.items()), ("", [figures.wrap(arm, 18) for arm in lines]))
-    panels = dict.fromkeys(words(level, [factor]) for level in part.levels)
-    legend = lines.values() if factor else ()
-    figure, axes = _axes(panels, f"{part.title}\n{_said(seeds.values())}, seeds small", legend, 4.4)
+    title = f"{part.title}\n{_said(seeds.values())}, seeds small"
+    panels = (words(level, [factor]) for level in part.levels)
+    figure, axes = _axes(panels, title, lines.values() if factor else (), 4.4)
     for panel, axis in axes.items():
         levels = [words(level) for level in part.levels if words(level, [factor]) == panel]
         for arm, line in lines.items():
             (color, style), points = style_of(line), []
             for i, level in enumerate(levels):
-                if value := found.get((level, arm)):
+                if one := found.get((level, arm)):
                     shift = 0.6 * ((line.index + 0.5) / len(lines) - 0.5)
-                    points.append((i + shift if factor else line.index, value.middle))
-                    ends = None if value.is_range else value[1:3]
+                    points.append((i + shift if factor else line.index, one.value.middle))
+                    ends = None if one.value.is_range else one.value[1:3]
                     plot_seeds(axis, line, points[-1][0], seeds[level, arm], ends)
             axis.plot(*zip(*points, strict=True), color=color, linestyle=style, marker="D",
                       markersize=6, linewidth=1)  # fmt: skip
@@ -237,20 +231,20 @@ def _said(samples: Iterable[np.ndarray]) -> str:
     return "interquartile mean, 95% interval over seeds"
 
 
-def _axes(
-    panels: Iterable, title: str, lines, height: float = 4.0
-) -> tuple[Figure, dict[Any, Axes]]:
-    """A figure, and of it an axis for each panel, with one scale of returns."""
-    panels = list(panels)
-    figure, axes = figures.grid(len(panels), figures.wrap(title, 104), lines, height=height)
-    for axis in axes[1:]:
-        axis.sharey(axes[0])
-    return figure, dict(zip(panels, axes, strict=True))
+def _axes(panels: Iterable, title: str, lines: Collection[Line], height: float = 4.0) -> Drawn:
+    """A figure with an axis for each of the panels, of one scale of returns."""
+    title = figures.wrap(title, 104)
+    figure, axes = figures.grid(dict.fromkeys(panels), title, lines, height=height)
+    first, *others = axes.values()
+    for axis in others:
+        axis.sharey(first)
+    return figure, axes
 
 
 def learning_curves(part: Part, store: Store, outcome: str) -> Figure | None:
     """Return by step, that outside the training range if the outcome is of it; an axis per level."""
-    return _curves(part, store, "outside" if "outside" in outcome else "return", STEPS, "learning")
+    name = "outside" if "outside" in outcome else "return"
+    return _curves(part, store, name, figures.STEPS, "learning")
 
 
 def return_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
@@ -282,25 +276,24 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
     lines, found = _lines(part), _by_place(part, store, name)
     if not found:
         return None
-    middles = iter(estimates(iqm, [(point,) for _, y in found.values() for point in y.T]))
+    points = {(at, i): (y,) for at, (_, seeds) in found.items() for i, y in enumerate(seeds.T)}
+    middles = estimates(iqm, points)
     title = f"{part.title}, {title}\n{_said(seeds for _, seeds in found.values())}"
-    figure, axes = _axes(dict.fromkeys(level for level, _ in found), title, lines.values())
+    figure, axes = _axes((level for level, _ in found), title, lines.values())
     for (level, arm), (x, seeds) in found.items():
         axis, few = axes[level], len(seeds) < FEWEST
-        middle, *ends = np.array([next(middles)[:3] for _ in x]).T
+        middle, *ends = np.array([middles[(level, arm), i][:3] for i in range(len(x))]).T
         plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
         for y in seeds if few else ():
             axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)
     side = " outside the training range" * (name == "outside")
     for level, axis in axes.items():
         label_axis(axis, level, f"return per episode{side}", x_label)
-        if x_label == STEPS:
-            figures.step_axis(axis)
     return figure
 
 
-def _by_place(part: Part, store: Store, name: str) -> dict[tuple[str, str], tuple]:
-    """(level, arm) -> the places of this curve, and its values there, `[seeds, places]`."""
+def _by_place(part: Part, store: Store, name: str) -> dict[Place, tuple]:
+    """The points of this curve, and its values there, `[seeds, points]`."""
     found = {}
     for place, keys in store.places(part).items():
         if series := [store.curves[k][name] for k in keys if name in store.curves.get(k, {})]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,9 @@ import gymnasium as gym
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import (
-    Chosen,
-    Experiment,
-    Progress,
-    defaults,
-    flatten,
-    make_settings,
-)
+from baselines_tf2.runs.experiment import Chosen, Experiment, Progress, flatten, make_settings
 from baselines_tf2.runs.folder import do_run
-from baselines_tf2.sweeps.study import Study, StudyRun, fingerprint, plan
+from baselines_tf2.sweeps.study import Study, StudyRun, plan
 from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
@@ -34,8 +27,8 @@ EPISODE = 13  # [steps] of the robots
 TINY = {
     "train.num_timesteps": 40, "train.eval_interval": 40, "train.eval_episodes": 1,
     "train.adapt_every": 30,
-    "train.random_steps": 36, "agent.batch_size": 8, "agent.replay_size": 100,
-    "agent.nb_rollout_steps": 4, "agent.nb_train_steps": 1, "train.nb_epoch_cycles": 10,
+    "train.random_steps": 38, "agent.batch_size": 8, "agent.replay_size": 100,
+    "agent.nb_rollout_steps": 2, "agent.nb_train_steps": 1, "train.nb_epoch_cycles": 20,
     "agent.cycle_steps": 2, "agent.hidden_dim": 4,
     **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
@@ -122,19 +115,15 @@ def _tiny(run: StudyRun) -> StudyRun:
     given |= {name: str(x) for name, x in tiny.items() if leaves.get(name)}
     texts = [f"{name}={x}" for name, x in given.items()]
     settings = make_settings(planned.experiment, "default", planned.flags["backend"], texts)
-    mark = fingerprint(planned.experiment.name, flatten(settings), defaults(settings))
     planned = planned._replace(settings=settings, flags={**planned.flags, "set": texts})
-    return run._replace(planned=planned, fingerprint=mark)
+    return run._replace(planned=planned)
 
 
 @contextmanager
 def _short_episodes() -> Iterator[None]:
-    specs = [spec for name, spec in gym.registry.items() if name.startswith("robots/")]
-    limits = [spec.max_episode_steps for spec in specs]
-    for spec in specs:
-        spec.max_episode_steps = EPISODE
-    try:
+    with ExitStack() as stack:
+        for name, spec in gym.registry.items():
+            if name.startswith("robots/"):
+                stack.callback(setattr, spec, "max_episode_steps", spec.max_episode_steps)
+                spec.max_episode_steps = EPISODE
         yield
-    finally:
-        for spec, limit in zip(specs, limits, strict=True):
-            spec.max_episode_steps = limit

@@ -24,6 +24,7 @@ FACTS = (*KEY, "steps", "status", "settings", "commit", "seconds")
 FINISHED = "finished"  # the status of a run that did not fail
 CURVES = (*KEY, "curve", "x", "y")
 Key = tuple[str, str, str, int]
+Place = tuple[str, str]  # level, arm
 Row = dict[str, str]
 
 
@@ -114,14 +115,13 @@ class Store:
         ]
         write_text(self._curves_path, table_text(CURVES, rows))
 
-    def places(self, part: Part) -> dict[tuple[str, str], list[Key]]:
-        """(level, arm) -> its runs done, by seed."""
-        return {
-            (level, arm): [
-                k for seed in part.seeds if (k := (part.name, arm, own, seed)) in self.rows
-            ]
-            for (level, arm), own in part.places().items()
-        }
+    def places(self, part: Part) -> dict[Place, list[Key]]:
+        """The runs done at each place, by seed."""
+        found = {}
+        for (level, arm), own in part.places().items():
+            keys = [(part.name, arm, own, seed) for seed in part.seeds]
+            found[level, arm] = [key for key in keys if key in self.rows]
+        return found
 
     def keys(self, part: Part) -> list[Key]:
         """The part's runs done; that of an arm which a factor means nothing to counts once."""

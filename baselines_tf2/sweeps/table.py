@@ -14,7 +14,6 @@ STATES = ("running", "retried", "failed", "waiting", "finished")  # the first ar
 class Report(NamedTuple):
     """How far a run is; None is not known."""
 
-    attempt: int  # 0, and one more for each process it has lost
     step: int | None = None
     total: int | None = None
     episode_return: float | None = None
@@ -22,7 +21,7 @@ class Report(NamedTuple):
     notes: tuple[str, ...] = ()  # all that the user is to be told
 
 
-NOTHING_YET = Report(0)
+NOTHING_YET = Report()
 
 
 @dataclass
@@ -34,7 +33,6 @@ class Row:
     losses: int = 0  # of the processes it ran in
     report: Report = NOTHING_YET
     error: str = ""
-    notes_shown: int = 0
     idle_losses: int = 0  # since a loss before which the run had come further than ever
     furthest: int = 0  # step
 
@@ -48,7 +46,7 @@ class Table:
 
     def change(self, row: Row, state: str, why: str = "") -> None:
         """Puts a row into another state, and says so where there is no table to show it."""
-        row.state = state
+        row.state, row.error = state, why if state == "failed" else ""
         if not self._live:
             detail = why or (_facts(row.report) if state in ("running", "finished") else "")
             print(f"{row.name}: {state}" + (f", {detail}" if detail else ""), flush=True)
@@ -96,7 +94,7 @@ def render(rows: Sequence[Row], seconds: float, columns: int, height: int) -> li
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    _, step, total, episode_return, speed, _ = row.report
+    step, total, episode_return, speed, _ = row.report
     steps = "" if step is None else f"{step:,}"
     left = ""
     if row.state == "running" and step is not None and total and speed:

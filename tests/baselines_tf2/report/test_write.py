@@ -10,6 +10,7 @@ import pytest
 
 from baselines_tf2.report import figures as report_figures
 from baselines_tf2.report import statistics as report_statistics
+from baselines_tf2.report import write as report_write
 from baselines_tf2.report.runs import differing, find_runs, group_runs, read_run
 from baselines_tf2.report.write import write_report
 from baselines_tf2.runs.logger import CsvTable
@@ -92,6 +93,12 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open[-1:] != ["style"]:
             self.text += data
+
+
+def draw_only(monkeypatch, *names):
+    """The page's other pictures, which take half a second each, are as of runs without any."""
+    for name in report_write.FIGURES.keys() - set(names):
+        monkeypatch.setitem(report_write.FIGURES, name, lambda groups: None)
 
 
 def report(tmp_path, *patterns):
@@ -232,7 +239,8 @@ def test_the_same_runs_give_the_same_bytes(rich):
         assert (root / "out" / name).read_bytes() == (root / "again" / name).read_bytes()
 
 
-def test_a_single_seed_is_said_to_show_no_spread(tmp_path):
+def test_a_single_seed_is_said_to_show_no_spread(tmp_path, monkeypatch):
+    draw_only(monkeypatch, "final", "robots")
     write_run(tmp_path / "runs" / "a")
     paths, page = report(tmp_path)
     assert "One seed only" in page.text and "every group" in page.text
@@ -240,8 +248,9 @@ def test_a_single_seed_is_said_to_show_no_spread(tmp_path):
     assert "Return by robot" not in page.text and "What differs" not in page.text
 
 
-def test_unfinished_and_empty_runs_are_named(tmp_path):
+def test_unfinished_and_empty_runs_are_named(tmp_path, monkeypatch):
     pytest.importorskip("rliable")
+    draw_only(monkeypatch)
     write_run(tmp_path / "runs" / "a", seed=0)
     write_run(tmp_path / "runs" / "b", seed=1, steps=(100, 200))
     empty = write_run(tmp_path / "runs" / "c", seed=2, steps=())
@@ -254,8 +263,9 @@ def test_unfinished_and_empty_runs_are_named(tmp_path):
     assert "200 to 300of 300" in page.text
 
 
-def test_failed_and_damaged_runs_are_named(tmp_path):
+def test_failed_and_damaged_runs_are_named(tmp_path, monkeypatch):
     pytest.importorskip("rliable")
+    draw_only(monkeypatch)
     write_run(tmp_path / "runs" / "a", seed=0)
     failed = write_run(tmp_path / "runs" / "b", seed=1, steps=(100, 200))
     (failed / "failed.json").write_text('{"error": "loss is nan"}')
@@ -277,7 +287,8 @@ def test_a_run_without_evaluations_is_shown_as_far_as_it_is(tmp_path):
     assert "seed 0 at 100 of 300 steps" in page.text
 
 
-def test_names_are_escaped(tmp_path):
+def test_names_are_escaped(tmp_path, monkeypatch):
+    draw_only(monkeypatch, "curves", "spread")  # a name in a legend and in a title
     evil = '<script>"&"</script> $x_$'
     write_run(tmp_path / "runs" / "a", exp=evil, agent__gamma=evil)
     write_run(tmp_path / "runs" / "b", exp=evil, agent__gamma="<b>")
@@ -297,7 +308,8 @@ def test_an_analysis_is_shown_by_the_runs_own_picture(tmp_path):
     assert f"The numbers are in {folder / 'results.csv'}." in page.text
 
 
-def test_an_earlier_reports_pictures_do_not_stay(tmp_path):
+def test_an_earlier_reports_pictures_do_not_stay(tmp_path, monkeypatch):
+    draw_only(monkeypatch, "curves", "speed")
     folder = write_run(tmp_path / "runs" / "a")
     report(tmp_path)
     assert (tmp_path / "out" / "report_curves.png").exists()

@@ -1,10 +1,12 @@
 """Many runs on Ray: two nodes on this machine, whose workers and nodes are killed."""
 
+import io
 import json
 import os
 import signal
 import sys
 import threading
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -13,118 +15,108 @@ from baselines_tf2.sweeps.launch import launch
 from baselines_tf2.sweeps.table import Report, Row, Table, render
 from envs import ConfigError
 from tests.launch_toys import DyingBoard, wait_for
-from tests.ray_nodes import cluster, kill_node, second_node
+from tests.ray_nodes import kill_node, second_node
+
+
+def run(tasks, entry, address, **options):
+    options = {"cpus": 1.0, "gpus": 0.0} | options
+    return launch(tasks, f"tests.launch_toys:{entry}", address=address, **options)
 
 
 @pytest.fixture(scope="module")
-def address():
-    with cluster() as address:
-        yield address
+def many(ray_address, tmp_path_factory):
+    """Tasks of all kinds, two at a time in processes of several: the errors, lines and folder."""
+    folder = tmp_path_factory.mktemp("many")
 
-
-def run(tasks, entry, address, cpus=1.0):
-    return launch(tasks, f"tests.launch_toys:{entry}", address=address, cpus=cpus, gpus=0.0)
-
-
-def counters(folder, extras=(), steps=20):
-    names = ("first", "second")
-    arguments = {name: (str(folder / name), steps, 0.02) for name in names}
-    return {name: arguments[name] + (extras if name == "first" else ()) for name in names}
-
-
-def results(folder):
-    return [json.loads((folder / name).read_text()) for name in ("first", "second")]
-
-
-def test_a_failed_task_is_named_and_fails_no_other(address, tmp_path, capsys):
-    tasks = {"bad": ("a",)} | counters(tmp_path)
-    assert run(tasks, "count_or_fail", address, cpus=0.5) == {"bad": "ValueError: no luck with a"}
-    assert results(tmp_path) == [[20, 190], [20, 190]]
-    lines = capsys.readouterr().out.splitlines()
-    assert "bad: failed, ValueError: no luck with a" in lines
-    assert {
-        f"{name}: finished, 20 steps, latest episode's return 190.0" for name in ("first", "second")
-    } < set(lines)
-
-
-def test_a_running_task_is_seen_as_such(address, tmp_path, monkeypatch, capsys):
     class Watched(Table):
         def change(self, row, state, why=""):
             super().change(row, state, why)
-            (tmp_path / state).touch()
+            (folder / f"{row.name} {state}").touch()
 
-    monkeypatch.setattr(launch_module, "Table", Watched)
-    assert run({"one": (str(tmp_path / "running"),)}, "linger", address) == {}
-    first, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("one: running") and last.startswith("one: finished, ")
+    counts = {
+        "killed": (str(folder / "killed"), 20, 0.02, int(signal.SIGKILL), 7),
+        "told": (str(folder / "told"), 20, 0.02, int(signal.SIGTERM), 7),
+        "spared": (str(folder / "spared"), 20, 0.02),
+    }
+    tasks = {name: ("count", *arguments) for name, arguments in counts.items()} | {
+        "bad": ("fail", "a"),
+        "left": ("leave",),
+        "deadly": ("die",),
+        "seen": ("linger", str(folder / "seen running")),
+    }
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setattr(launch_module, "Table", Watched)
+        patch.setattr(launch_module, "MAX_LOSSES", 1)
+        failed = run(tasks, "play", ray_address, cpus=0.5, calls=4)
+    return failed, out.getvalue().splitlines(), folder
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_worker_is_replaced_and_the_results_are_equal(address, tmp_path, capsys, kill):
-    tasks = counters(tmp_path, extras=(int(kill), 7))
-    assert run(tasks, "count", address, cpus=0.5) == {}
-    assert results(tmp_path) == [[20, 190], [20, 190]]
-    lines = capsys.readouterr().out.splitlines()
-    (retried,) = (line for line in lines if "retried" in line)
-    assert retried.startswith("first: retried, its worker ")
+def test_failed_tasks_are_named_and_fail_no_other(many):
+    failed, lines, folder = many
+    assert list(failed) == ["bad", "left", "deadly"]
+    assert (failed["bad"], failed["left"]) == ("ValueError: no luck with a", "error: enough")
+    assert "bad: failed, ValueError: no luck with a" in lines
+    assert json.loads((folder / "spared").read_text()) == [20, 190]
+    for name in ("killed", "told", "spared"):
+        assert f"{name}: finished, 20 steps, latest episode's return 190.0" in lines
 
 
-def test_a_task_that_always_kills_its_worker_ends(address, monkeypatch):
-    monkeypatch.setattr(launch_module, "MAX_LOSSES", 1)
-    failed = run({"deadly": ()}, "die", address)
+def test_a_running_task_is_seen_as_such(many):
+    _, lines, _ = many
+    first, last = (line for line in lines if line.startswith("seen: "))
+    assert first.startswith("seen: running") and last.startswith("seen: finished, ")
+
+
+@pytest.mark.parametrize(
+    "name, why", [("killed", "its worker or node died"), ("told", "its worker was told to end")]
+)
+def test_a_killed_worker_is_replaced_and_the_results_are_equal(many, name, why):
+    _, lines, folder = many
+    assert json.loads((folder / name).read_text()) == [20, 190]
+    retried = f"{name}: retried, "
+    assert [line for line in lines if line.startswith(retried)] == [retried + why]
+
+
+def test_a_task_that_always_kills_its_worker_ends(many):
+    failed, lines, _ = many
     assert failed["deadly"].startswith("its worker or node died, after 1 other losses: once the")
+    assert f"deadly: failed, {failed['deadly']}" in lines
 
 
-def test_an_exit_is_a_failure_and_so_is_an_entry_that_is_not_there(address):
-    assert run({"one": ()}, "leave", address) == {"one": "error: enough"}
-    (error,) = run({"one": ()}, "nothing", address).values()
+def test_an_entry_that_is_not_there_is_a_failure(ray_address):
+    (error,) = run({"one": ()}, "nothing", ray_address).values()
     assert "AttributeError" in error and "nothing" in error
 
 
-def test_without_the_board_runs_go_on(address, tmp_path, monkeypatch):
+def test_without_the_board_runs_go_on(ray_address, tmp_path, monkeypatch):
     monkeypatch.setattr(launch_module, "Board", DyingBoard)
-    assert run(counters(tmp_path, steps=60), "count", address, cpus=0.5) == {}
-    assert results(tmp_path) == [[60, 1770], [60, 1770]]
+    assert run({"one": (str(tmp_path / "one"), 40, 0.02)}, "count", ray_address) == {}
+    assert json.loads((tmp_path / "one").read_text()) == [40, 780]
 
 
-def meeting(folder, seconds):
-    paths = [str(folder / name) for name in ("first", "second")]
-    return {"first": (*paths, seconds), "second": (*paths[::-1], seconds)}
-
-
-def starts(folder):
-    return [(folder / name).read_text().split() for name in ("first", "second")]
-
-
-def test_two_nodes_share_the_tasks(address, tmp_path):
-    with second_node(address):
-        assert run(meeting(tmp_path, 0), "meet", address) == {}  # each node has one CPU
-    (first,), (second,) = starts(tmp_path)
-    assert first != second
-
-
-def test_the_tasks_of_a_dead_node_are_run_on_another(address, tmp_path):
+def test_two_nodes_share_the_tasks_and_those_of_a_dead_one_are_run_on_the_other(
+    ray_address, tmp_path
+):
     def kill_when_both_run():
         wait_for(tmp_path / "first")
         wait_for(tmp_path / "second")
         kill_node(node)
         (tmp_path / "killed").touch()
 
-    tasks = {
-        name: (str(tmp_path / name), str(tmp_path / "killed"), 4.0)  # a worker dies later
-        for name in ("first", "second")
-    }
-    with second_node(address) as node:
+    names = ("first", "second")
+    tasks = {name: (str(tmp_path / name), str(tmp_path / "killed")) for name in names}
+    with second_node(ray_address) as node:
         thread = threading.Thread(target=kill_when_both_run)
         thread.start()
-        assert run(tasks, "meet", address) == {}
+        assert run(tasks, "outlive", ray_address) == {}  # each node has one CPU
         thread.join()
-    once, twice = sorted(starts(tmp_path), key=len)
+    starts = [(tmp_path / name).read_text().split() for name in tasks]
+    once, twice = sorted(starts, key=len)
     assert len(once) == 1 and len(twice) == 2
     assert twice[0] != once[0] == twice[1]
 
 
-def test_ctrl_c_lets_the_runs_save(address, tmp_path):
+def test_ctrl_c_lets_the_runs_save(ray_address, tmp_path):
     path = tmp_path / "saved"
     # Shells start what is in the background with Ctrl-C ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -137,18 +129,18 @@ def test_ctrl_c_lets_the_runs_save(address, tmp_path):
     thread.start()
     tasks = {"one": (str(path),), "two": (str(tmp_path / "never"),)}
     with pytest.raises(KeyboardInterrupt):
-        run(tasks, "save_when_told", address)
+        run(tasks, "save_when_told", ray_address)
     thread.join()
     signal.signal(signal.SIGINT, before)
     assert path.read_text() == "saved at stop" and not (tmp_path / "never").exists()
 
 
-def test_on_this_machine_each_task_has_a_process_like_any_run_s(address, tmp_path):
+def test_on_this_machine_each_task_has_a_process_like_any_run_s(tmp_path):
     handler = signal.getsignal(signal.SIGTERM)
-    paths = [tmp_path / str(i) for i in range(3)]
-    assert run({path.name: (str(path),) for path in paths}, "describe", None) == {}
-    facts = [json.loads(path.read_text()) for path in paths]
-    assert len({fact["pid"] for fact in facts}) == 3
+    tasks = {str(i): (str(tmp_path / str(i)),) for i in range(2)}
+    assert run(tasks, "describe", None, cpus=os.cpu_count()) == {}  # one after the other
+    facts = [json.loads((tmp_path / name).read_text()) for name in tasks]
+    assert len({fact["pid"] for fact in facts}) == 2
     assert all(f["threads"] == ["1", "1", "1"] and f["nice"] == os.nice(0) for f in facts)
     assert signal.getsignal(signal.SIGTERM) is handler
 
@@ -159,9 +151,9 @@ def test_an_address_where_no_cluster_answers(wrong):
         run({"one": ()}, "die", wrong)
 
 
-def test_a_request_that_no_node_can_serve(address):
+def test_a_request_that_no_node_can_serve(ray_address):
     with pytest.raises(ConfigError, match="no node has the 500 CPUs and 0 GPUs .* have 1 and 0"):
-        run({"one": ()}, "die", address, cpus=500.0)
+        run({"one": ()}, "die", ray_address, cpus=500.0)
 
 
 @pytest.mark.parametrize(("cpus", "gpus"), [(0, 0), (-1, 0), (float("nan"), 0), (1, -1), (1, 1.5)])
@@ -179,8 +171,8 @@ def test_a_missing_ray_is_an_error_that_says_how_to_get_it(monkeypatch):
 
 def test_the_table_by_hand():
     rows = [
-        Row("seed_0", "finished", report=Report(0, 1000, 1000, 12.34, 50.0)),
-        Row("seed_1", "running", report=Report(0, 400, 1000, None, 5.0)),
+        Row("seed_0", "finished", report=Report(1000, 1000, 12.34, 50.0)),
+        Row("seed_1", "running", report=Report(400, 1000, None, 5.0)),
         Row("seed_2", "failed", error="ValueError: no luck"),
         Row("seed_3"),
         Row("seed_4", "running"),

@@ -22,10 +22,8 @@ def called_directly(function: PolymorphicFunction) -> Callable:
         if tf.config.functions_run_eagerly():
             return function(x)
         if x.shape not in by_shape:
-            concrete = function.get_concrete_function(x)
-            by_shape[x.shape] = concrete.inference_fn, concrete.captured_inputs
-        flat, captured = by_shape[x.shape]
-        return flat.call_preflattened([x, *captured])
+            by_shape[x.shape] = function.get_concrete_function(x)
+        return by_shape[x.shape](x)
 
     return call
 

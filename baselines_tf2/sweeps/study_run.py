@@ -27,9 +27,9 @@ EPISODE = 13  # [steps] of the robots
 TINY = {
     "train.num_timesteps": 40, "train.eval_interval": 40, "train.eval_episodes": 1,
     "train.adapt_every": 30,
-    "train.random_steps": 38, "agent.batch_size": 8, "agent.replay_size": 100,
+    "train.random_steps": 39, "agent.batch_size": 8, "agent.replay_size": 100,
     "agent.nb_rollout_steps": 2, "agent.nb_train_steps": 1, "train.nb_epoch_cycles": 20,
-    "agent.cycle_steps": 2, "agent.hidden_dim": 4,
+    "agent.cycle_steps": 1, "agent.hidden_dim": 4,
     **{f"agent.{name}_network.{size}": x for name in ("actor", "critic")
        for size, x in {"num_layers": 1, "num_hidden": 8}.items()},
 }  # fmt: skip

@@ -7,7 +7,6 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 set_threads()  # as the driver does
 
 import pytest
-import tensorflow as tf
 
 from tests.ray_nodes import cluster
 
@@ -22,6 +21,8 @@ def ray_address():
 @pytest.fixture
 def eagerly():
     """Runs every `tf.function` as plain Python, as --eager does."""
+    import tensorflow as tf  # not above: the process that hands out the tests needs none
+
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

@@ -205,7 +205,7 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
     factor, ticks = next(iter(part.factors.items()), ("", [figures.wrap(arm, 18) for arm in lines]))
     title = f"{part.title}\n{_said(seeds.values())}, seeds small"
     panels = (words(level, [factor]) for level in part.levels)
-    figure, axes = _axes(panels, title, lines.values() if factor else (), 4.4)
+    figure, axes = _axes(panels, title, _legend(lines, found) if factor else [], 4.4)
     for panel, axis in axes.items():
         levels = [words(level) for level in part.levels if words(level, [factor]) == panel]
         for arm, line in lines.items():
@@ -279,7 +279,7 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
     points = {(at, i): (y,) for at, (_, seeds) in found.items() for i, y in enumerate(seeds.T)}
     middles = estimates(iqm, points)
     title = f"{part.title}, {title}\n{_said(seeds for _, seeds in found.values())}"
-    figure, axes = _axes((level for level, _ in found), title, lines.values())
+    figure, axes = _axes((level for level, _ in found), title, _legend(lines, found))
     for (level, arm), (x, seeds) in found.items():
         axis, few = axes[level], len(seeds) < FEWEST
         middle, *ends = np.array([middles[(level, arm), i][:3] for i in range(len(x))]).T
@@ -300,6 +300,12 @@ def _by_place(part: Part, store: Store, name: str) -> dict[Place, tuple]:
             steps = max((x for x, _ in series), key=len)  # one that failed stays where it was
             found[place] = steps, np.array([np.interp(steps, x, y) for x, y in series])
     return found
+
+
+def _legend(lines: Mapping[str, Line], found: Collection[Place]) -> list[Line]:
+    """Of the arms that there is something of."""
+    arms = {arm for _, arm in found}
+    return [line for arm, line in lines.items() if arm in arms]
 
 
 def _lines(part: Part) -> dict[str, Line]:

@@ -206,6 +206,14 @@ def test_curves_of_four_seeds_have_bands(store):
         assert all(len(band.get_paths()[0].vertices) > 4 for band in axis.collections)
 
 
+@pytest.mark.parametrize("kind", ["outcome", "curves"])
+def test_a_legend_names_the_arms_that_were_run(store, kind):
+    for key in [key for key in store.rows if key[1] == "slow"]:
+        del store.rows[key]
+    (legend,) = FIGURES[kind](store.study.parts["first"], store, "mean").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["plain"]
+
+
 def test_the_page_has_every_part_that_was_run(store, tmp_path):
     store.rows["first", "gone", "", 0] = {"status": "finished"}
     told = write_page(store, tmp_path / "page")

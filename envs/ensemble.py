@@ -46,7 +46,7 @@ class TruncatedNormal:
         return ndtr((np.array([self.low, self.high]) - self.mean) / self.std)
 
     def quantile(self, share: Any) -> Any:
-        """The value below which `share` of the probability lies, or of shares [N] the values [N]."""
+        """The value below which `share` of the probability lies; of shares [N] the values [N]."""
         low, high = self._tails
         value = self.mean + self.std * ndtri(low + (high - low) * share)
         return np.clip(value, self.low, self.high)  # rounding may step over an end

@@ -76,7 +76,8 @@ def robot_id(task: str, backend: str) -> str:
 
 def time_limit(task: str, backend: str) -> int:
     """The steps after which an episode is cut."""
-    return gym.spec(robot_id(task, backend)).max_episode_steps  # type: ignore[return-value]
+    steps = gym.spec(robot_id(task, backend)).max_episode_steps
+    return steps  # type: ignore[return-value]  # an environment may have none; all of ours do
 
 
 for _task, _backend in ORIGINALS:

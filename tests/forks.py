@@ -1,4 +1,4 @@
-"""The driver without the six seconds that its imports take: in processes forked from one that has them, or here."""
+"""The driver without the seconds of its imports: in forks of a process that has them, or here."""
 
 import io
 import multiprocessing
@@ -43,7 +43,7 @@ def _drive(output, flags, fault):
 
 
 def here(arguments: Sequence[str]) -> tuple[int, str, str]:
-    """The driver's main in this process, which then is as before: exit status, stdout and stderr."""
+    """The driver's main in this process, left as it was: exit status, stdout and stderr."""
     for flag in run_experiments.FLAGS.flags_by_module_dict()["run_experiments"]:
         flag.unparse()
     others = run_experiments.FLAGS(["run_experiments.py", *arguments])

@@ -329,9 +329,9 @@ class _Episodes(Stateful):
         self._table: Any = None
 
     def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
-        """Takes note of T rows from `row` on, or of ends that came late; forgets before `first_row`.
+        """Takes note of T rows from `row` on, and forgets those before `first_row`.
 
-        ends, members: [T, N].
+        ends, members: [T, N]. Of a row that is known it takes ends that came late.
         """
         stretches = []
         for column, end in zip(*ends.T.nonzero(), strict=True):

@@ -52,6 +52,7 @@ class WorstEpisodes(Stateful):
         self._wanted, self._epsilon, self._warmup = num_trajectories, epsilon, warmup_steps
         self._steps = 0
         self._warm = warmup_steps > 0  # the running episode is stored as it comes
+        # Rollouts; from a checkpoint, the lists of their fields.
         self._running: list[Rollout] = []
         self._trajectories: list[Rollout] = []
         self._returns: list[float] = []

@@ -229,9 +229,9 @@ def grid(
     height: float = 4.0,
     more: Sequence[Patch] = (),
 ) -> Drawn:
-    """A figure with an axis for each panel, `height` inches each, above a legend of groups and `more`.
+    """A figure with an axis for each panel, `height` inches each; None without panels.
 
-    None without panels.
+    Below is a legend of the groups and `more`.
     """
     if not panels:
         return None, {}

@@ -43,9 +43,9 @@ class Experiment:
     """Something that can be run by name.
 
     settings(preset, backend) gives a tree of frozen dataclasses, every leaf of which can be
-    overridden; its train.num_timesteps is the run's length. prepare(settings, seed) does everything that can fail because of the settings, and
-    returns the function that then fills a run folder, going on from its latest checkpoint if it has
-    one, and returns a summary, {name: text}.
+    overridden; its train.num_timesteps is the run's length in steps. prepare(settings, seed) does
+    everything that can fail because of the settings, and returns the function that then fills a run
+    folder, going on from its latest checkpoint if it has one, and returns a summary, {name: text}.
     """
 
     name: str

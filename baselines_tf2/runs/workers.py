@@ -59,9 +59,10 @@ class Workers:
         do, and TrainingError if another process dies.
         """
         seeds = rng.integers(2**31, size=len(robots)).tolist()
-        jobs = list(zip(seeds, robots, videos or [None] * len(robots), strict=True))
+        videos = videos or [None] * len(robots)
+        jobs = list(zip(seeds, robots, videos, strict=True))
         # Dealt in turn: those that are recorded, which take longest, first.
-        order = sorted(range(len(jobs)), key=lambda k: jobs[k][2] is None)
+        order = sorted(range(len(jobs)), key=lambda k: videos[k] is None)
         *shares, own = (order[i :: len(self._workers) + 1] for i in range(len(self._workers) + 1))
         for worker, share in zip(self._workers, shares, strict=True):
             worker.send((policy, spec, [jobs[k] for k in share]))
@@ -85,8 +86,11 @@ def run_jobs(
     with closing(video_env(spec) if any(videos) else make_env(spec, training=False)) as env:
         if isinstance(env, EpisodeRecorder):
             env.record(videos)
-        episodes = ((seed, robot) for seed, robot, _ in jobs if not stopped())
-        return [run_episode(policy, env, seed=seed, physics=robot) for seed, robot in episodes]
+        return [
+            run_episode(policy, env, seed=seed, physics=robot)
+            for seed, robot, _ in jobs
+            if not stopped()
+        ]
 
 
 class _Worker:

@@ -214,7 +214,8 @@ def solve_minres(
         return system.unfinished(k, residual) & ~halted
 
     def step(k, x, residual, halted, lanczos, directions, reflection, column, norm, negative):
-        # Of vectors kept twice 0 is the older one; beta couples v0 and v1; delta_k^(1), epsilon_k.
+        # Of what is kept twice, Lanczos vectors v and search directions d, 0 is the older one; beta
+        # couples v0 and v1. The reflection is the last one; column: delta_k^(1) and epsilon_k.
         (v0, v1, beta), (d0, d1) = lanczos, directions
         (cos, sin), (delta, epsilon) = reflection, column
         q = system.product(v1) - beta * v0
@@ -240,7 +241,7 @@ def solve_minres(
 
     zero, no, none = tf.zeros_like(system.b_norm), tf.constant(False), tf.zeros_like(system.b)
     x, r = system.start(x0)
-    size = tf.norm(r)  # of the residual, then by recurrence
+    size = tf.norm(r)  # phi: from here on the residual's norm is the recurrence's
     lanczos = none, tf.math.divide_no_nan(r, size), zero
     start = (0, x, size, no, lanczos, (none, none), (zero - 1, zero), (zero, zero), zero, no)
     k, x, *_, negative = tf.while_loop(unfinished, step, start)

@@ -73,7 +73,7 @@ def never(vector):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_dual_equals_primal(problem):
+def test_dual_equals_primal_eagerly_and_compiled(problem):
     residual_fn, solution, options = PROBLEMS[problem]
     e = tensor(*residual_fn(solution, BATCH).shape)
     j = jacobian(residual_fn, solution, BATCH)
@@ -87,9 +87,13 @@ def test_dual_equals_primal(problem):
         without_e = get_solver("gauss_newton", solution=solution, **options)
         return with_e(never, b), without_e(never, b)
 
-    for x, info in solve(unflat(b, solution), solution, e):
-        np.testing.assert_allclose(flat(x), primal, rtol=0, atol=1e-9 * np.abs(primal).max())
+    args, scale = (unflat(b, solution), solution, e), np.abs(primal).max()
+    for x, info in solve(*args):
+        np.testing.assert_allclose(flat(x), primal, rtol=0, atol=1e-9 * scale)
         assert info.converged and info.iterations == 0 and not info.negative_curvature
+    if problem == "coupled":  # heads of their own are compiled below
+        same, _ = compiled(lambda *args: solve(*args)[0])(*args)
+        np.testing.assert_allclose(flat(same), primal, rtol=0, atol=1e-9 * scale)
 
 
 def test_more_residuals_than_parameters_is_solved_by_cg_for_any_b():

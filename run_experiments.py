@@ -92,9 +92,9 @@ number("gpus_per_run", 0.0, "Of a sweep: GPUs that each run takes; 0.5: two shar
 switch("video", False, "Record an episode of each evaluation, or of each robot.")
 switch("overwrite", False, "Replace the run, or the evaluation, that the folder holds.")
 switch("resume", False, "Go on with the folder's run; start it if none. A sweep does so unasked.")
-flags.DEFINE_integer("keep_checkpoints", DEFAULT_KEEP, "How many to keep until the end.")
 count("num_timesteps", None, "Environment steps, as in 2e5; default: the experiment's.")
 count("checkpoint_every", DEFAULT_EVERY, "Steps between checkpoints, as in 5000 or 5e3.")
+count("keep_checkpoints", DEFAULT_KEEP, "How many checkpoints to keep until the end.")
 
 
 def load_run(folder: str | Path):

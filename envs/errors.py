@@ -36,7 +36,7 @@ def check_known(kind: str, name: str, choices: Collection[str]) -> None:
     if name not in choices:
         nearest = difflib.get_close_matches(str(name), sorted(choices), n=1)
         hint = f" did you mean '{nearest[0]}'?" if nearest else ""
-        known = ", ".join(sorted(choices))
+        known = ", ".join(sorted(choices)) or "none"
         raise ConfigError(f"unknown {kind} '{name}';{hint} known: {known}")
 
 

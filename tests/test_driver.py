@@ -267,7 +267,14 @@ def test_a_report_of_a_run(run, tmp_path):
 
 @pytest.mark.parametrize(
     "flag",
-    ["--seed=-1", "--sed=1", "--eager=maybe", "--checkpoint_every=1.5", "--num_timesteps=many"],
+    [
+        "--seed=-1",
+        "--sed=1",
+        "--eager=maybe",
+        "--checkpoint_every=1.5",
+        "--num_timesteps=many",
+        "--keep_checkpoints=x",
+    ],
 )
 def test_a_flag_that_cannot_be_read_is_one_line_too(capsys, flag):
     with pytest.raises(SystemExit) as exit_:

@@ -50,3 +50,10 @@ def test_a_study_is_done_once_and_its_runs_are_as_alone(ray_address, tmp_path):
     (tmp_path / "try.toml").write_text(STUDY.replace("batch_size=16", "batch_size=32"))
     status, _, err = here(study)
     assert status == 1 and "--overwrite does them anew" in err and len(err.splitlines()) == 1
+
+
+def test_what_a_study_that_is_tried_out_has_wrong_is_said_of_its_own_file(tmp_path):
+    path = tmp_path / "try.toml"
+    path.write_text(STUDY.replace("agent.batch_size", "agent.batch_sise"))
+    status, _, err = here(["--mode=study", f"--study={path}", "--smoke"])
+    assert status == 1 and f"{path}: part.only.arm.plain: unknown override" in err

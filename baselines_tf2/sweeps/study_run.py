@@ -78,6 +78,7 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     Nothing goes beside the study's file. Returns what to tell the user. Raises ConfigError for
     settings that cannot be. TensorFlow should run eagerly: compiling takes longer than the runs.
     """
+    plan(study, experiments, "", parts)  # so that errors name its own file, and leave no folder
     folder = Path(tempfile.mkdtemp(prefix="study_"))
     tried = replace(study, path=folder / study.path.name, parts={
         name: replace(part, seeds=part.seeds[:1]) for name, part in study.parts.items()

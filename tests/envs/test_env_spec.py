@@ -19,6 +19,8 @@ def test_unknown_names_suggest_the_nearest():
     )
     with pytest.raises(ConfigError, match="^unknown task 'xyz'; known: ant$"):
         check_known("task", "xyz", ["ant"])
+    with pytest.raises(ConfigError, match="^unknown task 'xyz'; known: none$"):
+        check_known("task", "xyz", [])
 
 
 def test_spec_survives_json():

@@ -17,6 +17,7 @@ RANGES = {  # what a setting must do -> whether it does
     "lie in [0, 1)": lambda x: 0 <= x < 1,
     "lie in (0, 1]": lambda x: 0 < x <= 1,
 }
+MAX_KNOWN = 12  # names that a message lists: the nearest
 NUMBERS: dict[type, type] = {float: Real, int: Integral}  # what does for one
 Natural = Annotated[int, "be at least 0"]
 Count = Annotated[int, "be at least 1"]
@@ -34,10 +35,13 @@ class ConfigError(ValueError):
 def check_known(kind: str, name: str, choices: Collection[str]) -> None:
     """Raises ConfigError for a name that is none of `choices`, with the nearest one suggested."""
     if name not in choices:
-        nearest = difflib.get_close_matches(str(name), sorted(choices), n=1)
+        known = sorted(choices)
+        nearest = difflib.get_close_matches(str(name), known, n=1)
         hint = f" did you mean '{nearest[0]}'?" if nearest else ""
-        known = ", ".join(sorted(choices)) or "none"
-        raise ConfigError(f"unknown {kind} '{name}';{hint} known: {known}")
+        if more := len(known[MAX_KNOWN:]):
+            known = sorted(difflib.get_close_matches(str(name), known, n=MAX_KNOWN, cutoff=0))
+            known[-1] += f" and {more} more"
+        raise ConfigError(f"unknown {kind} '{name}';{hint} known: {', '.join(known) or 'none'}")
 
 
 def check_at_least(least: int, **named: float) -> None:

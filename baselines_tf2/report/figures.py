@@ -26,6 +26,7 @@ from baselines_tf2.runs.plots import axis_label
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: Sequence[LineStyleType] = ("solid", "dashed", "dotted")
 MANY_LINES = 6
+BAND = f"95% interval of {statistics.FEWEST} seeds or more"
 STEPS = "environment steps"
 WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
@@ -70,7 +71,7 @@ def render(draw: Callable[..., Figure | None], *arguments, note: str | None = No
 def learning_curves(groups: Sequence[Group]) -> Figure | None:
     """Return by step: interquartile means with 95% intervals, seeds thin; an axis per setting."""
     groups = [group for group in groups if group.evaluated]
-    title = "Return while training: interquartile mean, 95% interval over seeds, seeds thin"
+    title = f"Return while training: interquartile mean, {BAND}, seeds thin"
     panels = _by_environment(groups)
     figure, axes = _by_step(panels, title, "return per episode", statistics.learning_curve)
     for group in groups:
@@ -118,21 +119,23 @@ def final_returns(groups: Sequence[Group]) -> Figure | None:
     groups = [group for group in groups if group.evaluated]
     panels = _by_environment(groups)
     title = f"Final return: mean of the last {statistics.LAST} evaluations; "
-    title += "interquartile mean over seeds, 95% interval, seeds as dots"
+    title += f"interquartile mean over seeds, {BAND}, seeds as dots"
     figure, axes = grid(panels, title, groups)
     for (environment,), axis in axes.items():
         members = panels[environment,]
         for x, group in enumerate(members):
-            seeds, middle, ends = statistics.final_returns(group)
-            plot_seeds(axis, group, x, seeds, ends)
-            axis.plot(x, middle, "D", color=style_of(group)[0], markersize=6)
+            seeds, middle = statistics.final_returns(group)
+            plot_seeds(axis, group, x, seeds, middle.interval)
+            axis.plot(x, middle.middle, "D", color=style_of(group)[0], markersize=6)
         axis.set_xticks([])
         axis.set_xlim(-0.5, len(members) - 0.5)
         label_axis(axis, environment, "return per episode", "")
     return figure
 
 
-def plot_seeds(axis: Axes, line: Line, x: float, seeds: np.ndarray, ends: Any) -> None:
+def plot_seeds(
+    axis: Axes, line: Line, x: float, seeds: np.ndarray, ends: tuple[float, float] | None
+) -> None:
     """Seeds as dots, and beside them the interval as a bar if there is one."""
     color, _ = style_of(line)
     axis.plot([x + 0.03] * len(seeds), seeds, "o", color=color, markersize=3, alpha=0.6)
@@ -146,7 +149,7 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
     for group in groups:
         for column in statistics.robot_columns(group):
             panels[group.environment, column].append(group)
-    title = "Last evaluation by robot: interquartile mean, 95% interval over seeds"
+    title = f"Last evaluation by robot: interquartile mean, {BAND}"
     trained = Patch(color=RANGE_COLOR, alpha=0.16, label="robots trained on")
     figure, axes = _panels(panels, title, statistics.robot_curve, "o", more=[trained])
     for (environment, column), axis in axes.items():
@@ -207,11 +210,6 @@ def _solver_columns(groups: Sequence[Group]) -> list[str]:
     found = {name for row in rows for name in row if name.startswith("solver/") and row[name]}
     known = [f"solver/{name}" for name in SOLVER_LABELS]
     return [name for name in known if name in found] + sorted(found - set(known))
-
-
-def number(x: float) -> str:
-    """A return or a rate with three digits or more, as 5,816 or 0.123."""
-    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
 def _by_environment(groups: Sequence[Group], *column: str) -> Panels:

@@ -1,6 +1,7 @@
 """The numbers of a report: interquartile means over seeds, and their bootstrap intervals."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from envs.errors import ConfigError
 
 LAST = 10  # evaluations that make a final return
 FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
+# Seeds, below which there is no 95%: if three of one group all beat three of another, chance does
+# that one time in ten (two of 20 orders), and a bootstrap's interval is their range.
+FEWEST = 4
 SPEED = "time/steps_per_second"
 Series = Mapping[Any, float]  # by step, or by a parameter's value
 
@@ -22,6 +26,30 @@ class Curve(NamedTuple):
     x: np.ndarray
     middle: np.ndarray
     ends: np.ndarray | None
+
+
+class Estimate(NamedTuple):
+    """A statistic over seeds, and the ends of its 95% interval, NaN of few seeds."""
+
+    middle: float
+    low: float = np.nan
+    high: float = np.nan
+    is_range: bool = False  # the ends are the lowest and the highest of few seeds
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """None of few seeds."""
+        return None if self.is_range or np.isnan(self.low) else (self.low, self.high)
+
+    def __str__(self) -> str:
+        low, high = map(number, self[1:3])
+        ends = f" ({low} to {high})" * (low != high) if self.is_range else f" [{low}, {high}]"
+        return number(self.middle) + ("" if np.isnan(self.low) else ends)
+
+
+def number(x: float) -> str:
+    """A return or a rate with three digits or more, as 5,816 or 0.123."""
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:
@@ -39,10 +67,10 @@ def interval(
 ) -> np.ndarray | None:
     """95% interval of statistic(*samples) by rliable's stratified bootstrap: `[2, points]`.
 
-    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has a single
-    seed. Always the same for the same samples. Raises ConfigError if rliable is not installed.
+    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has fewer than
+    `FEWEST` seeds. Always the same for the same samples. Raises ConfigError if rliable is not installed.
     """
-    if min(map(len, samples)) < 2:
+    if min(map(len, samples)) < FEWEST:
         return None
     try:
         from rliable import library
@@ -60,6 +88,29 @@ def interval(
     return intervals[""]
 
 
+def estimates(
+    statistic: Callable[..., np.ndarray], samples: Mapping[Any, tuple[np.ndarray, ...]]
+) -> dict[Any, Estimate]:
+    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
+    by_size: dict[tuple[int, ...], dict] = defaultdict(dict)
+    for at, arrays in samples.items():
+        by_size[tuple(map(len, arrays))][at] = arrays
+    found: dict[Any, Estimate] = {}
+    for same in by_size.values():
+        stacked = [np.stack(x, axis=1) for x in zip(*same.values(), strict=True)]
+        ends = interval(statistic, *stacked, reps=FINAL_REPS)
+        columns = np.array([statistic(*stacked), *(() if ends is None else ends)]).T
+        found |= {at: Estimate(*row.tolist()) for at, row in zip(same, columns, strict=True)}
+    return found
+
+
+def middles(samples: Mapping[Any, np.ndarray]) -> dict[Any, Estimate]:
+    """Interquartile mean of each entry `[seeds]`, with the lowest and the highest of few seeds."""
+    found = estimates(iqm, {at: (x,) for at, x in samples.items()})
+    few = {at: x for at, x in samples.items() if len(x) < FEWEST}
+    return found | {at: Estimate(found[at].middle, x.min(), x.max(), True) for at, x in few.items()}
+
+
 def returns_by_step(run: Run) -> dict[int, float]:
     """Mean return of each evaluation."""
     items = run.evaluations.items()
@@ -71,11 +122,10 @@ def final_return(run: Run) -> float:
     return float(np.mean(list(returns_by_step(run).values())[-LAST:]))
 
 
-def final_returns(group: Group) -> tuple[np.ndarray, float, np.ndarray | None]:
-    """Final return of each seed `[seeds]`, their interquartile mean, and its interval `[2]`."""
-    scores = np.array([[final_return(run)] for run in group.evaluated])
-    ends = interval(iqm, scores, reps=FINAL_REPS)
-    return scores[:, 0], float(iqm(scores)[0]), None if ends is None else ends[:, 0]
+def final_returns(group: Group) -> tuple[np.ndarray, Estimate]:
+    """Final return of each seed `[seeds]`, and their interquartile mean."""
+    scores = np.array([final_return(run) for run in group.evaluated])
+    return scores, middles({"": scores})[""]
 
 
 def last_percentiles(group: Group) -> np.ndarray:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report import figures, statistics
-from baselines_tf2.report.figures import number, style_of
+from baselines_tf2.report.figures import style_of
 from baselines_tf2.report.runs import (
     Group,
     Run,
@@ -24,9 +24,9 @@ from baselines_tf2.report.runs import (
     settings_of,
     show,
 )
+from baselines_tf2.report.statistics import FEWEST, number
 from envs.errors import ConfigError
 
-FEW_SEEDS = 5
 # By the name of the PNG and of its place in what write_report returns; page.html has the captions.
 FIGURES: dict[str, Callable[[Sequence[Group]], Figure | None]] = {
     "curves": figures.learning_curves,
@@ -46,9 +46,11 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     damaged ones and a second run of the same configuration and seed; "left out" in what is returned
     names them. The same runs give the same bytes.
 
-    Raises ConfigError if there is nothing sound to report on, the tables of one group differ in
+    Raises ConfigError if `out` is a file, there is nothing sound to report on, the tables of one group differ in
     columns, or rliable is needed and not installed.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out={out} is a file: name a folder for the page and its pictures")
     runs, damaged = [], {}
     for folder in find_runs(patterns):
         try:
@@ -108,14 +110,12 @@ def _page(
         undefined=jinja2.StrictUndefined,
     )
     templates.filters["base64"] = lambda png: base64.b64encode(png).decode()
-    seeds = [(group.name, len(group.evaluated)) for group in groups]
+    few = [group.name for group in groups if 0 < len(group.evaluated) < FEWEST]
     return templates.get_template("page.html").render(
         groups=groups,
         pictures=pictures,
         left_out=left_out,
-        single=[name for name, count in seeds if count == 1],
-        few=[name for name, count in seeds if 1 < count < FEW_SEEDS],
-        few_seeds=FEW_SEEDS,
+        few=few,
         **_configuration(groups),
         **{f.__name__.strip("_"): f for f in (style_of, show, _summary, _values, _own_pictures)},
         statistics=statistics,
@@ -126,10 +126,8 @@ def _summary(group: Group) -> list[list[str]]:
     """The lines of each cell of its row."""
     final = mean = percentiles = "–"
     if group.evaluated:
-        scores, middle, ends = statistics.final_returns(group)
-        final = number(middle)
-        if ends is not None:
-            final += f" [{', '.join(map(number, ends))}]"
+        scores, middle = statistics.final_returns(group)
+        final = str(middle)
         mean = number(float(np.mean(scores)))
         percentiles = " / ".join(map(number, statistics.last_percentiles(group)))
     speed = statistics.median_speed(group)

@@ -38,7 +38,7 @@ def errors_in_one_line() -> Iterator[None]:
         sys.exit("error: interrupted")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        cure = "choose another --logdir or --out"
+        cure = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             cure = "make room; --resume then goes on from the latest checkpoint"
         sys.exit(f"error: {error.strerror or error}{where}: {cure}")

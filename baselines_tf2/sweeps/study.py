@@ -203,7 +203,8 @@ def plan(
             try:
                 chosen = choose(experiments, exp, texts, str(folder), seed, part.backend)
             except ConfigError as error:
-                raise ConfigError(f"{study.path}: part.{part.name}.arm.{arm}: {error}") from None
+                where = f"part.{part.name}.arm.{arm}" + f" at {level}" * bool(level)
+                raise ConfigError(f"{study.path}: {where}: {error}") from None
             planned = plan_run(" ".join((*inner, f"seed {seed}")), chosen, str(folder))
             runs.append(StudyRun((part.name, arm, level, seed), planned))
     return runs

@@ -111,7 +111,7 @@ OUTCOMES = {
     "cvar10": Outcome("return in the worst tenth of episodes", _evaluated(_robots("cvar10"), LAST)),
     "area": Outcome("return, mean of all evaluations", _evaluated(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _evaluated(OUTSIDE)),
-    "steps_to_475": Outcome("steps to a return of 475", steps_to_475, -1),
+    "steps_to_475": Outcome("steps to a return of 475, all if it never came", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
     "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
 } | {

@@ -3,42 +3,25 @@
 Figures have one colour and line style per arm throughout.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from baselines_tf2.report import figures
-from baselines_tf2.report.figures import Drawn, label_axis, number, plot_curve, plot_seeds, style_of
+from baselines_tf2.report.figures import BAND, Drawn, label_axis, plot_curve, plot_seeds, style_of
 from baselines_tf2.report.runs import Line
-from baselines_tf2.report.statistics import FINAL_REPS, Curve, interval, iqm
+from baselines_tf2.report.statistics import FEWEST, Curve, Estimate, estimates, iqm, middles, number
 from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
 from baselines_tf2.sweeps.study_store import FINISHED, Key, Place, Store
 
-# Runs, below which there is no 95%: if three of one arm all beat three of another, chance does that
-# one time in ten (two of 20 orders), and a bootstrap's interval is their range.
-FEWEST = 4
 NOT_RUN, TOO_FEW = "not run yet", "too few runs"
 MASS = "torso mass [kg]"
+SAID = f"interquartile mean over seeds, {BAND}"
 VERDICTS = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
-
-
-class Estimate(NamedTuple):
-    """A statistic over seeds, and the ends of its 95% interval, NaN of few seeds."""
-
-    middle: float
-    low: float = np.nan
-    high: float = np.nan
-    is_range: bool = False  # the ends are the lowest and the highest of few seeds
-
-    def __str__(self) -> str:
-        low, high = map(number, self[1:3])
-        ends = f" ({low} to {high})" * (low != high) if self.is_range else f" [{low}, {high}]"
-        return number(self.middle) + ("" if np.isnan(self.low) else ends)
 
 
 class Result(NamedTuple):
@@ -71,10 +54,7 @@ def scores(part: Part, store: Store, outcome: str) -> dict[Place, np.ndarray]:
 def results(part: Part, store: Store, outcome: str) -> dict[Place, Result]:
     """What came out at each place where a run was done."""
     samples, sign = scores(part, store, outcome), OUTCOMES[outcome].sign or 1
-    values = estimates(iqm, {place: (x,) for place, x in samples.items()})
-    for place, x in samples.items():
-        if len(x) < FEWEST:
-            values[place] = Estimate(values[place].middle, x.min(), x.max(), True)
+    values = middles(samples)
     pairs = {
         (level, arm): (x, samples[level, part.baseline])
         for (level, arm), x in samples.items()
@@ -92,22 +72,6 @@ def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     x, y = x[:, None], y[None]
     return (x > y).mean((0, 1)) + (x == y).mean((0, 1)) / 2
-
-
-def estimates(
-    statistic: Callable[..., np.ndarray], samples: Mapping[Any, tuple[np.ndarray, ...]]
-) -> dict[Any, Estimate]:
-    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
-    by_size: dict[tuple[int, ...], dict] = defaultdict(dict)
-    for at, arrays in samples.items():
-        by_size[tuple(map(len, arrays))][at] = arrays
-    found: dict[Any, Estimate] = {}
-    for sizes, same in by_size.items():
-        stacked = [np.stack(x, axis=1) for x in zip(*same.values(), strict=True)]
-        ends = None if min(sizes) < FEWEST else interval(statistic, *stacked, reps=FINAL_REPS)
-        columns = np.array([statistic(*stacked), *(() if ends is None else ends)]).T
-        found |= {at: Estimate(*row.tolist()) for at, row in zip(same, columns, strict=True)}
-    return found
 
 
 def verdict(gain: Estimate, sign: int) -> str:
@@ -203,7 +167,7 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
         return None
     seeds, lines = scores(part, store, outcome), _lines(part)
     factor, ticks = next(iter(part.factors.items()), ("", [figures.wrap(arm, 18) for arm in lines]))
-    title = f"{part.title}\n{_said(seeds.values())}, seeds small"
+    title = f"{part.title}\n{SAID}, seeds small"
     panels = (words(level, [factor]) for level in part.levels)
     figure, axes = _axes(panels, title, _legend(lines, found) if factor else [], 4.4)
     for panel, axis in axes.items():
@@ -214,7 +178,7 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
                 if one := found.get((level, arm)):
                     shift = 0.6 * ((line.index + 0.5) / len(lines) - 0.5)
                     points.append((i + shift if factor else line.index, one.value.middle))
-                    ends = None if one.value.is_range else one.value[1:3]
+                    ends = one.value.interval
                     plot_seeds(axis, line, points[-1][0], seeds[level, arm], ends)
             axis.plot(*zip(*points, strict=True), color=color, linestyle=style, marker="D",
                       markersize=6, linewidth=1)  # fmt: skip
@@ -222,13 +186,6 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
         axis.set_xlim(-0.5, len(ticks) - 0.5)
         label_axis(axis, panel, OUTCOMES[outcome].words, factor)
     return figure
-
-
-def _said(samples: Iterable[np.ndarray]) -> str:
-    """What middles and bands are."""
-    if min(map(len, samples)) < FEWEST:
-        return f"interquartile mean over seeds, 95% interval of {FEWEST} or more"
-    return "interquartile mean, 95% interval over seeds"
 
 
 def _axes(panels: Iterable, title: str, lines: Collection[Line], height: float = 4.0) -> Drawn:
@@ -277,12 +234,12 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
     if not found:
         return None
     points = {(at, i): (y,) for at, (_, seeds) in found.items() for i, y in enumerate(seeds.T)}
-    middles = estimates(iqm, points)
-    title = f"{part.title}, {title}\n{_said(seeds for _, seeds in found.values())}"
+    estimated = estimates(iqm, points)
+    title = f"{part.title}, {title}\n{SAID}"
     figure, axes = _axes((level for level, _ in found), title, _legend(lines, found))
     for (level, arm), (x, seeds) in found.items():
         axis, few = axes[level], len(seeds) < FEWEST
-        middle, *ends = np.array([middles[(level, arm), i][:3] for i in range(len(x))]).T
+        middle, *ends = np.array([estimated[(level, arm), i][:3] for i in range(len(x))]).T
         plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
         for y in seeds if few else ():
             axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)

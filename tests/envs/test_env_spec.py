@@ -23,6 +23,14 @@ def test_unknown_names_suggest_the_nearest():
         check_known("task", "xyz", [])
 
 
+def test_of_many_known_names_the_nearest_twelve_are_listed():
+    names = [f"alpha{i}" for i in range(12)] + [f"zz{i}" for i in range(30)]
+    with pytest.raises(ConfigError) as caught:
+        check_known("task", "alpha99", names)
+    known = str(caught.value).partition("known: ")[2]
+    assert known == ", ".join(sorted(names[:12])) + " and 30 more"
+
+
 def test_spec_survives_json():
     spec = EnvSpec("cheetah", "mujoco", ensemble="torso_mass:6,1.5,3,9", distractors=3)
     assert EnvSpec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec

@@ -43,11 +43,10 @@ def test_it_is_rliables(seeds):
     np.testing.assert_allclose(statistics.iqm(scores), theirs)
 
 
-def test_the_interval_of_two_seeds_is_from_one_to_the_other():
-    # A quarter of the resamples are twice the lower seed, a quarter twice the higher one.
-    pytest.importorskip("rliable")
-    interval = statistics.interval(statistics.iqm, np.array([[1.0, -5.0], [3.0, 5.0]]), reps=500)
-    assert interval.tolist() == [[1.0, -5.0], [3.0, 5.0]]
+def test_the_interval_of_few_seeds_is_none_and_needs_no_rliable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    for seeds in (1, 3):
+        assert statistics.interval(statistics.iqm, np.ones((seeds, 4)), reps=10) is None
 
 
 def test_the_interval_is_near_the_normal_one_for_many_seeds():
@@ -71,15 +70,10 @@ def test_the_interval_is_always_the_same_and_leaves_numpys_generator_alone():
     assert np.random.random() == after
 
 
-def test_one_seed_has_no_interval_and_needs_no_rliable(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rliable", None)
-    assert statistics.interval(statistics.iqm, np.ones((1, 4)), reps=10) is None
-
-
-def test_without_rliable_two_seeds_are_an_error(monkeypatch):
+def test_without_rliable_four_seeds_are_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[report\]'"):
-        statistics.interval(statistics.iqm, np.ones((2, 4)), reps=10)
+        statistics.interval(statistics.iqm, np.ones((4, 4)), reps=10)
 
 
 def test_the_final_return_is_the_mean_of_the_last_ten_evaluations():
@@ -88,9 +82,20 @@ def test_the_final_return_is_the_mean_of_the_last_ten_evaluations():
     assert statistics.final_return(run({10: [1.0], 20: [4.0]})) == 2.5
 
 
-def test_a_group_of_one_has_final_return_and_no_interval():
-    scores, middle, interval = statistics.final_returns(group(run({10: [1.0, 2.0]})))
-    assert (scores.tolist(), middle, interval) == ([1.5], 1.5, None)
+def test_a_group_of_few_has_its_range_and_no_interval():
+    scores, middle = statistics.final_returns(group(run({10: [1.0, 2.0]}), run({10: [4.5]})))
+    assert scores.tolist() == [1.5, 4.5] and middle == (3.0, 1.5, 4.5, True)
+    assert middle.interval is None and str(middle) == "3 (1.5 to 4.5)"
+    scores, middle = statistics.final_returns(group(run({10: [1.0, 2.0]})))
+    assert scores.tolist() == [1.5] and str(middle) == "1.5"
+
+
+def test_a_group_of_four_has_an_interval():
+    # Of four resampled seeds the middle two are both 1 more often than one time in forty, or both 9.
+    pytest.importorskip("rliable")
+    four = group(*(run({10: [x]}) for x in (1.0, 1.0, 9.0, 9.0)))
+    _, middle = statistics.final_returns(four)
+    assert middle == (5.0, 1.0, 9.0, False) and str(middle) == "5 [1, 9]"
 
 
 def test_curves_are_drawn_where_all_seeds_were_evaluated():
@@ -100,6 +105,8 @@ def test_curves_are_drawn_where_all_seeds_were_evaluated():
     unevaluated = run(metrics=[{"step": 5}])
     curve = statistics.learning_curve(group(whole, short, unevaluated))
     assert curve.x.tolist() == [10, 20]
+    assert curve.middle.tolist() == [2.0, 3.0] and curve.ends is None
+    curve = statistics.learning_curve(group(whole, whole, short, short))
     assert curve.middle.tolist() == [2.0, 3.0]
     assert curve.ends.tolist() == [[0.0, 1.0], [4.0, 5.0]]
 

@@ -208,20 +208,20 @@ def test_the_page_has_all_sections_and_pictures(rich):
         "What differs between groups", "Settings common to all runs", "Versions", "Run folders",
     ):  # fmt: skip
         assert title in page.text
-    assert "diffcritic, mujoco" in page.text and "Fewer than 5 seeds" in page.text
-    assert "One seed only" not in page.text and "cut short" not in page.text
+    assert "diffcritic, mujoco" in page.text and "Fewer than 4 seeds" in page.text
+    assert "cut short" not in page.text
 
 
 def test_the_summary_is_right(rich):
     # Evaluations at 100, 200, 300 of seed s are 101.5 + s, 201.5 + s, 301.5 + s: finals 201.5 + s,
-    # their mean 202.5 and, of three seeds, interval [201.5, 203.5]. The last evaluation's episodes
+    # their mean 202.5; three are too few for an interval. The last evaluation's episodes
     # are 300 1 2 3, 301 2 3 4, 302 3 4 5: sorted 300 301 301 302 302 302 303 303 303 304 304 305.
     root, _ = rich
     html = (root / "out" / "report.html").read_text()
     cells = re.findall(r"<td.*?>(.*?)</td>", html)[:7]
     assert re.sub("<.*?>", "", cells[0]) == "ddpg, mujoco"
     assert re.sub("<.*?>", "", cells[1]) == "3 (0, 1, 2)"
-    assert cells[2:] == ["300", "202 [202, 204]", "202", "301 / 302 / 304", "1,250"]
+    assert cells[2:] == ["300", "202 (202 to 204)", "202", "301 / 302 / 304", "1,250"]
 
 
 def test_the_page_needs_nothing_else(rich):
@@ -239,11 +239,17 @@ def test_the_same_runs_give_the_same_bytes(rich):
         assert (root / "out" / name).read_bytes() == (root / "again" / name).read_bytes()
 
 
-def test_a_single_seed_is_said_to_show_no_spread(tmp_path, monkeypatch):
+def test_a_page_cannot_go_into_a_file(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ConfigError, match="out is a file: name a folder"):
+        write_report([str(tmp_path)], tmp_path / "out")
+
+
+def test_a_single_seed_is_said_to_be_too_few(tmp_path, monkeypatch):
     draw_only(monkeypatch, "final", "robots")
     write_run(tmp_path / "runs" / "a")
     paths, page = report(tmp_path)
-    assert "One seed only" in page.text and "every group" in page.text
+    assert "Fewer than 4 seeds" in page.text and "every group" in page.text
     assert "robots" not in paths and "left out" not in paths
     assert "Return by robot" not in page.text and "What differs" not in page.text
 

@@ -7,16 +7,13 @@ import pytest
 from PIL import Image
 from rliable import metrics
 
-from baselines_tf2.report import figures
-from baselines_tf2.report.statistics import iqm
-from baselines_tf2.sweeps import study_results
+from baselines_tf2.report import figures, statistics
+from baselines_tf2.report.statistics import Estimate, estimates, iqm
 from baselines_tf2.sweeps.study import words
 from baselines_tf2.sweeps.study_page import Picture, fill, write_page
 from baselines_tf2.sweeps.study_results import (
     FIGURES,
-    Estimate,
     comparison,
-    estimates,
     improvement,
     outcomes,
     results,
@@ -34,7 +31,7 @@ def quick():
     """Coarse pictures of few resamples."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "LOOK", [*figures.LOOK, {"savefig.dpi": 30}])
-        patch.setattr(study_results, "FINAL_REPS", 200)
+        patch.setattr(statistics, "FINAL_REPS", 200)
         yield
 
 

@@ -13,9 +13,9 @@ from envs.errors import ConfigError
 
 LAST = 10  # evaluations that make a final return
 FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
-# Seeds, below which there is no 95%: if three of one group all beat three of another, chance does
-# that one time in ten (two of 20 orders), and a bootstrap's interval is their range.
-FEWEST = 4
+# Seeds, below which there is no 95%: a bootstrap's interval of four is their range, as one resample
+# in twenty has the lowest seed at both places that the interquartile mean of four keeps.
+FEWEST = 5
 SPEED = "time/steps_per_second"
 Series = Mapping[Any, float]  # by step, or by a parameter's value
 

@@ -93,7 +93,7 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
         end: Sequence = ("", "", "baseline" if arm == part.baseline else "–")
         if one.difference is not None:
             said = verdict(one.difference, OUTCOMES[outcome].sign)
-            end = (one.difference, "–" if said == TOO_FEW else one.improvement, said)
+            end = ("–", "–", said) if said == TOO_FEW else (one.difference, one.improvement, said)
         runs = _runs(store, places[level, arm])
         rows.append((level or "–", arm, runs, one.value, *end)[:width])
     return markdown(*rows)
@@ -144,7 +144,7 @@ def facts(store: Store) -> str:
     planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
     hours = sum(store.number(key, "seconds") for key in keys) / 3600
     commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
-    text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of a core; "
+    text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of runs, a core each; "
     text += f"commits: {commits}"
     if others := len(store.rows) - len(keys):
         text += f"; and {others} rows of runs that the study no longer has"

@@ -45,7 +45,7 @@ def test_it_is_rliables(seeds):
 
 def test_the_interval_of_few_seeds_is_none_and_needs_no_rliable(monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
-    for seeds in (1, 3):
+    for seeds in (1, 4):
         assert statistics.interval(statistics.iqm, np.ones((seeds, 4)), reps=10) is None
 
 
@@ -70,10 +70,10 @@ def test_the_interval_is_always_the_same_and_leaves_numpys_generator_alone():
     assert np.random.random() == after
 
 
-def test_without_rliable_four_seeds_are_an_error(monkeypatch):
+def test_without_rliable_five_seeds_are_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[report\]'"):
-        statistics.interval(statistics.iqm, np.ones((4, 4)), reps=10)
+        statistics.interval(statistics.iqm, np.ones((5, 4)), reps=10)
 
 
 def test_the_final_return_is_the_mean_of_the_last_ten_evaluations():
@@ -90,11 +90,12 @@ def test_a_group_of_few_has_its_range_and_no_interval():
     assert scores.tolist() == [1.5] and str(middle) == "1.5"
 
 
-def test_a_group_of_four_has_an_interval():
-    # Of four resampled seeds the middle two are both 1 more often than one time in forty, or both 9.
+def test_a_group_of_five_has_an_interval():
+    # Of five the middle three count: 1, 5, 9, and of resampled ones all 1 or all 9 more often than
+    # one time in forty, since two of the five are 1 and two are 9.
     pytest.importorskip("rliable")
-    four = group(*(run({10: [x]}) for x in (1.0, 1.0, 9.0, 9.0)))
-    _, middle = statistics.final_returns(four)
+    five = group(*(run({10: [x]}) for x in (1.0, 1.0, 5.0, 9.0, 9.0)))
+    _, middle = statistics.final_returns(five)
     assert middle == (5.0, 1.0, 9.0, False) and str(middle) == "5 [1, 9]"
 
 
@@ -106,7 +107,7 @@ def test_curves_are_drawn_where_all_seeds_were_evaluated():
     curve = statistics.learning_curve(group(whole, short, unevaluated))
     assert curve.x.tolist() == [10, 20]
     assert curve.middle.tolist() == [2.0, 3.0] and curve.ends is None
-    curve = statistics.learning_curve(group(whole, whole, short, short))
+    curve = statistics.learning_curve(group(whole, whole, whole, short, short, short))
     assert curve.middle.tolist() == [2.0, 3.0]
     assert curve.ends.tolist() == [[0.0, 1.0], [4.0, 5.0]]
 

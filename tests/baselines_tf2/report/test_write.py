@@ -208,7 +208,7 @@ def test_the_page_has_all_sections_and_pictures(rich):
         "What differs between groups", "Settings common to all runs", "Versions", "Run folders",
     ):  # fmt: skip
         assert title in page.text
-    assert "diffcritic, mujoco" in page.text and "Fewer than 4 seeds" in page.text
+    assert "diffcritic, mujoco" in page.text and "Fewer than 5 seeds" in page.text
     assert "cut short" not in page.text
 
 
@@ -249,7 +249,7 @@ def test_a_single_seed_is_said_to_be_too_few(tmp_path, monkeypatch):
     draw_only(monkeypatch, "final", "robots")
     write_run(tmp_path / "runs" / "a")
     paths, page = report(tmp_path)
-    assert "Fewer than 4 seeds" in page.text and "every group" in page.text
+    assert "Fewer than 5 seeds" in page.text and "every group" in page.text
     assert "robots" not in paths and "left out" not in paths
     assert "Return by robot" not in page.text and "What differs" not in page.text
 

@@ -38,7 +38,7 @@ def quick():
 @pytest.fixture
 def store(tmp_path):
     """Part first: 'slow' is 100 above 'plain' with noise a, as good with noise b."""
-    store = Store(study(tmp_path, TEXT.replace('seeds = "0-1"', 'seeds = "0-3"')))
+    store = Store(study(tmp_path, TEXT.replace('seeds = "0-1"', 'seeds = "0-4"')))
     part = store.study.parts["first"]
     for arm, level in part.cells():
         for seed in part.seeds:
@@ -105,8 +105,8 @@ def test_a_run_that_failed_before_it_had_a_value_has_the_worst(store):
     key = ("first", "slow", "noise=a, batch=32", 2)
     store.rows[key] |= {"mean": "nan", "status": "failed: diverged"}
     found = scores(part, store, "mean")["noise=a, batch=32", "slow"]
-    assert sorted(found) == [1000, 1100, 1101, 1103]
-    assert "| 4 (1 failed) |" in comparison(part, store, "mean")
+    assert sorted(found) == [1000, 1100, 1101, 1103, 1104]
+    assert "| 5 (1 failed) |" in comparison(part, store, "mean")
     assert not scores(part, store, "model_loss")  # nobody has one: nothing is made up
 
 
@@ -116,7 +116,7 @@ def test_few_runs_have_a_range_and_no_verdict(store):
         del store.rows[key]
     table = comparison(part, store, "mean")
     assert "| IQM (lowest to highest) |" in table.splitlines()[0]
-    assert "| slow | 2 | 1,100 (1,100 to 1,101) | 100 | – | too few runs |" in table
+    assert "| slow | 2 | 1,100 (1,100 to 1,101) | – | – | too few runs |" in table
     assert Picture(store, part, "outcome", "mean").draw(store.study.path.parent)
 
 
@@ -124,7 +124,7 @@ def test_arms_without_a_baseline_are_not_compared(store):
     part = replace(store.study.parts["first"], baseline="")
     lines = comparison(part, store, "mean").splitlines()
     assert lines[0] == "| level | arm | runs | IQM [95% interval] |"
-    assert lines[2].count("|") == 5 and lines[2].startswith("| noise=a, batch=32 | slow | 4 | 1,1")
+    assert lines[2].count("|") == 5 and lines[2].startswith("| noise=a, batch=32 | slow | 5 | 1,1")
 
 
 def test_a_figure_of_percentiles_needs_them(store):
@@ -145,7 +145,7 @@ def test_tables(store):
         "| level | arm | runs | IQM [95% interval] | minus plain | P(better) | difference |"
     )
     row = lines[2].split(" | ")
-    assert row[:3] == ["| noise=a, batch=32", "slow", "4"] and row[3].startswith("1,102 [1,1")
+    assert row[:3] == ["| noise=a, batch=32", "slow", "5"] and row[3].startswith("1,102 [1,1")
     assert row[4].startswith("100 [") and row[5:] == ["1 [1, 1]", "better |"]
     assert summary(part, store, "mean").splitlines()[0].count("noise=") == 4
     assert "| noise=b, batch=32 | slow | 1,002 | 1 |" in outcomes(part, store, "mean")
@@ -170,10 +170,10 @@ def test_blocks_are_filled_and_say_what_they_cannot_be(store):
     assert picture == Picture(store, part, "outcome", "area")
     key = ("first", "slow", "noise=a, batch=64", 3)
     del store.rows[key]
-    note = "*First: not finished: 3 to 4 of 4 seeds.*\n"
+    note = "*First: not finished: 4 to 5 of 5 seeds.*\n"
     assert f"-->\n{note}\n| level |" in filled("part=first table=comparison")[0]
     assert f"-->\n{note}\n![First]" in filled("part=first figure=outcome")[0]
-    left = "-->1,101 (1,100 to 1,102) (not finished: 3 of 4 seeds)<"
+    left = "-->1,102 (1,100 to 1,104) (not finished: 4 of 5 seeds)<"
     assert left in filled('part=first arm=slow level="noise=a, batch=64"', "")[0]
     text, pictures = filled("part=second figure=outcome")
     assert "-->\n*Second: not run yet.*\n<" in text and not pictures
@@ -196,7 +196,7 @@ def test_a_picture_keeps_the_digest_of_its_numbers(store, tmp_path):
     assert not Picture(store, store.study.parts["first"], "masses", "mean").draw(tmp_path)
 
 
-def test_curves_of_four_seeds_have_bands(store):
+def test_curves_of_five_seeds_have_bands(store):
     figure = FIGURES["curves"](store.study.parts["first"], store, "mean")
     for axis in figure.axes:
         assert len(axis.collections) == len(axis.lines) == 2  # an arm each
@@ -215,7 +215,8 @@ def test_the_page_has_every_part_that_was_run(store, tmp_path):
     store.rows["first", "gone", "", 0] = {"status": "finished"}
     told = write_page(store, tmp_path / "page")
     page = (tmp_path / "page" / "study.md").read_text()
-    assert "Runs: 24 of 25; 12.0 hours of a core; commits: abc" in page and "Runs: 24" in told
+    assert "Runs: 30 of 31; 15.0 hours of runs, a core each; commits: abc" in page
+    assert "Runs: 30" in told
     assert "and 1 rows of runs that the study no longer has" in told
     assert "## First" in page and "## Second" not in page
     assert (tmp_path / "page" / "try_first_outcome_mean.png").exists()

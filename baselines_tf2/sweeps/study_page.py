@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,20 @@ from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
 from baselines_tf2.sweeps.study import Part
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
-from baselines_tf2.sweeps.study_results import FIGURES, NOT_RUN, TABLES, facts, missing, results
+from baselines_tf2.sweeps.study_results import (
+    FIGURES,
+    NOT_RUN,
+    TABLES,
+    facts,
+    missing,
+    results,
+    set_apart,
+)
 from baselines_tf2.sweeps.study_store import Store
 from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
-KEYS = ("part", "outcome", "table", "figure", "arm", "level")
+KEYS = ("part", "outcome", "baseline", "table", "figure", "arm", "level")
 
 
 class Picture(NamedTuple):
@@ -81,12 +90,13 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
     A block, which no backtick precedes, is `<!-- study:NAME part=PART table=comparison -->`, what
     follows it, and `<!-- end -->`. `table=` is comparison, summary or outcomes, or of the whole
     study facts; `figure=` is outcome, curves, masses or percentiles; `arm=` with `level=` puts a
-    number into a line; `outcome=` is another one than the part's primary. What is not run yet, or
-    not to the last seed, says so. prefix: of a picture's path. Raises ConfigError naming the block.
+    number into a line, and with `baseline=` what sets it apart from that arm; `outcome=` and
+    `baseline=` are others than the part's own. What is not run yet, or not to the last seed, says
+    so. prefix: of a picture's path. Raises ConfigError naming the block.
     """
     pictures: list[Picture] = []
 
-    def replace(match: re.Match) -> str:
+    def filled(match: re.Match) -> str:
         start, name, words, _, end = match.groups()
         try:
             given = dict(word.partition("=")[::2] for word in shlex.split(words))
@@ -95,7 +105,7 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
             raise ConfigError(f"{start}: {error}") from None
         return f"{start}{content}{end}"
 
-    return BLOCK.sub(replace, text), pictures
+    return BLOCK.sub(filled, text), pictures
 
 
 def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
@@ -106,8 +116,11 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
     part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
     check_known("outcome", outcome, OUTCOMES)
+    if baseline := given.get("baseline"):
+        check_known("baseline", baseline, part.arms)
+        part = replace(part, baseline=baseline)
     if "arm" in given:
-        return _number(store, part, outcome, given["arm"], given.get("level", ""))
+        return _number(store, part, outcome, given)
     kind, kinds = ("figure", FIGURES) if "figure" in given else ("table", TABLES)
     show = _choose(kind, given.get(kind, ""), kinds)
     left = missing(part, store.places(part).values())
@@ -120,13 +133,19 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
     return f"{note}\n![{part.title}]({prefix}{pictures[-1].name})\n"
 
 
-def _number(store: Store, part: Part, outcome: str, arm: str, level: str) -> str:
-    places = {f"{a}, {x}": keys for (x, a), keys in store.places(part).items()}
-    left = missing(part, [_choose("arm and level", f"{arm}, {level}", places)])
+def _number(store: Store, part: Part, outcome: str, given: Mapping[str, str]) -> str:
+    """The arm's value at the level; what sets it apart from a baseline that the block names."""
+    level, arms = given.get("level", ""), [given[x] for x in ("arm", "baseline") if x in given]
+    places = {f"{arm}, {x}": keys for (x, arm), keys in store.places(part).items()}
+    left = missing(part, [_choose("arm and level", f"{arm}, {level}", places) for arm in arms])
     if left == NOT_RUN:
         return left
-    one = results(part, store, outcome).get((level, arm))
-    return (str(one.value) if one else "–") + (f" ({left})" if left else "")
+    one = results(part, store, outcome).get((level, given["arm"]))
+    text = str(one.value) if one else "–"
+    if one and "baseline" in given:
+        difference, _, said = set_apart(one, outcome)
+        text = f"{difference}, {said}"
+    return text + (f" ({left})" if left else "")
 
 
 def _choose(kind: str, name: str, choices: Mapping):

@@ -81,19 +81,24 @@ def verdict(gain: Estimate, sign: int) -> str:
     return VERDICTS[sign][gain.low > 0] if gain.low > 0 or gain.high < 0 else "none"
 
 
+def set_apart(one: Result, outcome: str) -> Sequence:
+    """Difference, probability and verdict; of few runs the last alone."""
+    said = verdict(one.difference or Estimate(np.nan), OUTCOMES[outcome].sign)
+    return ("–", "–", said) if said == TOO_FEW else (one.difference, one.improvement, said)
+
+
 def comparison(part: Part, store: Store, outcome: str) -> str:
     """Every arm at every level: its value, and what sets it apart from the baseline."""
     found, width = results(part, store, outcome), 7 if part.baseline else 4
     few = any(one.value.is_range for one in found.values())
-    value = f"IQM {'(lowest to highest)' if few else '[95% interval]'}"
+    value = "IQM [95% interval]" + " or (lowest to highest)" * few
     beside = f"minus {part.baseline}", "P(better)", "difference"
     rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
     places = store.places(part)
     for (level, arm), one in found.items():
         end: Sequence = ("", "", "baseline" if arm == part.baseline else "–")
         if one.difference is not None:
-            said = verdict(one.difference, OUTCOMES[outcome].sign)
-            end = ("–", "–", said) if said == TOO_FEW else (one.difference, one.improvement, said)
+            end = set_apart(one, outcome)
         runs = _runs(store, places[level, arm])
         rows.append((level or "–", arm, runs, one.value, *end)[:width])
     return markdown(*rows)

@@ -115,7 +115,7 @@ def test_few_runs_have_a_range_and_no_verdict(store):
     for key in [key for key in store.rows if key[3] > 1]:
         del store.rows[key]
     table = comparison(part, store, "mean")
-    assert "| IQM (lowest to highest) |" in table.splitlines()[0]
+    assert "| IQM [95% interval] or (lowest to highest) |" in table.splitlines()[0]
     assert "| slow | 2 | 1,100 (1,100 to 1,101) | – | – | too few runs |" in table
     assert Picture(store, part, "outcome", "mean").draw(store.study.path.parent)
 
@@ -168,6 +168,10 @@ def test_blocks_are_filled_and_say_what_they_cannot_be(store):
     text, (picture,) = filled("part=first figure=outcome outcome=area")
     assert "\n![First](studies/try_first_outcome_area.png)\n" in text
     assert picture == Picture(store, part, "outcome", "area")
+    text, _ = filled("part=first table=comparison baseline=slow")
+    assert "| minus slow |" in text and "] | -100 [" in text
+    text, _ = filled('part=first arm=slow level="noise=a, batch=64" baseline=plain', "")
+    assert "-->100 [" in text and "], better<" in text
     key = ("first", "slow", "noise=a, batch=64", 3)
     del store.rows[key]
     note = "*First: not finished: 4 to 5 of 5 seeds.*\n"
@@ -180,7 +184,8 @@ def test_blocks_are_filled_and_say_what_they_cannot_be(store):
     assert "-->not run yet<" in filled("part=second arm=slow", "")[0]
     for words_, message in {
         "part=frist table=summary": "did you mean 'first'", "part=first table=sum": "unknown table",
-        "part=first arm=slow": "unknown arm and level", "part=first tabel=summary": "unknown key",
+        "part=first arm=slow": "unknown arm and level",
+        "part=first table=summary baseline=slo": "unknown baseline 'slo'", "part=first tabel=summary": "unknown key",
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=f"study:try.*{message}"):
             filled(words_)

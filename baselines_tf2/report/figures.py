@@ -30,7 +30,7 @@ BAND = f"95% interval of {statistics.FEWEST} seeds or more"
 STEPS = "environment steps"
 WIDTH = 11.0  # of a figure [inch]
 RANGE_COLOR = "#7F7F7F"
-LEGEND_CHARS, TITLE_CHARS = 64, 48
+LEGEND_CHARS, TITLE_CHARS, WHOLE_CHARS = 64, 48, 92
 LOOK: list[str | Path | dict] = ["default", Path(__file__).with_suffix(".mplstyle")]
 Panels = Mapping[Any, Sequence[Group]]  # by (title,) or (title, column of a table)
 Drawn = tuple[Figure | None, dict[Any, Axes]]
@@ -247,7 +247,7 @@ def grid(
         handles.append(Line2D([], [], color=color, linestyle=dashes, linewidth=2.5, label=label))
     if handles:
         figure.legend(handles=[*handles, *more], loc="outside lower left", ncols=2)
-    figure.suptitle(title, x=0.01, horizontalalignment="left")
+    figure.suptitle(wrap(title, WHOLE_CHARS), x=0.01, horizontalalignment="left")
     return figure, dict(zip(panels, axes, strict=False))
 
 

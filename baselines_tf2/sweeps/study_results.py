@@ -195,7 +195,6 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
 
 def _axes(panels: Iterable, title: str, lines: Collection[Line], height: float = 4.0) -> Drawn:
     """A figure with an axis for each of the panels, of one scale of returns."""
-    title = figures.wrap(title, 104)
     figure, axes = figures.grid(dict.fromkeys(panels), title, lines, height=height)
     first, *others = axes.values()
     for axis in others:

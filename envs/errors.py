@@ -12,7 +12,7 @@ RANGES = {  # what a setting must do -> whether it does
     "be at least 0": lambda x: 0 <= x < math.inf,
     "be at least 1": lambda x: 1 <= x < math.inf,
     "be positive and finite": lambda x: 0 < x < math.inf,
-    "be positive or none": lambda x: x is None or x > 0,
+    "be positive and finite, or none": lambda x: x is None or 0 < x < math.inf,
     "lie in [0, 1]": lambda x: 0 <= x <= 1,
     "lie in [0, 1)": lambda x: 0 <= x < 1,
     "lie in (0, 1]": lambda x: 0 < x <= 1,
@@ -23,7 +23,7 @@ Natural = Annotated[int, "be at least 0"]
 Count = Annotated[int, "be at least 1"]
 NonNegative = Annotated[float, "be at least 0"]
 Positive = Annotated[float, "be positive and finite"]
-PositiveOrNone = Annotated[float | None, "be positive or none"]
+PositiveOrNone = Annotated[float | None, "be positive and finite, or none"]
 Share = Annotated[float, "lie in [0, 1]"]
 PositiveShare = Annotated[float, "lie in (0, 1]"]
 

@@ -200,6 +200,18 @@ def test_a_mistake_is_one_clear_line(tmp_path, monkeypatch, flags, message):
         (["--mode=report", "--seed=1"], "it is for --mode=train and --mode=evaluate: leave it out"),
         (["--mode=evaluate", "--run=x", "--set=a=1"], "--set does nothing with --mode=evaluate"),
         (["--mode=evaluate", "--run=x", "--resume"], "--resume does nothing with --mode=evaluate"),
+        (
+            ["--mode=study", "--study=x", "--smoke", "--overwrite"],
+            "--overwrite does nothing with --smoke",
+        ),
+        (
+            ["--mode=study", "--study=x", "--smoke", "--collect"],
+            "--smoke does nothing with --collect",
+        ),
+        (
+            ["--mode=study", "--study=x", "--collect", "--overwrite"],
+            "nothing with --collect, it is",
+        ),
         (["--mode=report", "--runs=x", "--seeds=0"], "--seeds does nothing with --mode=report"),
         (
             ["--list", "--exp=ddpg_ant"],

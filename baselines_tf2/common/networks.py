@@ -109,12 +109,16 @@ def numpy_forward(network: keras.Sequential) -> Callable[..., np.ndarray]:
 
 def _numpy_layer(layer: keras.Layer) -> Callable:
     if isinstance(layer, keras.layers.LayerNormalization):
+        if not (layer.center and layer.scale):
+            raise ConfigError("an actor's LayerNormalization needs center and scale: leave both on")
         return partial(layer_norm, layer.epsilon)
     if not isinstance(layer, keras.layers.Dense | keras.layers.Activation):
         raise ConfigError(
             f"an actor cannot act with a layer of type {type(layer).__name__}: build it from "
             "Dense, LayerNormalization and Activation layers"
         )
+    if isinstance(layer, keras.layers.Dense) and not layer.use_bias:
+        raise ConfigError("an actor's Dense layers need a bias: leave use_bias=False out")
     name = str(keras.activations.serialize(layer.activation))
     check_known("activation", name, ACTIVATIONS)
     is_dense = isinstance(layer, keras.layers.Dense)

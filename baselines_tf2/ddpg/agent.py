@@ -36,6 +36,7 @@ DIAGNOSTIC_WINDOW = 50_000  # latest transitions
 # Settings that give weights their meaning, beyond their shapes.
 FITS = ("critic", "critic_sees", "reward_centering", "reward_scale", "observation_range",
         "critic_optimizer")  # fmt: skip
+BESIDE_VARIABLES = MEANING, STDDEV = "fits", "param_noise/stddev"  # in a file of weights
 REFERENCE_ROWS = 64  # Baselines' reference batch is one minibatch of its default size
 
 
@@ -124,7 +125,7 @@ class DDPGAgent(Stateful):
         `heads.py` for what q means to a difference critic. Whose robots they are is not known
         here: a critic that sees robots is given the middle of them all.
         """
-        obs = np.atleast_2d(np.asarray(obs, self._dtype))
+        obs = np.atleast_2d(as_observations(obs, self._layout.obs_dim)).astype(self._dtype)
         actions = self.predict(obs)
         q = self._values(obs, actions, self._robots.unknown(len(obs)))
         return actions, q.numpy(), None, None
@@ -199,7 +200,8 @@ class DDPGAgent(Stateful):
             flat = (x.reshape(latest.rewards.size, x.shape[-1]) for x in seen)
             out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
         if self._stddev is not None:
-            out |= _moments("reference/perturbed_action", self.exploring_policy()()(obs))
+            perturbed = self._perturbed("diagnostics")
+            out |= _moments("reference/perturbed_action", self._policy_of(perturbed())(obs))
         out |= _moments("rollout/action", latest.actions)
         for name in ("obs_stats", "return_stats"):
             stats = getattr(self.nets, name)
@@ -246,9 +248,9 @@ class DDPGAgent(Stateful):
     def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
         arrays = self._arrays()
-        arrays["fits"] = np.array(json.dumps(self._fits()))
+        arrays[MEANING] = np.array(json.dumps(self._fits()))
         if self._stddev is not None:
-            arrays["param_noise/stddev"] = np.asarray(self._stddev)
+            arrays[STDDEV] = np.asarray(self._stddev)
         write_arrays(path, arrays)
 
     def load(self, path: str | Path) -> None:
@@ -256,8 +258,8 @@ class DDPGAgent(Stateful):
         arrays = read_arrays(path)
         self._check_fits(path, arrays)
         self._assign(arrays)
-        if self._stddev is not None and "param_noise/stddev" in arrays:
-            self._stddev = float(arrays["param_noise/stddev"])
+        if self._stddev is not None and STDDEV in arrays:
+            self._stddev = float(arrays[STDDEV])
 
     def _arrays(self):
         return {name: np.array(variable) for name, variable in self._variables()}
@@ -278,12 +280,14 @@ class DDPGAgent(Stateful):
 
     def _check_fits(self, path, arrays):
         other = f"{path} was saved by an agent with other settings"
-        saved = json.loads(str(arrays["fits"])) if "fits" in arrays else {}
+        saved = json.loads(str(arrays[MEANING])) if MEANING in arrays else {}
         for name, value in self._fits().items():
             if value != saved.get(name):
                 raise ConfigError(f"{other}: {name} is {value}, saved was {saved.get(name)}")
-        for name, variable in self._variables():
-            if name not in arrays or arrays[name].shape != tuple(variable.shape):
+        shapes = {name: tuple(variable.shape) for name, variable in self._variables()}
+        for name in dict.fromkeys((*shapes, *arrays)):
+            found = arrays[name].shape if name in arrays else None
+            if name not in BESIDE_VARIABLES and found != shapes.get(name):
                 raise ConfigError(f"{other}: {name} does not match")
 
 

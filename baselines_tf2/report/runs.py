@@ -123,7 +123,7 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
 
 def read_run(folder: Path) -> Run:
     """Reads a run's tables; ConfigError names the file and the line that cannot be read."""
-    config = _checked_config(folder)
+    config = checked_config(folder)
     _, metrics = _read_numbers(folder / "metrics.csv", ("step",))
     columns, episodes = _read_numbers(folder / "eval.csv", ("step", "return"))
     evaluations = defaultdict(list)
@@ -133,7 +133,8 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, metrics, by_step, columns, has_results, failure(folder))
 
 
-def _checked_config(folder: Path) -> dict[str, Any]:
+def checked_config(folder: Path) -> dict[str, Any]:
+    """What its config.json holds; ConfigError if that is missing, damaged or no run's."""
     path, config = folder / CONFIG, read_config(folder)
     for name, kind in {"exp": str, "backend": str, "seed": int, "settings": dict}.items():
         if not isinstance(config, dict) or not isinstance(config.get(name), kind):

@@ -112,7 +112,7 @@ def make_plan(
         )
     values = uncertainty_grid(spec.task, NAMED_SETS[protocol], variant)
     bare = variant == "as_published"
-    robot = replace(spec, ensemble="", ensemble_size=0, physics="", bare_mass=bare)
+    robot = replace(spec, ensemble="", target="", ensemble_size=0, physics="", bare_mass=bare)
     return f"{SWEEP}_{protocol}_{variant}", robot, [values], {}
 
 

@@ -137,7 +137,8 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
     if baseline := part.get("baseline", ""):
         check_known(f"baseline of {where}", baseline, arms)
     for factor, levels in factors.items():
-        _check(f"{where}.factor.{factor}", levels, dict.fromkeys(levels, list))
+        kinds = dict.fromkeys(levels, list) if isinstance(levels, dict) else {}
+        _check(f"{where}.factor.{factor}", levels, kinds)
     for outcome in outcomes:
         check_known(f"outcome of {where}", outcome, OUTCOMES)
     return Part(

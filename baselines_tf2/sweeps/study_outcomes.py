@@ -53,8 +53,9 @@ def _evaluated(values: Callable[[Run], Series], last: int = 0) -> Callable[[Run]
     def of(run: Run) -> float:
         series = list(values(run).values())
         if run.failure is not None:
-            every = run.config["settings"]["train"]["eval_interval"]
-            series += series[-1:] * (-(-run.planned // every) - len(series))
+            train = run.config["settings"]["train"]
+            count = -(-run.planned // train["eval_interval"]) + train.get("eval_at_start", False)
+            series += series[-1:] * (count - len(series))
         return mean(series[-last:])
 
     return of

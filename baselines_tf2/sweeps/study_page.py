@@ -116,9 +116,11 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
     part = _choose("part", given.get("part", ""), store.study.parts)
     outcome = given.get("outcome", part.primary)
     check_known("outcome", outcome, OUTCOMES)
-    if baseline := given.get("baseline"):
-        check_known("baseline", baseline, part.arms)
-        part = replace(part, baseline=baseline)
+    if "baseline" in given:
+        if given.get("table") != "comparison" and "arm" not in given:
+            raise ConfigError("baseline= is for table=comparison, or beside arm=: leave it out")
+        check_known("baseline", given["baseline"], part.arms)
+        part = replace(part, baseline=given["baseline"])
     if "arm" in given:
         return _number(store, part, outcome, given)
     kind, kinds = ("figure", FIGURES) if "figure" in given else ("table", TABLES)

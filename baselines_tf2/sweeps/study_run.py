@@ -55,7 +55,8 @@ def do_study(
     runs = plan(study, experiments, logdir, parts)
     check_apart([run.planned for run in runs])
     store = Store(study, partial(judge, experiments))
-    left = store.collect(runs, overwrite=overwrite)
+    anew = store.others(runs) if overwrite else []
+    left = store.collect(runs, but=anew)
     print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
 
     def take_in():
@@ -65,7 +66,8 @@ def do_study(
             print(f"warning: {error}", flush=True)
 
     planned = [] if collect else [run.planned for run in left]
-    options = {"calls": RUNS_PER_PROCESS, "after": take_in}
+    # What is to be done anew goes once nothing that is asked for can be refused any more.
+    options = {"calls": RUNS_PER_PROCESS, "before": partial(store.drop, anew), "after": take_in}
     errors = launch_runs(planned, entry, overwrite, **options, **where)
     print(write_page(store, Path(logdir) / study.name))
     undone = {run.planned.name for run in store.collect(runs)}

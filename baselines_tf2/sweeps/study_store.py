@@ -3,17 +3,19 @@
 A run whose row is there is done, on whatever machine, though its folder is gone.
 """
 
+import csv
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from baselines_tf2.common.files import read_table, table_text, write_text
-from baselines_tf2.report.runs import read_run
+from baselines_tf2.report.runs import checked_config, read_run
 from baselines_tf2.runs.experiment import defaults, flatten
-from baselines_tf2.runs.folder import CONFIG, failure, is_finished, read_config
+from baselines_tf2.runs.folder import CONFIG, failure, is_finished
 from baselines_tf2.sweeps.study import Part, Study, StudyRun, fingerprint
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES, curves
 from baselines_tf2.sweeps.sweep import start_anew
@@ -31,7 +33,8 @@ Row = dict[str, str]
 class Store:
     """The rows of a study's CSV, and the curves of NAME_curves.csv.
 
-    judge: called with the folder of a run that ended and its outcomes, before they are read.
+    judge: called with the folder of a run that ended and its outcomes, before they are read. Raises
+    ConfigError if a CSV is damaged.
     """
 
     def __init__(
@@ -40,36 +43,57 @@ class Store:
         self.study, self._judge = study, judge
         self._path = study.path.with_suffix(".csv")
         self._curves_path = study.path.with_name(f"{study.name}_curves.csv")
-        self.rows: dict[Key, Row] = {_key(row): row for row in read_table(self._path)}
-        self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-        for row in read_table(self._curves_path):
-            x, y = (np.array(row[name].split(), dtype=float) for name in ("x", "y"))
-            self.curves.setdefault(_key(row), {})[row["curve"]] = x, y
+        self._lock = FileLock(study.path.with_name(f".{study.name}.lock"))
+        self._read()
 
-    def collect(self, runs: Sequence[StudyRun], *, overwrite: bool = False) -> list[StudyRun]:
+    def _read(self) -> None:
+        self.rows: dict[Key, Row] = dict(_keyed(self._path))
+        self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+        for key, row in _keyed(self._curves_path):
+            x, y = (np.array(row[name].split(), dtype=float) for name in ("x", "y"))
+            self.curves.setdefault(key, {})[row["curve"]] = x, y
+
+    def others(self, runs: Sequence[StudyRun]) -> list[StudyRun]:
+        """The runs of which a row or a folder has other settings."""
+        return [run for run in runs if self._is_other(run)]
+
+    def drop(self, runs: Sequence[StudyRun]) -> None:
+        """Removes what there is of these runs, rows and folders' contents."""
+        with self._lock:
+            self._read()
+            for run in runs:
+                self.rows.pop(run.key, None)
+                self.curves.pop(run.key, None)
+                if run.planned.folder.exists():
+                    start_anew(run.planned)
+            self._write()
+
+    def collect(self, runs: Sequence[StudyRun], but: Collection[StudyRun] = ()) -> list[StudyRun]:
         """Adds the rows of runs that came to their end since; returns the runs that are left to do.
 
-        Raises ConfigError if a row or a folder is of other settings than the run, and not
-        `overwrite`: such rows are then dropped, and such runs are left.
+        Another process may do so with the same study. but: runs that are left whatever there is of
+        them. Raises ConfigError if a row or a folder is of other settings than its run; a run whose
+        tables are damaged is named, and left.
         """
-        other = [run for run in runs if self._is_other(run)]
-        if other and not overwrite:
-            names = ", ".join(run.planned.name for run in other[:2]) + ", ..." * (len(other) > 2)
-            raise ConfigError(
-                f"{len(other)} runs were done with other settings than {self.study.path} has now "
-                f"({names}): --overwrite does them anew, or name another study"
-            )
-        for run in other:
-            self.rows.pop(run.key, None)
-            self.curves.pop(run.key, None)
-            if run.planned.folder.exists():
-                start_anew(run.planned)
-        news = [run for run in runs if self._is_news(run)]
-        for run in news:
-            self._add(run)
-        if other or news:
-            self._write()
-        return [run for run in runs if run.key not in self.rows]
+        anew = {run.key for run in but}
+        with self._lock:
+            self._read()
+            if other := [run for run in self.others(runs) if run.key not in anew]:
+                names = ", ".join(run.planned.name for run in other[:2])
+                names += ", ..." * (len(other) > 2)
+                raise ConfigError(
+                    f"{len(other)} runs were done with other settings than {self.study.path} has "
+                    f"now ({names}): --overwrite does them anew, or name another study"
+                )
+            news = [run for run in runs if run.key not in anew and self._is_news(run)]
+            for run in news:
+                try:
+                    self._add(run)
+                except ConfigError as error:
+                    print(f"warning: {run.planned.name}: {error}", flush=True)
+            if news:
+                self._write()
+        return [run for run in runs if run.key in anew or run.key not in self.rows]
 
     def _is_news(self, run: StudyRun) -> bool:
         """Whether its folder holds a run that ended, and the row lacks it, or one of its outcomes."""
@@ -85,7 +109,7 @@ class Store:
             return self.rows[run.key]["settings"] != run.fingerprint
         if not (run.planned.folder / CONFIG).exists():
             return False
-        config = read_config(run.planned.folder)
+        config = checked_config(run.planned.folder)
         usual = defaults(run.planned.settings)
         return fingerprint(config["exp"], flatten(config["settings"]), usual) != run.fingerprint
 
@@ -107,13 +131,15 @@ class Store:
     def _write(self) -> None:
         """Both files, rows sorted by their key."""
         columns = dict.fromkeys((*FACTS, *(name for row in self.rows.values() for name in row)))
-        write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
         rows = [
             dict(zip(KEY, key, strict=True)) | {"curve": name, "x": _join(x), "y": _join(y)}
             for key in sorted(self.curves)
             for name, (x, y) in self.curves[key].items()
         ]
-        write_text(self._curves_path, table_text(CURVES, rows))
+        write_text(
+            self._curves_path, table_text(CURVES, rows)
+        )  # first: a row says that all is there
+        write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
 
     def places(self, part: Part) -> dict[Place, list[Key]]:
         """The runs done at each place, by seed."""
@@ -132,8 +158,13 @@ class Store:
         return float(self.rows[key].get(outcome) or math.nan)
 
 
-def _key(row: Row) -> Key:
-    return (row["part"], row["arm"], row["level"], int(row["seed"]))
+def _keyed(path: Path) -> list[tuple[Key, Row]]:
+    """A CSV's rows with their keys."""
+    try:
+        rows = read_table(path)
+        return [((row["part"], row["arm"], row["level"], int(row["seed"])), row) for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ConfigError(f"{path} is damaged: put back what was committed") from None
 
 
 def _short(x: float) -> str:

@@ -5,6 +5,7 @@ from functools import reduce
 
 import numpy as np
 
+DRAWS = 4  # of a seed's streams the policy's; the environments' wrappers have those before
 Weights = Sequence[tuple[np.ndarray, np.ndarray]]  # of each layer the kernel [I, O] and bias [O]
 
 
@@ -39,7 +40,8 @@ class DrawnAction:
         self.begin(0)
 
     def begin(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
+        # Not default_rng(seed), which is the environment's own stream.
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(DRAWS,)))
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         logits = mean_values(self._critics, self._dtype, obs) / self._alpha

@@ -65,9 +65,17 @@ def test_numpy_copy_equals_keras(activation, layer_norm):
     np.testing.assert_allclose(forward(weights, x[0]), network(x).numpy()[0], rtol=1e-12)
 
 
-def test_numpy_copy_refuses_layers_it_does_not_know():
-    network = build_network([keras.layers.Dropout(0.5), keras.layers.Dense(1)], 2)
-    with pytest.raises(ConfigError, match="layer of type Dropout"):
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        (keras.layers.Dropout(0.5), "layer of type Dropout"),
+        (keras.layers.Dense(3, use_bias=False), "Dense layers need a bias"),
+        (keras.layers.LayerNormalization(scale=False), "needs center and scale"),
+    ],
+)
+def test_numpy_copy_refuses_layers_it_does_not_know(layer, message):
+    network = build_network([layer, keras.layers.Dense(1)], 2)
+    with pytest.raises(ConfigError, match=message):
         numpy_forward(network)
 
 

@@ -185,6 +185,16 @@ def test_every_head_runs_with_every_pairing_and_reports_diagnostics(
     assert {"train/critic_loss", "diagnostics/target_variance"} <= set(metrics)
 
 
+def test_logging_does_not_change_what_is_explored(eagerly):
+    logged, other = make(noise_type="adaptive-param_0.2"), make(noise_type="adaptive-param_0.2")
+    new = rows()
+    for agent in (logged, other):
+        agent.store(new)
+    assert "reference/perturbed_action_mean" in logged.statistics(new)
+    obs = new.obs0[:, 0]
+    np.testing.assert_array_equal(*(x.exploring_policy()()(obs) for x in (logged, other)))
+
+
 def test_a_loss_that_is_not_finite_is_named(eagerly):
     agent = make(noise_type="none")
     new = rows()
@@ -241,6 +251,17 @@ def test_weights_of_another_agent_are_refused(saved, options):
         np.testing.assert_array_equal(a, b)
 
 
+def test_weights_that_were_made_for_normalised_observations_are_refused_without(tmp_path):
+    make(normalize_observations=True).save(tmp_path / "weights.npz")
+    with pytest.raises(ConfigError, match="other settings: obs_stats/0 does not match"):
+        make(normalize_observations=False).load(tmp_path / "weights.npz")
+
+
+def test_what_env_reset_gives_is_no_observation():
+    with pytest.raises(ConfigError, match="observations must be numbers"):
+        make().step((np.zeros(3, np.float32), {}))
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -253,6 +274,7 @@ def test_weights_of_another_agent_are_refused(saved, options):
         ({"tau": 0.0}, "tau must lie"),
         ({"actor_lr": float("nan")}, "actor_lr must be positive"),
         ({"clip_norm": 0.0}, "clip_norm must be positive"),
+        ({"clip_norm": float("inf")}, "clip_norm must be positive and finite, or none"),
         ({"n_step": 0}, "n_step must be at least 1"),
         ({"critic": "concat", "absorbing_fraction": 0.0}, "absorbing_fraction must lie in"),
         ({"replay_size": 10}, "does not hold one cycle"),

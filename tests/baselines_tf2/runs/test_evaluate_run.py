@@ -11,7 +11,13 @@ import pytest
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
 from baselines_tf2.runs import workers
-from baselines_tf2.runs.evaluate_run import default_grids, evaluate_run, load_agent, parse_grid
+from baselines_tf2.runs.evaluate_run import (
+    default_grids,
+    evaluate_run,
+    load_agent,
+    make_plan,
+    parse_grid,
+)
 from baselines_tf2.runs.experiment import Experiment
 from envs import ConfigError, EnvSpec, uncertainty_grid
 from tests.toys import still
@@ -217,6 +223,12 @@ def test_a_protocol_judges_its_own_grid_alone(run, judged_in, count, variant):
     assert f"worst robot {0.1 * count:.1f}; {2 * 10**count} episodes on" in summary["return"]
     assert ("figure" in summary) == (folder / f"{stem}.png").exists() == (count < 3)
     assert "inside" not in summary
+
+
+def test_a_protocol_leaves_the_target_out_that_the_run_adapted_to():
+    trained = EnvSpec("hopper", "mujoco", ensemble="torso_mass:6,1.5,3,9", target="torso_mass=11")
+    _, robot, _, _ = make_plan(trained, "", "rrls1", None)
+    assert robot == EnvSpec("hopper", "mujoco")
 
 
 def test_a_protocol_steps_real_robots(run):

@@ -111,6 +111,7 @@ def test_the_fingerprint_is_of_what_is_not_the_default():
         ('outcomes = ["area"]', 'outcomes = ["aera"]', "did you mean 'area'?"),
         ('outcomes = ["area"]', 'outcomes = "area"', "must be a list of texts, not 'area'"),
         ('32 = ["agent.batch_size=32"]', "32 = 32", "'32' of part.first.factor.batch must be"),
+        ("[part.second]", "[part.second.factor]\nwidth = 5\n[part.second]", "must be a table"),
         ('seeds = "7"', 'seeds = "7-"', "cannot read seeds '7-'"),
         ("[part.second]", "[part.second]\ntunes = true\n", None),
         ('seeds = "7"', 'seeds = "1"\ntunes = true', "part.first reports seed 1, which a part"),
@@ -130,7 +131,9 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path, old, new, message):
 
 
 def test_settings_that_cannot_be_name_their_arm(tmp_path):
-    with pytest.raises(ConfigError, match=r"part\.first\.arm\.slow: unknown override 'agent\.act"):
+    with pytest.raises(
+        ConfigError, match=r"arm\.slow at noise=a, batch=32: unknown override 'agent\.act"
+    ):
         planned(tmp_path, text=TEXT.replace("agent.actor_lr", "agent.acttor_lr"))
     with pytest.raises(ConfigError, match="unknown part of .* 'third'"):
         planned(tmp_path, ["third"])

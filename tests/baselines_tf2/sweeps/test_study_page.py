@@ -185,7 +185,8 @@ def test_blocks_are_filled_and_say_what_they_cannot_be(store):
     for words_, message in {
         "part=frist table=summary": "did you mean 'first'", "part=first table=sum": "unknown table",
         "part=first arm=slow": "unknown arm and level",
-        "part=first table=summary baseline=slo": "unknown baseline 'slo'", "part=first tabel=summary": "unknown key",
+        "part=first table=comparison baseline=slo": "unknown baseline 'slo'",
+        "part=first table=summary baseline=slow": "leave it out", "part=first tabel=summary": "unknown key",
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=f"study:try.*{message}"):
             filled(words_)

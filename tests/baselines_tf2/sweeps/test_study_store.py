@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from baselines_tf2.common.files import read_table
+from baselines_tf2.common.files import read_table, write_text
 from baselines_tf2.report.runs import Run
 from baselines_tf2.runs.folder import open_folder
-from baselines_tf2.sweeps import study_outcomes
+from baselines_tf2.sweeps import study_outcomes, study_run, study_store
 from baselines_tf2.sweeps.study import plan
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES, by_mass, judge
 from baselines_tf2.sweeps.study_store import Store
@@ -60,6 +60,9 @@ def test_a_run_that_failed_keeps_its_last_evaluation():
     assert number("mean", run) == 40  # at 300, 400 and 500
     assert number("area", run) == pytest.approx((10 + 4 * 40) / 5)
     assert number("steps_to_475", run) == 500  # never
+    judged = run_of({0: [(1.0, 10.0)], 100: [(1.0, 40.0)]}, failure="diverged")
+    judged.config["settings"]["train"]["eval_at_start"] = True
+    assert number("area", judged) == pytest.approx((10 + 5 * 40) / 6)
     assert math.isnan(number("mean", run_of({}, failure="diverged")))
 
 
@@ -176,9 +179,77 @@ def test_rows_of_other_settings_are_not_mixed_in(tmp_path, keep_folder):
     store, runs = setting(tmp_path, changed)
     with pytest.raises(ConfigError, match="1 runs were done with other settings .*--overwrite"):
         store.collect(runs)
-    assert store.collect(runs, overwrite=True) == runs
+    others = store.others(runs)
+    assert others == runs[:1] and store.collect(runs, but=others) == runs
+    assert len(read_table(tmp_path / "try.csv")) == 1  # until it is certain that they can be done
+    store.drop(others)
     assert not read_table(tmp_path / "try.csv")
     assert store.collect(runs) == runs  # its folder, if there is one, is ready for the run
+
+
+def test_two_processes_keep_each_others_rows(tmp_path):
+    store, runs = setting(tmp_path)
+    other = Store(store.study)
+    for one, run in ((store, runs[0]), (other, runs[1]), (store, runs[2])):
+        put(run)
+        one.collect([run])
+    assert len(read_table(tmp_path / "try.csv")) == 3
+    assert Store(store.study).curves.keys() == {run.key for run in runs[:3]}
+
+
+def test_a_damaged_run_is_named_and_keeps_no_other_from_its_row(tmp_path, capsys):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    put(runs[1])
+    (runs[0].planned.folder / "eval.csv").write_text("step,return\n2000,x\n")
+    assert store.collect(runs) == [runs[0], *runs[2:]]
+    assert f"warning: {runs[0].planned.name}: " in capsys.readouterr().out
+    assert Store(store.study).rows.keys() == {runs[1].key}
+
+
+def test_a_row_is_there_only_with_its_curves(tmp_path, monkeypatch):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+
+    def killed(path, text):
+        if path.name == "try.csv":
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    monkeypatch.setattr(study_store, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.collect(runs)
+    monkeypatch.undo()
+    assert Store(store.study).collect(runs) == runs[1:]
+    assert Store(store.study).curves.keys() == {runs[0].key}
+
+
+@pytest.mark.parametrize("name", ["try.csv", "try_curves.csv"])
+def test_a_damaged_table_is_named(tmp_path, name):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    store.collect(runs)
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(text.replace("\n", "\n<<<<<<< HEAD\n", 1))
+    with pytest.raises(ConfigError, match=f"{name} is damaged: put back what was committed"):
+        Store(store.study)
+
+
+def test_overwriting_destroys_nothing_before_the_runs_can_begin(tmp_path, monkeypatch):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    store.collect(runs)
+    one = study(tmp_path, TEXT.replace("agent.actor_lr=1e-4", "agent.actor_lr=2e-4"))
+
+    def refused(*_, **__):
+        raise ConfigError("no room")
+
+    monkeypatch.setattr(study_run, "launch_runs", refused)
+    where = {"logdir": str(tmp_path / "runs"), "parts": [], "collect": False, "overwrite": True}
+    with pytest.raises(ConfigError, match="no room"):
+        study_run.do_study(one, EXPERIMENTS, "", **where)
+    assert len(read_table(tmp_path / "try.csv")) == 1
+    assert (runs[0].planned.folder / "eval.csv").exists()
 
 
 def test_the_folder_of_another_run_is_not_taken_for_this_one(tmp_path):

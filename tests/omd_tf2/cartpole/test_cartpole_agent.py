@@ -104,6 +104,19 @@ def test_the_policy_is_else_drawn_from_the_softmax_or_best_and_leaves_exploratio
     np.testing.assert_array_equal(hard.policy()(many), best)
 
 
+def test_an_episodes_draws_are_not_the_environments():
+    # A reset with the same seed gives the environment the stream default_rng(seed).
+    policy, obs = make(alpha=1e9).policy(), np.zeros((200, O))
+    policy.begin(3)
+    drawn, theirs = (
+        policy(obs).argmax(-1),
+        np.random.default_rng(3).gumbel(size=(200, A)).argmax(-1),
+    )
+    assert 0.2 < (drawn == theirs).mean() < 0.5  # by chance one in three
+    policy.begin(3)
+    np.testing.assert_array_equal(policy(obs).argmax(-1), drawn)
+
+
 def test_a_policy_once_given_is_not_moved_by_training(eagerly):
     agent, obs = trained(lr=0.1, inner_lr=0.1, greedy=True), rows().obs0[:, 0]
     policy, before = agent.policy(), agent.policy()(obs)

@@ -93,6 +93,11 @@ def test_config_json_can_repeat_the_run(run):
     assert {"tensorflow", "mujoco", "gymnasium"} <= set(config["versions"])
 
 
+def test_a_finished_run_acts_from_python(run):
+    actions = run_experiments.load_run(run[1]).predict(np.zeros((3, 17)))
+    assert actions.shape == (3, 6) and (np.abs(actions) <= 1).all()
+
+
 def test_a_second_run_stops_before_touching_the_first(run):
     _, folder = run
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}

@@ -61,9 +61,18 @@ def _evaluated(values: Callable[[Run], Series], last: int = 0) -> Callable[[Run]
     return of
 
 
+def _logged(column: str, start: float, stop: float) -> Callable[[Run], float]:
+    """Mean over the rows of metrics.csv between these shares of the steps that were planned."""
+
+    def of(run: Run) -> float:
+        series = run.series(column).items()
+        return mean(x for step, x in series if start * run.planned < step <= stop * run.planned)
+
+    return of
+
+
 def _second_half(column: str) -> Callable[[Run], float]:
-    """Mean over the rows of metrics.csv in the second half of the steps that were planned."""
-    return lambda run: mean(x for step, x in run.series(column).items() if step > run.planned / 2)
+    return _logged(column, 0.5, math.inf)
 
 
 def _described(rows: Sequence[Mapping], name: str) -> float:
@@ -114,6 +123,7 @@ OUTCOMES = {
     "area_outside": Outcome("return outside, mean of all evaluations", _evaluated(OUTSIDE)),
     "steps_to_475": Outcome("steps to a return of 475, all if it never came", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
+    "robot_share_early": Outcome("robot's share in the first quarter of the run", _logged("diagnostics/robot_share", 0, 0.25), 0),
     "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
 } | {
     name: Outcome(words, _second_half(f"{group}/{name}"), 0)

@@ -51,6 +51,7 @@ def test_outcomes_by_hand():
     assert number("cvar10", run) == pytest.approx(30)  # a tenth of four is one episode
     assert number("outside", run) == 400
     assert number("robot_share", run) == pytest.approx(0.4)  # of 300, 400 and 500
+    assert number("robot_share_early", run) == pytest.approx(0.1)  # of 100 of 500
     assert number("steps_to_475", run) == 200
     assert math.isnan(number("inside", run)) and math.isnan(number("model_loss", run))
 

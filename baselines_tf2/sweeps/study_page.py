@@ -143,11 +143,10 @@ def _number(store: Store, part: Part, outcome: str, given: Mapping[str, str]) ->
     if left == NOT_RUN:
         return left
     one = results(part, store, outcome).get((level, given["arm"]))
-    text = str(one.value) if one else "–"
-    if one and "baseline" in given:
+    if one and "baseline" in given:  # within a sentence, which says itself how many seeds
         difference, _, said = set_apart(one, outcome)
-        text = f"{difference}, {said}"
-    return text + (f" ({left})" if left else "")
+        return f"{difference}, {said}"
+    return (str(one.value) if one else "–") + (f" ({left})" if left else "")
 
 
 def _choose(kind: str, name: str, choices: Mapping):

@@ -11,11 +11,6 @@ import pytest
 from tests.ray_nodes import cluster
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a quarter of the tests' time waits for other processes."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def ray_address():
     """Of a Ray cluster of one node with one CPU."""

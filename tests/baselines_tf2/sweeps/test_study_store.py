@@ -196,6 +196,8 @@ def test_two_processes_keep_each_others_rows(tmp_path):
         one.collect([run])
     assert len(read_table(tmp_path / "try.csv")) == 3
     assert Store(store.study).curves.keys() == {run.key for run in runs[:3]}
+    other.drop(runs[:1])  # which knows nothing of the last
+    assert Store(store.study).rows.keys() == {run.key for run in runs[1:3]}
 
 
 def test_a_damaged_run_is_named_and_keeps_no_other_from_its_row(tmp_path, capsys):

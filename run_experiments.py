@@ -143,9 +143,9 @@ def main(argv: list[str]) -> None:
 def _check_flags() -> None:
     """ConfigError if a flag was given that the mode does not read."""
     mode, read = ("--list", ()) if FLAGS.list else (f"--mode={FLAGS.mode}", FLAGS_OF[FLAGS.mode])
-    for switch, names in FLAGS_WITH.items():
-        if FLAGS.mode == "study" and FLAGS[switch].value:
-            mode, read = f"--{switch}", names
+    for narrower, names in FLAGS_WITH.items():
+        if FLAGS.mode == "study" and FLAGS[narrower].value:
+            mode, read = f"--{narrower}", names
     for name in dict.fromkeys(name for names in FLAGS_OF.values() for name in names):
         if FLAGS[name].present and name not in read:
             others = " and ".join(f"--mode={m}" for m, names in FLAGS_OF.items() if name in names)

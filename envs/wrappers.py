@@ -16,14 +16,15 @@ from envs.spec import EnvSpec
 
 # One random stream for each purpose, all from the seed of reset(seed=): switching one wrapper on
 # leaves the others' numbers, and the simulator's own, as they were.
-ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS = range(4)
+ROBOT, OBSERVATION_NOISE, ACTION_NOISE, DISTRACTORS, POLICY = range(5)
 State = list[dict[str, Any]]  # of each wrapper that has one, the outermost first
 Options = dict[str, Any] | None
 Reset = tuple[np.ndarray, dict[str, Any]]  # observation, info
 NOISE_SEED = "noise_seed"  # reset option: seeds the last three, apart from the rest
 
 
-def _stream(seed: int | None, purpose: int) -> np.random.Generator:
+def stream(seed: int | None, purpose: int) -> np.random.Generator:
+    """A generator of its own for each purpose of a seed; None draws from the system's entropy."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))
 
 
@@ -44,7 +45,7 @@ class RobotEnsemble(gym.Wrapper):
         super().__init__(env)
         self.physics, self._training = physics, training
         self._fixed, self.ensemble_size = parse_physics(spec.physics), spec.ensemble_size
-        self._rng = _stream(None, ROBOT)
+        self._rng = stream(None, ROBOT)
         self._robots: list[Any] = []  # the values of each that returns
         self._draw_from(Ensemble.parse(spec.ensemble))
         self.place(self._fixed)
@@ -52,7 +53,7 @@ class RobotEnsemble(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: Options = None) -> Reset:
         chosen, others = _split(options, self.physics.names)
         if seed is not None:
-            self._rng, self._robots = _stream(seed, ROBOT), []
+            self._rng, self._robots = stream(seed, ROBOT), []
         if not self._robots:
             self._robots = [self.ensemble.draw(self._rng) for _ in range(self.ensemble_size)]
         drawn = self._rng.choice(self._robots) if self._robots else self.ensemble.draw(self._rng)
@@ -190,12 +191,12 @@ class _Random(gym.Wrapper):
 
     def __init__(self, env: gym.Env, amount: Any) -> None:
         super().__init__(env)
-        self._amount, self._rng = amount, _stream(None, self.purpose)
+        self._amount, self._rng = amount, stream(None, self.purpose)
 
     def reset(self, *, seed: int | None = None, options: Options = None) -> Reset:
         own = (options or {}).get(NOISE_SEED, seed)
         if own is not None:
-            self._rng = _stream(own, self.purpose)
+            self._rng = stream(own, self.purpose)
         return super().reset(seed=seed, options=options)
 
     def get_state(self) -> dict[str, Any]:

@@ -67,8 +67,9 @@ def interval(
 ) -> np.ndarray | None:
     """95% interval of statistic(*samples) by rliable's stratified bootstrap: `[2, points]`.
 
-    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has fewer than
-    `FEWEST` seeds. Always the same for the same samples. Raises ConfigError if rliable is not installed.
+    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has fewer
+    than `FEWEST` seeds. Always the same for the same samples. Raises ConfigError if rliable is not
+    installed.
     """
     if min(map(len, samples)) < FEWEST:
         return None

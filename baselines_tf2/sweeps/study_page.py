@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +18,13 @@ from baselines_tf2.sweeps.study_results import (
     FIGURES,
     NOT_RUN,
     TABLES,
+    Result,
     facts,
     missing,
     results,
     set_apart,
 )
-from baselines_tf2.sweeps.study_store import Store
+from baselines_tf2.sweeps.study_store import Place, Store
 from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -96,11 +98,16 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
     """
     pictures: list[Picture] = []
 
+    @cache  # many blocks are of one part, whose bootstrap takes a good part of a second
+    def known(name: str, part: str, baseline: str, outcome: str) -> dict[Place, Result]:
+        store = stores[name]
+        return results(replace(store.study.parts[part], baseline=baseline), store, outcome)
+
     def filled(match: re.Match) -> str:
         start, name, words, _, end = match.groups()
         try:
             given = dict(word.partition("=")[::2] for word in shlex.split(words))
-            content = _content(_choose("study", name, stores), given, prefix, pictures)
+            content = _content(_choose("study", name, stores), given, prefix, pictures, known)
         except ConfigError as error:
             raise ConfigError(f"{start}: {error}") from None
         return f"{start}{content}{end}"
@@ -108,7 +115,9 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
     return BLOCK.sub(filled, text), pictures
 
 
-def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture]) -> str:
+def _content(
+    store: Store, given: Mapping[str, str], prefix: str, pictures: list[Picture], known: Callable
+) -> str:
     for name in given:
         check_known("key", name, KEYS)
     if given == {"table": "facts"}:
@@ -122,7 +131,7 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
         check_known("baseline", given["baseline"], part.arms)
         part = replace(part, baseline=given["baseline"])
     if "arm" in given:
-        return _number(store, part, outcome, given)
+        return _number(store, part, outcome, given, known)
     kind, kinds = ("figure", FIGURES) if "figure" in given else ("table", TABLES)
     show = _choose(kind, given.get(kind, ""), kinds)
     left = missing(part, store.places(part).values())
@@ -135,14 +144,17 @@ def _content(store: Store, given: Mapping[str, str], prefix: str, pictures: list
     return f"{note}\n![{part.title}]({prefix}{pictures[-1].name})\n"
 
 
-def _number(store: Store, part: Part, outcome: str, given: Mapping[str, str]) -> str:
+def _number(
+    store: Store, part: Part, outcome: str, given: Mapping[str, str], known: Callable
+) -> str:
     """The arm's value at the level; what sets it apart from a baseline that the block names."""
     level, arms = given.get("level", ""), [given[x] for x in ("arm", "baseline") if x in given]
     places = {f"{arm}, {x}": keys for (x, arm), keys in store.places(part).items()}
     left = missing(part, [_choose("arm and level", f"{arm}, {level}", places) for arm in arms])
     if left == NOT_RUN:
         return left
-    one = results(part, store, outcome).get((level, given["arm"]))
+    found = known(store.study.name, part.name, part.baseline, outcome)
+    one = found.get((level, given["arm"]))
     if one and "baseline" in given:  # within a sentence, which says itself how many seeds
         difference, _, said = set_apart(one, outcome)
         return f"{difference}, {said}"

@@ -136,9 +136,8 @@ class Store:
             for key in sorted(self.curves)
             for name, (x, y) in self.curves[key].items()
         ]
-        write_text(
-            self._curves_path, table_text(CURVES, rows)
-        )  # first: a row says that all is there
+        # The curves first: a row says that all is there.
+        write_text(self._curves_path, table_text(CURVES, rows))
         write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
 
     def places(self, part: Part) -> dict[Place, list[Key]]:

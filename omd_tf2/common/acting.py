@@ -5,7 +5,8 @@ from functools import reduce
 
 import numpy as np
 
-DRAWS = 4  # of a seed's streams the policy's; the environments' wrappers have those before
+from envs.wrappers import POLICY, stream
+
 Weights = Sequence[tuple[np.ndarray, np.ndarray]]  # of each layer the kernel [I, O] and bias [O]
 
 
@@ -40,8 +41,7 @@ class DrawnAction:
         self.begin(0)
 
     def begin(self, seed: int) -> None:
-        # Not default_rng(seed), which is the environment's own stream.
-        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(DRAWS,)))
+        self._rng = stream(seed, POLICY)  # not default_rng(seed), the environment's own stream
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         logits = mean_values(self._critics, self._dtype, obs) / self._alpha

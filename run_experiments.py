@@ -128,6 +128,8 @@ def main(argv: list[str]) -> None:
             raise ConfigError(f"unexpected argument '{argv[1]}': flags are written --name=value")
         check_known("mode", FLAGS.mode, FLAGS_OF)
         _check_flags()
+        for name in ("logdir", "run", "out", "study"):  # --name=~/... reaches us as it is
+            FLAGS[name].value = os.path.expanduser(FLAGS[name].value or "")
         if FLAGS.list:
             terminal.print_table(EXPERIMENTS)
         elif FLAGS.mode == "report":
@@ -173,13 +175,16 @@ def _train() -> None:
         raise ConfigError("a sweep resumes unasked: --overwrite starts anew, leave --resume out")
     seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]
     runs = [_plan(*variant, seed) for variant in combinations for seed in seeds]
+    # What every run of a combination would refuse, before a folder is emptied.
+    for planned in runs[:: len(seeds)]:
+        _checkpoints(planned.folder)
+        planned.experiment.prepared(planned.settings, planned.flags["seed"], video=FLAGS.video)
     return do_sweep(runs, ENTRY, overwrite=FLAGS.overwrite, **_where())
 
 
 def _plan(name: str, overrides: Sequence[str], seed: int) -> PlannedRun:
     logdir = str((Path(FLAGS.logdir) / name).resolve()) if FLAGS.logdir else ""
     chosen = _choose(overrides, logdir, seed)
-    chosen.experiment.check_video(FLAGS.video)
     more = [FLAGS[flag].serialize() for flag in HANDED_ON if FLAGS[flag].present]
     return plan_run(f"{name} seed {seed}".strip(), chosen, logdir, more)
 
@@ -207,15 +212,15 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
     """Does the run that the flags describe, as `do_run` does; returns its summary."""
     chosen = _choose(FLAGS.set, FLAGS.logdir, FLAGS.seed)
     tf.config.run_functions_eagerly(FLAGS.eager)
-    checkpoints = Checkpoints(
-        chosen.folder,
-        every=FLAGS.checkpoint_every,
-        keep=FLAGS.keep_checkpoints,
-        interrupted=terminal.StopRequest(),
-        tell=progress.tell,
+    checkpoints = _checkpoints(
+        chosen.folder, interrupted=terminal.StopRequest(), tell=progress.tell
     )
     options = _values("overwrite", "resume", "video")
     return do_run(chosen, progress, checkpoints, patience=patience, **options)
+
+
+def _checkpoints(folder: Path, **told) -> Checkpoints:
+    return Checkpoints(folder, every=FLAGS.checkpoint_every, keep=FLAGS.keep_checkpoints, **told)
 
 
 def _study() -> None:

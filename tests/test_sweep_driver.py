@@ -59,9 +59,14 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(ray_address, tmp_path):
     assert_same_result(result(folder(tmp_path, 1)), result(folder(tmp_path / "alone", 1)))
     status, out, _ = here(sweep)
     assert status == 0 and "finished before: 2 of 2" in out
-    status, _, err = here([*sweep, "--overwrite", "--set=agent.tau=x"])
-    assert status == 1 and "'agent.tau=x': the value must be a number" in err
-    assert (folder(tmp_path, 0) / "weights.npz").exists()
+    for mistake, text in {
+        "--set=agent.tau=x": "'agent.tau=x': the value must be a number",
+        "--keep_checkpoints=0": "keep_checkpoints must be at least 1",
+        "--set=env.physics=mas=1": "did you mean 'mass'",  # as the environment is made
+    }.items():
+        status, _, err = here([*sweep, "--overwrite", mistake])
+        assert status == 1 and text in err
+        assert (folder(tmp_path, 0) / "weights.npz").exists()
 
 
 @pytest.mark.parametrize(

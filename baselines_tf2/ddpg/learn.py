@@ -143,6 +143,8 @@ def train(
     steps, settings = int(total_timesteps), LoopConfig() if loop is None else loop
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
     one = env[0] if isinstance(env, Sequence) else env
+    if any(eval_env is x for x in (env if isinstance(env, Sequence) else [env])):
+        raise ConfigError("eval_env is an environment that is trained on: make another one")
     check_selection(config, settings, steps, getattr(one.spec, "max_episode_steps", None) or 1)
     agent = make_agent(envs, config, seeds.agent, body)
     if load_path is not None:

@@ -32,7 +32,6 @@ class Run:
     config: dict[str, Any]
     metrics: list[Row]  # of metrics.csv; a row lacks the columns that were empty
     evaluations: dict[int, list[Row]]  # step -> its episodes, of eval.csv
-    eval_columns: tuple[str, ...]
     has_results: bool  # an analysis' results.csv
     failure: str | None = None  # why it could not go on, if so
 
@@ -124,13 +123,13 @@ def find_runs(patterns: Sequence[str] | str) -> list[Path]:
 def read_run(folder: Path) -> Run:
     """Reads a run's tables; ConfigError names the file and the line that cannot be read."""
     config = checked_config(folder)
-    _, metrics = _read_numbers(folder / "metrics.csv", ("step",))
-    columns, episodes = _read_numbers(folder / "eval.csv", ("step", "return"))
+    metrics = _read_numbers(folder / "metrics.csv", ("step",))
+    episodes = _read_numbers(folder / "eval.csv", ("step", "return"))
     evaluations = defaultdict(list)
     for row in episodes:
         evaluations[int(row["step"])].append(row)
     by_step, has_results = dict(sorted(evaluations.items())), (folder / "results.csv").exists()
-    return Run(folder, config, metrics, by_step, columns, has_results, failure(folder))
+    return Run(folder, config, metrics, by_step, has_results, failure(folder))
 
 
 def checked_config(folder: Path) -> dict[str, Any]:
@@ -145,10 +144,10 @@ def checked_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_numbers(path: Path, required: Sequence[str]) -> tuple[tuple[str, ...], list[Row]]:
-    """The columns and rows of a CSV, both empty if there is none yet."""
+def _read_numbers(path: Path, required: Sequence[str]) -> list[Row]:
+    """The rows of a CSV, none if there is none yet."""
     if not path.exists():
-        return (), []
+        return []
     try:
         whole, _, _ = path.read_text().rpartition("\n")  # without a line that is being written
         header, *lines = csv.reader(whole.split("\n"), strict=True)
@@ -166,14 +165,13 @@ def _read_numbers(path: Path, required: Sequence[str]) -> tuple[tuple[str, ...],
         if missing := [name for name in required if name not in row]:
             raise ConfigError(f"{where} has no '{missing[0]}'")
         rows.append(row)
-    return tuple(header), rows
+    return rows
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     """Groups of runs equal but for the seed, and the runs left out because their seed is repeated.
 
-    Of two runs with one configuration and one seed, the one that is further counts. Raises
-    ConfigError if the tables of a group's runs have different columns.
+    Of two runs with one configuration and one seed, the one that is further counts.
     """
     alike = defaultdict(list)
     for run in runs:
@@ -186,21 +184,9 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
             if by_seed.setdefault(run.seed, run) is not run:
                 repeated.append(run)
         members.append([by_seed[seed] for seed in sorted(by_seed)])
-        _check_columns(members[-1])
     names = _names([group[0].config for group in members])
     groups = [Group(i, *pair) for i, pair in enumerate(zip(names, members, strict=True))]
     return groups, sorted(repeated, key=lambda run: run.folder)
-
-
-def _check_columns(runs: Sequence[Run]) -> None:
-    tables = [run for run in runs if run.eval_columns]
-    for run in tables[1:]:
-        if run.eval_columns != tables[0].eval_columns:
-            odd = sorted(set(tables[0].eval_columns) ^ set(run.eval_columns))
-            raise ConfigError(
-                f"{tables[0].folder / 'eval.csv'} and {run.folder / 'eval.csv'} are of one "
-                f"configuration but differ in columns: {', '.join(odd) or 'their order'}"
-            )
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def interval(
         from rliable import library
     except ImportError as error:
         raise ConfigError(
-            f"a report over seeds needs rliable ({error}): pip install '.[report]'"
+            f"a report over seeds needs rliable ({error}): pip install -e '.[report]'"
         ) from None
     scores = samples if len(samples) > 1 else samples[0]
     state = np.random.get_state()
@@ -92,17 +92,21 @@ def interval(
 def estimates(
     statistic: Callable[..., np.ndarray], samples: Mapping[Any, tuple[np.ndarray, ...]]
 ) -> dict[Any, Estimate]:
-    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
+    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once.
+
+    Equal samples are drawn from once, so that their intervals are equal.
+    """
+    content = {at: tuple(x.tobytes() for x in arrays) for at, arrays in samples.items()}
     by_size: dict[tuple[int, ...], dict] = defaultdict(dict)
     for at, arrays in samples.items():
-        by_size[tuple(map(len, arrays))][at] = arrays
-    found: dict[Any, Estimate] = {}
+        by_size[tuple(map(len, arrays))][content[at]] = arrays
+    found: dict[tuple, Estimate] = {}
     for same in by_size.values():
         stacked = [np.stack(x, axis=1) for x in zip(*same.values(), strict=True)]
         ends = interval(statistic, *stacked, reps=FINAL_REPS)
         columns = np.array([statistic(*stacked), *(() if ends is None else ends)]).T
         found |= {at: Estimate(*row.tolist()) for at, row in zip(same, columns, strict=True)}
-    return found
+    return {at: found[same] for at, same in content.items()}
 
 
 def middles(samples: Mapping[Any, np.ndarray]) -> dict[Any, Estimate]:

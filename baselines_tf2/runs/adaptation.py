@@ -6,7 +6,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 
-from baselines_tf2.common.rollout import Policy
+from baselines_tf2.common.rollout import Policy, failing_at
 from baselines_tf2.common.state import Stateful
 from baselines_tf2.runs.judging import run_episode
 from envs import Ensemble, EnvSpec, TruncatedNormal, adapt, find_robot, make_env
@@ -45,7 +45,7 @@ class TargetAdaptation(Stateful):
         before, self._last = self._last, step
         if step // self._every == before // self._every:
             return
-        with recorded(self._target) as transitions:
+        with failing_at(step), recorded(self._target) as transitions:
             greedy, seeds = policy(), self._rng.integers(2**31, size=EPISODES)
             episodes = [run_episode(greedy, self._target, seed=int(seed)) for seed in seeds]
         some = self._rng.permutation(len(transitions))[:TRANSITIONS]

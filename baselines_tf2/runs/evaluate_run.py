@@ -11,7 +11,15 @@ import numpy as np
 from baselines_tf2.common.files import read_arrays, table_text, write_text
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.runs.experiment import Experiment, find_experiment, settings_from
-from baselines_tf2.runs.folder import CONFIG, SWEEP, WEIGHTS, failure, is_finished, read_config
+from baselines_tf2.runs.folder import (
+    CONFIG,
+    SWEEP,
+    WEIGHTS,
+    failure,
+    is_finished,
+    locked,
+    read_config,
+)
 from baselines_tf2.runs.judging import PHYSICS, Robot, by_robot, summarise, verdict
 from baselines_tf2.runs.plots import plot_sweeps
 from baselines_tf2.runs.workers import Workers
@@ -71,7 +79,8 @@ def unfinished(folder: Path) -> str | None:
 
 def parse_grid(text: str) -> Grid:
     """Reads "torso_mass:3,6,9;friction:0.5,1"; ConfigError for what cannot be read."""
-    grid = read_parameters(text, "grid", {0: lambda *values: values}, "'name:value,value'")
+    kinds = {0: lambda *values: tuple(sorted(set(values)))}
+    grid = read_parameters(text, "grid", kinds, "'name:value,value'")
     if REWARD_OFFSET in grid:
         raise ConfigError(f"{REWARD_OFFSET} is added in training only: leave it out of the grid")
     return grid
@@ -139,23 +148,26 @@ def evaluate_run(
     check_at_least(1, episodes=episodes)
     with closing(Workers(cores)) as workers:
         agent, settings = load_agent(experiments, folder)
-        name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)
-        table, figure, films = (f"{name}{end}" for end in (".csv", ".png", "_videos"))
-        if (folder / table).exists() and not overwrite:
-            raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
-        robots = robots_of(grids)
-        repeated = [robot for robot in robots for _ in range(episodes)]
-        videos = [folder / films / _video_name(robot) for robot in robots] if video else []
-        recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
-        rng = np.random.default_rng(seed)
-        done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded)
-    if not video:
-        shutil.rmtree(folder / films, ignore_errors=True)
-    for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's
-        old.unlink()
-    _write(folder / table, repeated, done)
-    returns = by_robot(repeated, [episode.episode_return for episode in done])
-    drawn = plot_sweeps(folder / figure, grids, returns)
+        with locked(folder):  # were the run to go on, these would be weights of before
+            name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)
+            table, figure, films = (f"{name}{end}" for end in (".csv", ".png", "_videos"))
+            if (folder / table).exists() and not overwrite:
+                raise ConfigError(
+                    f"{folder} was evaluated already: add --overwrite to replace {table}"
+                )
+            robots = robots_of(grids)
+            repeated = [robot for robot in robots for _ in range(episodes)]
+            videos = [folder / films / _video_name(robot) for robot in robots] if video else []
+            recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
+            rng = np.random.default_rng(seed)
+            done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded)
+            if not video:
+                shutil.rmtree(folder / films, ignore_errors=True)
+            for old in {*(folder / films).glob("*")} - {*videos}:  # an earlier evaluation's
+                old.unlink()
+            _write(folder / table, repeated, done)
+            returns = by_robot(repeated, [episode.episode_return for episode in done])
+            drawn = plot_sweeps(folder / figure, grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
     made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
     told = summarise(done, ranges, repeated)

@@ -56,10 +56,11 @@ class Experiment:
     prepare: Callable[..., RunFunction]  # (settings, seed); video=True records evaluations
     load: Callable[[Any, Path], Any] | None = None  # (settings, folder) -> the trained agent
 
-    def check_video(self, wanted: bool) -> None:
-        """ConfigError if a video is asked for and there is nothing to see."""
-        if wanted and self.load is None:
+    def prepared(self, settings: Any, seed: int, *, video: bool = False) -> RunFunction:
+        """What `prepare` gives; ConfigError too if a video is asked for and there is nothing to see."""
+        if video and self.load is None:
             raise ConfigError(f"--video: {self.name} evaluates no agent that could be seen")
+        return self.prepare(settings, seed, **({"video": True} if video else {}))
 
 
 def find_experiment(experiments: Mapping[str, Experiment], name: str) -> Experiment:
@@ -103,7 +104,7 @@ def make_settings(
     """The experiment's settings after `overrides`, "path.to.field=value" each, all at once.
 
     A group whose kind says `RESET_BY` a field starts from its `reset(value)` when that field is
-    changed: another solver does not inherit the first one's options.
+    given, be it the same: a solver that is named does not inherit the default's options.
     """
     check_known("preset", preset, PRESETS)
     backend = experiment.backends[0] if backend is None else backend

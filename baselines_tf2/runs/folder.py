@@ -29,6 +29,7 @@ PACKAGES = (
 # Files of a run folder.
 CONFIG, FINISHED, LOCK, WEIGHTS = "config.json", "finished.json", ".lock", "weights.npz"
 FAILURE, VIDEOS = "failed.json", "videos"
+LOGGED = ("metrics.csv", "eval.csv", "events.out.tfevents.*")  # while it runs
 # How the names begin of what --mode=evaluate leaves; of weights that change when the run goes on.
 SWEEP = "sweep"
 # Of config.json: `set` and `preset` are in the settings.
@@ -52,9 +53,7 @@ def do_run(
     TrainingError, Interrupted and OSError.
     """
     experiment, folder, flags, settings = chosen
-    experiment.check_video(video)
-    options = {"video": True} if video else {}
-    run = experiment.prepare(settings, flags["seed"], **options)
+    run = experiment.prepared(settings, flags["seed"], video=video)
     with locked(folder, patience=patience):
         for text in open_folder(folder, flags, settings, overwrite=overwrite, resume=resume):
             progress.tell(f"warning: {text}")
@@ -169,7 +168,7 @@ def failed_before(folder: Path) -> str | None:
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def carry_out(
@@ -188,12 +187,16 @@ def carry_out(
     if not checkpoints.exist():
         _remove_what_was_logged(folder, checkpoints)
     _remove(folder.glob(f"{SWEEP}[._]*"))  # what `--mode=evaluate` left
+    before = failure(folder)
     (folder / FAILURE).unlink(missing_ok=True)
     try:
         summary = run(folder, progress, checkpoints)
-    except TrainingError as error:
-        with suppress(OSError):  # what stopped the run matters more
-            write_json(folder / FAILURE, {"error": str(error)})
+    except (TrainingError, ConfigError) as error:
+        # Refused, as where no checkpoint is sound, it has not begun: it failed as before, if so.
+        why = str(error) if isinstance(error, TrainingError) else before
+        if why is not None:
+            with suppress(OSError):  # what stopped the run matters more
+                write_json(folder / FAILURE, {"error": why})
         raise
     write_json(folder / FINISHED, summary)
     checkpoints.remove()
@@ -208,7 +211,7 @@ def _remove_what_was_logged(folder, checkpoints):
             f"{folder} holds weights and no checkpoint to go on from{why}: keep it as it is, or "
             "start again with --overwrite"
         )
-    logged = [p for p in folder.iterdir() if p.is_file() and p.name not in (LOCK, CONFIG)]
+    logged = [path for name in LOGGED for path in folder.glob(name)]
     if logged:
         checkpoints.tell(f"{folder} has no checkpoint yet: it starts from the beginning")
     _remove(logged)
@@ -284,5 +287,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     with suppress(OSError, subprocess.CalledProcessError):
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # refuses an installed copy
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", ":/*.py"))
     return ""

@@ -63,9 +63,9 @@ class CsvTable:
     def set_state(self, state: dict) -> None:
         """Takes the file back to what it was at `get_state`; ConfigError if it has less."""
         columns, count = list(state["columns"]), state["count"]
-        self._columns, self._count = columns, count
         if not columns:
             self.path.unlink(missing_ok=True)
+            self._columns, self._count = [], 0
             return
         try:
             rows = read_table(self.path)[:count]
@@ -79,6 +79,7 @@ class CsvTable:
                 f"{self.path} has lost rows, {len(kept)} of {count} are left: start again with "
                 "--overwrite"
             )
+        self._columns, self._count = columns, count  # not before: `close` syncs what there is
         self._write(kept)  # in one go: a kill or a full disk loses no row
 
     def _write(self, rows):

@@ -66,6 +66,8 @@ def plot_sweeps(path: Path, grids: Sequence[Grid], returns: Returns) -> bool:
     By the first parameter, a line for each combination of the others; many values of two: as a map.
     """
     path.unlink(missing_ok=True)
+    # What has one value is no axis: parameters that vary come first.
+    grids = [dict(sorted(grid.items(), key=lambda one: len(one[1]) == 1)) for grid in grids]
     lines = [len(robots_of([grid])) // len(next(iter(grid.values()))) for grid in grids]
     if any(count > MAX_LINES and len(grid) > 2 for grid, count in zip(grids, lines, strict=True)):
         return False

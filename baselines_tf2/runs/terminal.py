@@ -93,7 +93,9 @@ class Bar:
         self._step = step
 
     def resume(self, step: int) -> None:
-        self._bar.initial = self._bar.n = self._first = self._step = step
+        self._first = self._step = step
+        # The last also where tqdm measures its speed from.
+        self._bar.initial = self._bar.n = self._bar.last_print_n = step
         self._bar.refresh()
 
     def tell(self, text: str) -> None:

@@ -34,7 +34,7 @@ def video_env(spec: EnvSpec) -> "EpisodeRecorder":
 
         get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        message = f"--video needs ffmpeg ({_first_line(error)}): pip install '.[video]'"
+        message = f"--video needs ffmpeg ({_first_line(error)}): pip install -e '.[video]'"
         raise ConfigError(message) from error
     env = make_env(spec, training=False, render_mode="rgb_array")
     env.reset(seed=0)

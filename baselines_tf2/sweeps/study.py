@@ -105,6 +105,8 @@ def read_study(path: Path) -> Study:
         arms = table.get("arm", {})
         parts = {name: _part(name, part, shared, arms) for name, part in table["part"].items()}
         _check_seeds(parts.values())
+        for part in parts.values():
+            _check_levels(part)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Study(path, table["question"], table["hypotheses"], table.get("tuning", ""), parts)
@@ -134,11 +136,15 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
     factors, outcomes = part.get("factor", {}), (part["primary"], *part["outcomes"])
     tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
     arms = {arm: _arm(f"{where}.arm.{arm}", table, factors) for arm, table in tables.items()}
+    if not arms:
+        raise ConfigError(f"{where} has no arm: name some in 'arms', or write [{where}.arm]")
     if baseline := part.get("baseline", ""):
         check_known(f"baseline of {where}", baseline, arms)
     for factor, levels in factors.items():
         kinds = dict.fromkeys(levels, list) if isinstance(levels, dict) else {}
         _check(f"{where}.factor.{factor}", levels, kinds)
+        if not levels:
+            raise ConfigError(f"{where}.factor.{factor} has no level")
     for outcome in outcomes:
         check_known(f"outcome of {where}", outcome, OUTCOMES)
     return Part(
@@ -171,6 +177,17 @@ def _check_seeds(parts: Collection[Part]) -> None:
     for part in parts:
         if not part.tunes and (shared := tuned & set(part.seeds)):
             raise ConfigError(f"part.{part.name} reports seed {min(shared)}, which a part tunes on")
+
+
+def _check_levels(part: Part) -> None:
+    """What an arm sets itself, a level cannot: it would be reported as a run of its own."""
+    known: dict[tuple, str] = {}
+    for (arm, level), texts in part.cells().items():
+        if (same := known.setdefault((arm, *sorted(texts)), level)) != level:
+            raise ConfigError(
+                f"part.{part.name}.arm.{arm} is one run at '{same}' and at '{level}': take out of the "
+                "arm what the factor sets, or name the factor in its 'without'"
+            )
 
 
 class StudyRun(NamedTuple):

@@ -36,18 +36,21 @@ def scores(part: Part, store: Store, outcome: str) -> dict[Place, np.ndarray]:
     """The outcome of the runs at each place, `[seeds]`, where there is one.
 
     An arm without a factor is at all its levels. A run that failed before it had a value that can
-    be good or bad has the worst of its part.
+    be good or bad has the worst of its part; one that finished without a value is left out.
     """
+    places = store.places(part)
     found = {
         place: np.array([store.number(key, outcome) for key in keys], float)
-        for place, keys in store.places(part).items()
+        for place, keys in places.items()
     }
     every = np.concatenate([*found.values()])
     if np.isnan(every).all():
         return {}
     sign = OUTCOMES[outcome].sign
     worst = sign * np.nanmin(sign * every) if sign else np.nan
-    found = {place: np.where(np.isnan(x), worst, x) for place, x in found.items()}
+    for place, x in found.items():
+        lost = [store.has_lost(key, outcome) for key in places[place]]
+        x[np.isnan(x) & np.array(lost, bool)] = worst
     return {place: kept for place, x in found.items() if (kept := x[~np.isnan(x)]).size}
 
 
@@ -117,11 +120,19 @@ def outcomes(part: Part, store: Store, outcome: str) -> str:
     names = dict.fromkeys((outcome, *part.outcomes))
     columns = {name: scores(part, store, name) for name in names}
     rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
-    for place in columns[outcome]:
-        samples = (columns[name].get(place) for name in names)
-        means = ("–" if x is None else number(float(iqm(x))) for x in samples)
+    for place, runs in store.places(part).items():
+        if place not in columns[outcome]:
+            continue
+        means = (_mean_of(columns[name].get(place, np.array([])), len(runs)) for name in names)
         rows.append((place[0] or "–", place[1], *means))
     return markdown(*rows)
+
+
+def _mean_of(values: np.ndarray, runs: int) -> str:
+    """Interquartile mean; of how many of the runs, where not all have such a number."""
+    if not len(values):
+        return "–"
+    return number(float(iqm(values))) + f" ({len(values)} of {runs})" * (len(values) < runs)
 
 
 def markdown(head: Sequence, *rows: Sequence) -> str:
@@ -147,7 +158,7 @@ def facts(store: Store) -> str:
     parts = store.study.parts.values()
     keys = [key for part in parts for key in store.keys(part)]
     planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
-    hours = sum(store.number(key, "seconds") for key in keys) / 3600
+    hours = np.nansum([store.number(key, "seconds") for key in keys]) / 3600
     commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
     text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of runs, a core each; "
     text += f"commits: {commits}"

@@ -5,7 +5,6 @@ A run whose row is there is done, on whatever machine, though its folder is gone
 
 import csv
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -47,10 +46,10 @@ class Store:
         self._read()
 
     def _read(self) -> None:
-        self.rows: dict[Key, Row] = dict(_keyed(self._path))
+        self.rows: dict[Key, Row] = dict(_keyed(self._path, FACTS))
         self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-        for key, row in _keyed(self._curves_path):
-            x, y = (np.array(row[name].split(), dtype=float) for name in ("x", "y"))
+        for key, row in _keyed(self._curves_path, CURVES):
+            x, y = (_numbers(self._curves_path, row[name].split()) for name in ("x", "y"))
             self.curves.setdefault(key, {})[row["curve"]] = x, y
 
     def others(self, runs: Sequence[StudyRun]) -> list[StudyRun]:
@@ -100,9 +99,11 @@ class Store:
         finished, row = is_finished(run.planned.folder), self.rows.get(run.key)
         if not finished and failure(run.planned.folder) is None:
             return False
-        if row is None or (row["status"] == FINISHED) != finished:
+        done = row is not None and row["status"] == FINISHED
+        if row is None or finished > done:
             return True
-        return not all(row.get(name) for name in self.study.parts[run.key[0]].outcomes)
+        complete = all(row.get(name) for name in self.study.parts[run.key[0]].outcomes)
+        return finished == done and not complete
 
     def _is_other(self, run: StudyRun) -> bool:
         if run.key in self.rows:
@@ -152,18 +153,35 @@ class Store:
         """The part's runs done; that of an arm which a factor means nothing to counts once."""
         return list(dict.fromkeys(itertools.chain(*self.places(part).values())))
 
+    def has_lost(self, key: Key, outcome: str) -> bool:
+        """Whether the run, or its judging, failed, so that an outcome may lack for that."""
+        return self.rows[key]["status"] != FINISHED or OUTCOMES[outcome].judged_on is not None
+
     def number(self, key: Key, outcome: str) -> float:
         """An outcome of a run; NaN if it has none."""
-        return float(self.rows[key].get(outcome) or math.nan)
+        return float(_numbers(self._path, [self.rows[key].get(outcome) or "nan"])[0])
 
 
-def _keyed(path: Path) -> list[tuple[Key, Row]]:
+def _keyed(path: Path, needed: Sequence[str]) -> list[tuple[Key, Row]]:
     """A CSV's rows with their keys."""
     try:
         rows = read_table(path)
+        if any(row.get(name) is None for row in rows for name in needed):
+            raise ValueError("a row was cut")
         return [((row["part"], row["arm"], row["level"], int(row["seed"])), row) for row in rows]
     except (KeyError, TypeError, ValueError, csv.Error):
-        raise ConfigError(f"{path} is damaged: put back what was committed") from None
+        raise _damaged(path) from None
+
+
+def _numbers(path: Path, texts: Sequence[str]) -> np.ndarray:
+    try:
+        return np.array(texts, dtype=float)
+    except ValueError:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> ConfigError:
+    return ConfigError(f"{path} is damaged: put back what was committed")
 
 
 def _short(x: float) -> str:

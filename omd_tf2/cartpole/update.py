@@ -243,15 +243,12 @@ def model_gradient(
         return losses.critic_targets(state.target, predicted, config)
 
     def problem():
-        # The mean over H critics of (Q - y)^2 is half a mean of squares, of sqrt(2 / H) (Q - y).
-        scale, heads = np.sqrt(2 / len(state.critics)), range(len(state.critics))
-        q = losses.values(state.critics, real.obs0, real.actions)
-        kernel = mlp_kernel(stacked(state.critics), real.obs0, real.actions)
         return LeastSquares(
-            values=scale * q,
-            targets_fn=lambda model: scale * tf.stack([targets_in(model) for _ in heads], -1),
-            outer_residuals=scale * (q - targets[:, None]),
-            kernel=scale**2 * kernel,
+            weight=2 / len(state.critics),  # the loss is the mean over critics of (Q - y)^2
+            values=losses.values(state.critics, real.obs0, real.actions),
+            targets_fn=targets_in,
+            outer_targets=targets,
+            kernel=mlp_kernel(stacked(state.critics), real.obs0, real.actions),
         )
 
     found = hypergradient(

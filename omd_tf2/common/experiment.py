@@ -39,6 +39,13 @@ class Settings:
             )
 
 
+CONTROLS = {
+    "vaml": "VAML, AISTATS 2017",
+    "sac": "SAC, arXiv 1812.05905",
+    "qlearning": "control, no model",
+}
+
+
 def make_loop(agent, envs, settings: Settings, seeds: training.Seeds, adaptation) -> TrainLoop:
     """The loop that trains the agent."""
     config, train = settings.agent, settings.train
@@ -60,7 +67,7 @@ def make_experiment(
     return Experiment(
         name=f"{agent}_{task}",
         description=f"{task}: {description}",
-        source="OMD, arXiv 2106.03273",
+        source=CONTROLS.get(agent, "OMD, arXiv 2106.03273"),
         backends=backends_of(task),
         settings=partial(settings, agent, task),
         prepare=partial(training.prepare, make_agent=make_agent, make_loop=make_loop),

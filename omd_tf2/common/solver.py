@@ -25,7 +25,7 @@ class SolverConfig:
     ridge: float | None = None  # added to the matrix's diagonal
     ridge_relative: float | None = None  # of gauss_newton: that, over its kernel's mean eigenvalue
     correct_inner: bool | None = None  # of gauss_newton: the outer loss after one step of its own
-    tol: float | None = None  # relative residual at which an iterative solver stops
+    tol: float | None = None  # relative residual at which a solve has converged; see implicit
     max_steps: int | None = None  # iterations at most, of cg, minres and neumann
     step_size: float | None = None  # of neumann
     stop_at_negative_curvature: bool | None = None  # of cg: stop there, or run on
@@ -79,10 +79,14 @@ class SolverConfig:
         mean = metrics["solver/result"] / (1 - metrics["solver/converged"])  # of those that failed
         way = str(Result(round(mean))) if abs(mean - round(mean)) < 1e-3 else "in several ways"
         more = ", tol or max_steps" if way == str(Result.STEPS) else " or tol"
+        ridge = "ridge_relative" if self.ridge_relative else "ridge"
+        cure = f"{ridge}{more} higher"
+        if self.name == "neumann":  # a series that diverges does so faster with a ridge
+            cure = "step_size lower, or tol higher"
         raise TrainingError(
-            f"the solve by '{self.name}' did not converge ({way}): relative residual "
-            f"{metrics['solver/relative_residual']:.2g}{told}; set agent.solver.ridge{more} "
-            "higher, or agent.solver.on_failure=use or identity"
+            f"the solve by '{self.name}' did not converge ({way}): relative residual, the mean of the "
+            f"cycle's solves, {metrics['solver/relative_residual']:.2g}{told}; set "
+            f"agent.solver.{cure}, or agent.solver.on_failure=use or identity"
         )
 
     def options(self) -> dict[str, float | int | bool]:
@@ -92,11 +96,16 @@ class SolverConfig:
 
 
 class LeastSquares(NamedTuple):
-    """An inner loss |values - targets|^2 / (2 B) of heads without common weights; see implicit."""
+    """An inner loss weight |values - targets|^2 / (2 B), heads summed, that share no weights.
 
+    The outer loss is the same with other targets. Its residuals, and the kernel that goes with them,
+    are those of sqrt(weight) times the values; see implicit.
+    """
+
+    weight: float
     values: tf.Tensor  # [B, H]
-    targets_fn: Callable[[Structure], tf.Tensor]  # theta -> [B, H]
-    outer_residuals: tf.Tensor  # [B, H]
+    targets_fn: Callable[[Structure], tf.Tensor]  # theta -> [B], of all heads
+    outer_targets: tf.Tensor  # [B]
     kernel: tf.Tensor  # of the values, [H, B, B]
 
 
@@ -135,30 +144,39 @@ def hypergradient(
     # A solve that is to stop the run is marked instead: nothing can be raised in compiled code.
     on_failure = "use" if config.on_failure == "stop" else config.on_failure
     if config.name == "gauss_newton":
-        gradient, info = _through_targets(config, theta, problem(), on_failure)
+        gradient, info, cotangent_norm = _through_targets(config, theta, problem(), on_failure)
     else:
         solve = guarded(get_solver(config.name, **config.options()), on_failure)
         (gradient,), info = root_vjp(optimality_fn, solution, (theta,), cotangent, solve)
+        cotangent_norm = _norm(cotangent)
     if config.on_failure == "stop" and config.name != "identity":
         gradient = tf.nest.map_structure(lambda x: tf.where(info.converged, x, math.nan), gradient)
-    structures = optimality_fn(solution, theta), cotangent, gradient
-    norms = [tf.linalg.global_norm(tf.nest.flatten(x)) for x in structures]
-    counted = Health(*(tf.cast(x, norms[0].dtype) for x in info), *norms)
+    norms = [_norm(optimality_fn(solution, theta)), cotangent_norm, _norm(gradient)]
+    counted = Health(*(tf.cast(x, cotangent_norm.dtype) for x in info), *norms)
     residual = counted.relative_residual
     return gradient, counted._replace(relative_residual=tf.where(residual < 1, residual, 1))
 
 
 def _through_targets(config, theta, problem, on_failure):
-    """The same by Gauss-Newton, from the targets' weights alone: no Jacobian is formed or met."""
+    """The same by Gauss-Newton, from the targets' weights alone: no Jacobian is formed or met.
+
+    The cotangent's norm |J^T e / B|, sqrt(e^T K e / B), comes without the backward pass.
+    """
     targets, pull_back = transposed(problem.targets_fn, theta)
-    e, kernel = problem.outer_residuals, problem.kernel
-    inner = problem.values - targets
+    kernel, root = problem.weight * problem.kernel, math.sqrt(problem.weight)
+    inner, e = (root * (problem.values - y[:, None]) for y in (targets, problem.outer_targets))
+    pushed = tf.einsum("hij,jh->ih", kernel, e)
 
     def solve(_, identity):
         return target_weights(e, inner, kernel, independent_heads=True, **config.options())
 
-    weights, info = guarded(solve, on_failure)(None, tf.einsum("hij,jh->ih", kernel, e))
-    return pull_back(weights / e.shape[0]), info
+    weights, info = guarded(solve, on_failure)(None, pushed)
+    norm = tf.sqrt(tf.maximum(tf.reduce_sum(e * pushed), 0) / e.shape[0])
+    return pull_back(root * tf.reduce_sum(weights, -1) / e.shape[0]), info, norm
+
+
+def _norm(structure):
+    return tf.linalg.global_norm(tf.nest.flatten(structure))
 
 
 def report(config: SolverConfig, health: Health) -> tuple[tf.Tensor, ...]:

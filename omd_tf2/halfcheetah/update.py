@@ -209,25 +209,22 @@ def model_gradient(
     f is the gradient of `model_critic_loss` in the critics, at the state's critics and target.
     """
     outer_loss, cotangent = outer_gradient(state, real, noise, config)
-    root2 = np.sqrt(2)
 
     def optimality_fn(critics, model):
         return gradient_of(model_critic_loss)(critics, model, state, real, noise, config)
 
     def targets_in(model):
-        y = _targets(state, sac.in_model(model, real, noise, config), noise, config)
-        return root2 * tf.stack([y, y], -1)
+        return _targets(state, sac.in_model(model, real, noise, config), noise, config)
 
     def problem():
-        # mean of (Q1 - y)^2 + (Q2 - y)^2 is half a mean of squares, of sqrt(2) (Q - y).
         x = tf.concat([real.obs0, real.actions], -1)
         ones = tf.ones_like(real.rewards)[:, None]
-        q = sac.values(state.critics, real.obs0, real.actions)
         return LeastSquares(
-            values=root2 * q,
+            weight=2,  # the loss is the mean of (Q1 - y)^2 + (Q2 - y)^2
+            values=sac.values(state.critics, real.obs0, real.actions),
             targets_fn=targets_in,
-            outer_residuals=root2 * (q - _targets(state, real, noise, config)[:, None]),
-            kernel=tf.stack([2 * mlp_kernel(critic, x, ones) for critic in state.critics]),
+            outer_targets=_targets(state, real, noise, config),
+            kernel=tf.stack([mlp_kernel(critic, x, ones) for critic in state.critics]),
         )
 
     found = hypergradient(

@@ -122,9 +122,10 @@ def target_weights(
     identity's c is K e.
     """
     check_options(ridge=ridge, ridge_relative=ridge_relative, tol=tol)
-    dual = _Dual(kernel, outer_residuals.shape, independent_heads, ridge, ridge_relative)
-    e = outer_residuals
-    e = dual.after_one_step(e, inner_residuals) if correct_inner else e
+    e = tf.convert_to_tensor(outer_residuals)
+    r = _checked("inner_residuals", inner_residuals, e.shape)
+    dual = _Dual(kernel, e.shape, independent_heads, ridge, ridge_relative)
+    e = dual.after_one_step(e, r) if correct_inner else e
     system = dual.system(lambda x: dual.product(x) + dual.ridge * x, e, tol)
     weights, info = system.finish(system.scaled(dual.solve(e)))
     return dual.product(weights), info
@@ -146,7 +147,7 @@ class _Dual:
     """
 
     def __init__(self, kernel, shape, independent_heads, ridge=0.0, ridge_relative=0.0):
-        separate = independent_heads and shape.rank == 2
+        kernel, separate = tf.convert_to_tensor(kernel), independent_heads and shape.rank == 2
         self._shape, groups = shape, shape[1] if separate else 1
         n = shape.num_elements() // groups
         expected = [groups, n, n] if separate else [n, n]

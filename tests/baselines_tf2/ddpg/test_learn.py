@@ -120,6 +120,7 @@ def test_several_environments_at_once(eagerly):
         ({"num_hidden": "8"}, "num_hidden must be of type int"),
         ({"eval_env": Target(), "nb_eval_steps": 0}, "nb_eval_steps must be at least 1"),
         ({"eval_env": Corridor()}, "observations of different shapes"),
+        ({"env": (one := Target()), "eval_env": one}, "eval_env is an environment that is trained"),
     ],
 )
 def test_wrong_arguments_are_refused(options, message):

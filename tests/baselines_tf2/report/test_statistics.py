@@ -18,7 +18,7 @@ def run(evaluations=None, metrics=(), seed=0):
     for step, returns in (evaluations or {}).items():
         pairs = [r if isinstance(r, tuple) else (r, 6.0) for r in returns]
         episodes[step] = [{"return": r, "physics/torso_mass": mass} for r, mass in pairs]
-    return Run(Path("x"), config, list(metrics), episodes, (), False)
+    return Run(Path("x"), config, list(metrics), episodes, False)
 
 
 def group(*runs):
@@ -72,7 +72,7 @@ def test_the_interval_is_always_the_same_and_leaves_numpys_generator_alone():
 
 def test_without_rliable_five_seeds_are_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
-    with pytest.raises(ConfigError, match=r"pip install '\.\[report\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[report\]'"):
         statistics.interval(statistics.iqm, np.ones((5, 4)), reps=10)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.files import read_table
 from baselines_tf2.runs.adaptation import TargetAdaptation
 from envs import EnvSpec, find_robot, make_env
@@ -34,6 +35,14 @@ def test_it_closes_in_on_a_target_outside_the_range_and_all_environments_draw_fr
         masses = [env.reset(seed=seed)[1]["physics"]["mass"] for seed in range(20)]
         assert abs(np.mean(masses) - 1.9) < 0.2 and np.std(masses) < 0.2
     assert "after 5 adaptations, 2,000 target steps" in adaptation.verdict()
+
+
+def test_a_target_that_fails_says_at_which_step():
+    adaptation, _ = adapting(10, ensemble="mass:1,0.25,0.5,1.5", target="mass=1.9")
+    with pytest.raises(
+        TrainingError, match=r"nan in an evaluation|returned nan at step 10: training"
+    ):
+        adaptation.after_cycle(10, lambda: lambda obs: np.full((1, 1), np.nan))
 
 
 def test_it_adapts_at_each_interval_once():

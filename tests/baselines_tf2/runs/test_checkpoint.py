@@ -4,7 +4,7 @@ import copy
 import errno
 import json
 import resource
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from baselines_tf2.common.errors import Interrupted
 from baselines_tf2.common.files import read_arrays
 from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.runs.checkpoint import Checkpoints, pack, unpack
-from baselines_tf2.runs.logger import CsvTable
+from baselines_tf2.runs.logger import CsvTable, Logger
 from envs import ConfigError
 
 RNG = np.random.default_rng
@@ -623,6 +623,15 @@ def test_a_table_that_lost_rows_is_an_error(tmp_path, left):
         path.write_text(left)
     with pytest.raises(ConfigError, match=r"t.csv has lost rows, [01] of 3 are left"):
         CsvTable(path).set_state(state)
+
+
+def test_a_logger_that_lost_a_table_says_so_as_it_is_closed(tmp_path):
+    with closing(Logger(tmp_path)) as logger:
+        logger.log(1, {"train/x": 1.0})
+        state = logger.get_state()
+    (tmp_path / "metrics.csv").unlink()
+    with pytest.raises(ConfigError, match="has lost rows"), closing(Logger(tmp_path)) as resumed:
+        resumed.set_state(state)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from baselines_tf2.common.rollout import Episode
 from baselines_tf2.ddpg.experiments import EXPERIMENTS
-from baselines_tf2.runs import workers
+from baselines_tf2.runs import plots, workers
 from baselines_tf2.runs.evaluate_run import (
     default_grids,
     evaluate_run,
@@ -19,6 +19,7 @@ from baselines_tf2.runs.evaluate_run import (
     parse_grid,
 )
 from baselines_tf2.runs.experiment import Experiment
+from baselines_tf2.runs.folder import locked
 from envs import ConfigError, EnvSpec, uncertainty_grid
 from tests.toys import still
 
@@ -70,7 +71,24 @@ def test_every_robot_of_the_grid_is_judged(run):
         {row["return"] for row in table}
     ) == 8
     assert "8 episodes on 4 robots" in summary["return"]
-    assert (folder / "sweep.png").stat().st_size > 10_000
+    assert (folder / "sweep.png").exists()
+
+
+def test_a_parameter_of_one_value_is_no_axis(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "write_atomically", lambda path, write: None)
+    monkeypatch.setattr(plots, "_plot_lines", lambda axis, grid, returns: drawn.append([*grid]))
+    values = tuple(float(x) for x in range(1, 8))
+    returns = {frozenset({"one": 6.0, "many": x}.items()): [x] for x in values}
+    assert plots.plot_sweeps(tmp_path / "x.png", [{"one": (6.0,), "many": values}], returns)
+    assert drawn == [["many", "one"]]  # one line, not a map of no width
+
+
+def test_a_run_that_goes_on_meanwhile_is_not_judged(run):
+    experiments, folder = run
+    with locked(folder), pytest.raises(ConfigError, match="another process is running in"):
+        evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
+    assert not (folder / "sweep.csv").exists()
 
 
 def test_what_the_grid_leaves_to_each_episodes_draw_makes_no_other_robot(run):
@@ -175,7 +193,7 @@ def test_the_reward_offset_trained_with_is_not_judged_with(run):
 
 
 def test_a_grid_by_hand():
-    assert parse_grid(" a=1,2.5 ; b=3 ") == {"a": (1.0, 2.5), "b": (3.0,)}
+    assert parse_grid(" a=2.5,1,1 ; b=3 ") == {"a": (1.0, 2.5), "b": (3.0,)}
     assert parse_grid("") == {}
 
 

@@ -185,6 +185,7 @@ def test_without_a_checkpoint_tables_start_anew(tmp_path):
     open_it(tmp_path)
     (tmp_path / "metrics.csv").write_text("step\n1\n")
     (tmp_path / ".weights.npz.7.partial").write_text("half")
+    (tmp_path / "notes.txt").write_text("the user's own")
     part = tmp_path / "omd" / "seed_0"
     part.mkdir(parents=True)
     left = []
@@ -194,7 +195,29 @@ def test_without_a_checkpoint_tables_start_anew(tmp_path):
         return {}
 
     carry_out(run, tmp_path, None, Checkpoints(tmp_path))
-    assert left == ["config.json", "omd"]
+    assert left == ["config.json", "notes.txt", "omd"]
+
+
+def test_a_run_that_is_refused_keeps_what_it_failed_of(tmp_path):
+    open_it(tmp_path)
+    (tmp_path / "failed.json").write_text('{"error": "loss is nan"}')
+
+    def run(folder, progress, checkpoints):
+        raise ConfigError("no checkpoint is sound")
+
+    with pytest.raises(ConfigError, match="is sound"):
+        carry_out(run, tmp_path, None, Checkpoints(tmp_path))
+    assert failure(tmp_path) == "loss is nan"
+
+
+def test_what_a_link_leads_to_is_not_overwritten(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "run"
+    elsewhere.mkdir()
+    (elsewhere / "film.mp4").write_text("x")
+    open_it(folder)
+    (folder / "videos").symlink_to(elsewhere)
+    open_it(folder, overwrite=True)
+    assert not (folder / "videos").exists() and (elsewhere / "film.mp4").exists()
 
 
 def test_only_a_few_differences_are_listed(tmp_path):

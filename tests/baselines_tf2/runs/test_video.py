@@ -169,7 +169,7 @@ def test_without_ffmpeg_it_says_what_to_install(monkeypatch):
         return plain(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"pip install '\.\[video\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[video\]'"):
         video_env(EnvSpec("cartpole", "classic"))
 
 

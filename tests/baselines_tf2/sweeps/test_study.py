@@ -116,6 +116,13 @@ def test_the_fingerprint_is_of_what_is_not_the_default():
         ("[part.second]", "[part.second]\ntunes = true\n", None),
         ('seeds = "7"', 'seeds = "1"\ntunes = true', "part.first reports seed 1, which a part"),
         ("[arm]", "[arm", "cannot be read as TOML"),
+        ('baseline = "slow"\narms = ["slow"]', "", "part.second has no arm"),
+        ('32 = ["agent.batch_size=32"]\n64 = ["agent.batch_size=64"]', "", "batch has no level"),
+        (
+            '{ exp = "ddpg_pendulum", set = ["agent.actor_lr=1e-4"] }',
+            '{ exp = "ddpg_pendulum", set = ["agent.batch_size=8"] }',
+            "arm.slow is one run at 'noise=a, batch=32' and at 'noise=a, batch=64'",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path, old, new, message):

@@ -14,6 +14,7 @@ from baselines_tf2.sweeps.study_page import Picture, fill, write_page
 from baselines_tf2.sweeps.study_results import (
     FIGURES,
     comparison,
+    facts,
     improvement,
     outcomes,
     results,
@@ -68,6 +69,8 @@ def test_estimates_are_those_of_each_alone_with_intervals_around():
         assert found[i].middle == pytest.approx(iqm(x))
         assert i > 2 or found[i].low < found[i].middle < found[i].high
         assert i < 3 or np.isnan(found[i].low)  # three are no 95%
+    same = {"a": (rng.normal(size=5),), "b": samples[1], "c": samples[1]}
+    assert len({estimates(iqm, same)[name] for name in "bc"}) == 1  # wherever they stand
     again = estimates(iqm, samples)
     assert [again[i] for i in range(3)] == [found[i] for i in range(3)]  # resampled the same way
 
@@ -108,6 +111,11 @@ def test_a_run_that_failed_before_it_had_a_value_has_the_worst(store):
     assert sorted(found) == [1000, 1100, 1101, 1103, 1104]
     assert "| 5 (1 failed) |" in comparison(part, store, "mean")
     assert not scores(part, store, "model_loss")  # nobody has one: nothing is made up
+    assert facts(store).startswith("Runs: 30 (1 failed) of 31; 15.0 hours")
+    store.rows[key] |= {"status": "finished", "seconds": "nan"}
+    assert len(scores(part, store, "mean")["noise=a, batch=32", "slow"]) == 4  # it has none
+    assert "| noise=a, batch=32 | slow | 1,102 (4 of 5) | 1 |" in outcomes(part, store, "mean")
+    assert facts(store).startswith("Runs: 30 of 31; 14.5 hours")
 
 
 def test_few_runs_have_a_range_and_no_verdict(store):

@@ -28,7 +28,7 @@ def run_of(evaluations, metrics=(), failure=None, steps=500):
                for i, (m, x) in enumerate(episodes)]
         for step, episodes in evaluations.items()
     }  # fmt: skip
-    return Run(None, config, list(metrics), rows, (), False, failure)
+    return Run(None, config, list(metrics), rows, False, failure)
 
 
 def number(name, run):
@@ -160,6 +160,16 @@ def test_a_run_that_was_mended_replaces_its_failure(tmp_path):
     assert store.number(runs[0].key, "mean") == 6
 
 
+def test_a_failure_here_does_not_replace_a_row_that_another_machine_finished(tmp_path):
+    store, runs = setting(tmp_path)
+    put(runs[0], returns=(5.0, 7.0))
+    store.collect(runs)
+    (runs[0].planned.folder / "finished.json").unlink()
+    (runs[0].planned.folder / "failed.json").write_text('{"error": "killed"}')
+    assert runs[0] not in store.collect(runs)
+    assert store.rows[runs[0].key]["status"] == "finished"
+
+
 def test_an_outcome_that_is_named_later_is_taken_from_the_folders(tmp_path):
     store, runs = setting(tmp_path)
     put(runs[0])
@@ -227,13 +237,22 @@ def test_a_row_is_there_only_with_its_curves(tmp_path, monkeypatch):
     assert Store(store.study).curves.keys() == {runs[0].key}
 
 
-@pytest.mark.parametrize("name", ["try.csv", "try_curves.csv"])
-def test_a_damaged_table_is_named(tmp_path, name):
+@pytest.mark.parametrize(
+    "name, old, new",
+    [
+        ("try.csv", "\n", "\n<<<<<<< HEAD\n"),
+        ("try_curves.csv", "\n", "\n<<<<<<< HEAD\n"),
+        ("try_curves.csv", ",2000 4000", ""),
+        ("try_curves.csv", ",2000 4000", ",2000 x"),
+        ("try.csv", "commit", "comit"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, name, old, new):
     store, runs = setting(tmp_path)
     put(runs[0])
     store.collect(runs)
     text = (tmp_path / name).read_text()
-    (tmp_path / name).write_text(text.replace("\n", "\n<<<<<<< HEAD\n", 1))
+    (tmp_path / name).write_text(text.replace(old, new, 1))
     with pytest.raises(ConfigError, match=f"{name} is damaged: put back what was committed"):
         Store(store.study)
 

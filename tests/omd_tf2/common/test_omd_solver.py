@@ -24,13 +24,17 @@ def never():
 
 
 def least_squares():
-    """H = J^T J / 2 and g = J^T e / 2, of J = diag(2, sqrt 8), in one head."""
-    jacobian = tf.constant([[2.0, 0.0], [0.0, 8**0.5]], tf.float64)
+    """H = J^T J / 2 and g = J^T e / 2, of J = diag(2, sqrt 8) and e = (2, sqrt 8), in one head.
+
+    Values of half that size, with a weight of 4.
+    """
+    diagonal = tf.constant([2.0, 8**0.5], tf.float64)
     return LeastSquares(
-        values=tf.linalg.matvec(jacobian, THETA)[:, None],
-        targets_fn=lambda theta: (2 * theta / tf.linalg.diag_part(jacobian))[:, None],
-        outer_residuals=tf.constant([[2.0], [8**0.5]], tf.float64),
-        kernel=(jacobian @ jacobian / 2)[None],
+        weight=4,
+        values=(diagonal * THETA / 2)[:, None],
+        targets_fn=lambda theta: theta / diagonal,
+        outer_targets=diagonal * THETA / 2 - diagonal / 2,
+        kernel=tf.linalg.diag(diagonal**2 / 8)[None],
     )
 
 
@@ -52,6 +56,7 @@ def test_gauss_newton_by_hand(ridge, expected):
     gradient, health = solve(least_squares, name="gauss_newton", ridge=ridge)
     np.testing.assert_allclose(gradient, expected, rtol=1e-10)
     assert health.converged == 1
+    assert float(health.cotangent_norm) == pytest.approx(20**0.5)
 
 
 def test_the_corrected_gauss_newton_by_hand():
@@ -98,9 +103,9 @@ def test_a_solve_that_overflows_is_reported_in_finite_numbers(on_failure):
 
 @pytest.mark.parametrize("on_failure", ["use", "identity", "stop"])
 def test_a_gauss_newton_that_fails_is_replaced_by_the_identitys_weights(on_failure):
-    # A kernel that is none, of eigenvalues 7 and -3, has no factor. The identity moves the targets
+    # A kernel that is none, with the weight of eigenvalues 7 and -3, has no factor. The identity moves the targets
     # diag(1, 1 / sqrt 2) theta by K e = (4 + 5 sqrt 8, 10 + 2 sqrt 8), over B = 2.
-    kernel = tf.constant([[[2.0, 5.0], [5.0, 2.0]]], tf.float64)
+    kernel = tf.constant([[[0.5, 1.25], [1.25, 0.5]]], tf.float64)
     options = {"name": "gauss_newton", "ridge": 0.1, "on_failure": on_failure}
     gradient, health = solve(lambda: least_squares()._replace(kernel=kernel), **options)
     assert health.converged == 0 and health.relative_residual == 1
@@ -148,6 +153,11 @@ def reported(**values):
 def test_a_run_stops_at_a_failed_solve_and_says_what_to_do(metrics, message):
     with pytest.raises(TrainingError, match=message):
         SolverConfig("cg").check(metrics)
+    relative = SolverConfig("gauss_newton", ridge_relative=0.1)  # a ridge beside it is refused
+    with pytest.raises(TrainingError, match=r"set agent\.solver\.ridge_relative.* higher, or"):
+        relative.check(metrics)
+    with pytest.raises(TrainingError, match=r"set agent\.solver\.step_size lower, or tol higher"):
+        SolverConfig("neumann").check(metrics)
     SolverConfig("cg", on_failure="use").check(metrics)
     SolverConfig("cg", on_failure="identity").check(metrics)
 

@@ -147,6 +147,8 @@ def test_gauss_newton_equals_its_matrix_written_out(ridge, relu_args, relu_cross
     scale = np.abs(expected).max()
     np.testing.assert_allclose(flat(got), expected, rtol=0, atol=1e-9 * scale)
     assert health.converged == 1
+    norm = np.linalg.norm(flat(outer_gradient(*relu_args, make_config())[1]))
+    np.testing.assert_allclose(health.cotangent_norm, norm, rtol=1e-12)
 
 
 @pytest.mark.parametrize("r", [1e-2, 1.0])

@@ -1,4 +1,6 @@
+import gc
 import os
+from pathlib import Path
 
 from baselines_tf2.common.threads import set_threads
 
@@ -9,6 +11,27 @@ set_threads()  # as the driver does
 import pytest
 
 from tests.ray_nodes import cluster
+
+# XLA's former emitters, unoptimised: a third of the seconds to compile. Slow tests, and forks of
+# the driver, compile as users do.
+QUICK_COMPILER = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+
+
+def pytest_configure(config):
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("XLA_FLAGS", QUICK_COMPILER)
+    gc.disable()  # the libraries' millions of objects stay
+
+
+def pytest_collection_modifyitems(items):
+    """Ray's first, for one worker to have; then those that start processes, lest one be the last."""
+    top = Path(__file__).parent
+    items.sort(key=lambda item: ("ray_address" not in item.fixturenames, item.path.parent != top))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ def fork(
 
 def _drive(output, flags, fault):
     """A forked process's whole life."""
+    os.environ.pop("XLA_FLAGS", None)  # compiles as a user's process does
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["run_experiments.py", *flags]

@@ -251,7 +251,7 @@ OPTIONS = [
 
 def assert_eager_equals_compiled(dtype, tolerance, **options):
     compiled, eager = (small_agent(dtype, **options) for _ in range(2))
-    batches = random_batches(compiled, 20)
+    batches = random_batches(compiled, 5)
     compiled_metrics = compiled._updates(batches).numpy()
     tf.config.run_functions_eagerly(True)
     try:

@@ -13,14 +13,17 @@ import pytest
 from tests.ray_nodes import cluster
 
 # XLA's former emitters, unoptimised: a third of the seconds to compile. Slow tests, and forks of
-# the driver, compile as users do.
+# the driver, compile as users do; with `XLA_FLAGS= pytest` all do.
 QUICK_COMPILER = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
 
 def pytest_configure(config):
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", QUICK_COMPILER)
-    gc.disable()  # the libraries' millions of objects stay
+
+
+def pytest_collection():
+    gc.disable()  # until all is imported: the libraries' many objects stay
 
 
 def pytest_collection_modifyitems(items):

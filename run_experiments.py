@@ -1,5 +1,6 @@
 """Runs any experiment of the project: `python run_experiments.py --exp=diffcritic_cheetah`."""
 
+import gc
 import os
 import signal
 import sys
@@ -8,6 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+gc.disable()  # a second or two less until the libraries are loaded: their objects stay
 
 from baselines_tf2.common.threads import set_threads
 
@@ -42,6 +45,9 @@ from baselines_tf2.sweeps.sweep import PlannedRun, do_sweep, parse_seeds, plan_r
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
+
+gc.freeze()
+gc.enable()
 
 ROOMS = (ddpg, tabular, cartpole, halfcheetah)
 EXPERIMENTS = {name: one for room in ROOMS for name, one in room.EXPERIMENTS.items()}

@@ -23,14 +23,13 @@ from absl import app, flags, logging
 
 from envs import ConfigError
 from envs.display import silent_streams
-from envs.errors import check_known
+from envs.errors import check_at_least, check_known
 
 with silent_streams():  # some of TensorFlow's notices of missing CUDA heed no log level
     import tensorflow as tf
 
     tf.config.list_physical_devices()
-# Three digits are too few for the linear solvers.
-tf.config.experimental.enable_tensor_float_32_execution(False)
+tf.config.experimental.enable_tensor_float_32_execution(False)  # too few digits for solvers
 
 from baselines_tf2.ddpg import experiments as ddpg
 from baselines_tf2.report.write import write_report
@@ -51,7 +50,6 @@ gc.enable()
 
 ROOMS = (ddpg, tabular, cartpole, halfcheetah)
 EXPERIMENTS = {name: one for room in ROOMS for name, one in room.EXPERIMENTS.items()}
-
 ENTRY = "run_experiments:work"
 PATIENCE = 60.0  # [s] that a sweep's run waits for its dead predecessor to leave the folder
 HANDED_ON = ("video", "checkpoint_every", "keep_checkpoints")  # to a sweep's runs, as they are
@@ -182,8 +180,8 @@ def _train() -> None:
     seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]
     runs = [_plan(*variant, seed) for variant in combinations for seed in seeds]
     # What every run of a combination would refuse, before a folder is emptied.
+    check_at_least(1, **_values("checkpoint_every", "keep_checkpoints"))
     for planned in runs[:: len(seeds)]:
-        _checkpoints(planned.folder)
         planned.experiment.prepared(planned.settings, planned.flags["seed"], video=FLAGS.video)
     return do_sweep(runs, ENTRY, overwrite=FLAGS.overwrite, **_where())
 
@@ -218,15 +216,15 @@ def run_once(progress, patience: float = 0.0) -> dict[str, str]:
     """Does the run that the flags describe, as `do_run` does; returns its summary."""
     chosen = _choose(FLAGS.set, FLAGS.logdir, FLAGS.seed)
     tf.config.run_functions_eagerly(FLAGS.eager)
-    checkpoints = _checkpoints(
-        chosen.folder, interrupted=terminal.StopRequest(), tell=progress.tell
+    checkpoints = Checkpoints(
+        chosen.folder,
+        every=FLAGS.checkpoint_every,
+        keep=FLAGS.keep_checkpoints,
+        interrupted=terminal.StopRequest(),
+        tell=progress.tell,
     )
     options = _values("overwrite", "resume", "video")
     return do_run(chosen, progress, checkpoints, patience=patience, **options)
-
-
-def _checkpoints(folder: Path, **told) -> Checkpoints:
-    return Checkpoints(folder, every=FLAGS.checkpoint_every, keep=FLAGS.keep_checkpoints, **told)
 
 
 def _study() -> None:

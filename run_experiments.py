@@ -179,11 +179,8 @@ def _train() -> None:
         raise ConfigError("a sweep resumes unasked: --overwrite starts anew, leave --resume out")
     seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]
     runs = [_plan(*variant, seed) for variant in combinations for seed in seeds]
-    # What every run of a combination would refuse, before a folder is emptied.
     check_at_least(1, **_values("checkpoint_every", "keep_checkpoints"))
-    for planned in runs[:: len(seeds)]:
-        planned.experiment.prepared(planned.settings, planned.flags["seed"], video=FLAGS.video)
-    return do_sweep(runs, ENTRY, overwrite=FLAGS.overwrite, **_where())
+    return do_sweep(runs, ENTRY, **_values("overwrite", "video"), **_where())
 
 
 def _plan(name: str, overrides: Sequence[str], seed: int) -> PlannedRun:

@@ -17,7 +17,7 @@ from baselines_tf2.sweeps.study import Study, StudyRun, plan
 from baselines_tf2.sweeps.study_outcomes import judge
 from baselines_tf2.sweeps.study_page import write_page
 from baselines_tf2.sweeps.study_store import Store
-from baselines_tf2.sweeps.sweep import check_apart, check_failed, launch_runs
+from baselines_tf2.sweeps.sweep import check_apart, check_failed, check_prepared, launch_runs
 from envs.errors import ConfigError
 
 RUNS_PER_PROCESS = 20  # loading the libraries takes as long as a tenth of a short run
@@ -56,6 +56,7 @@ def do_study(
     check_apart([run.planned for run in runs])
     store = Store(study, partial(judge, experiments))
     anew = store.others(runs) if overwrite else []
+    check_prepared([run.planned for run in anew])
     left = store.collect(runs, but=anew)
     print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tensorflow as tf
+
 from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.runs.experiment import Chosen, Experiment
 from baselines_tf2.runs.folder import (
@@ -126,12 +128,16 @@ def start_anew(run: PlannedRun) -> None:
         open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
 
-def do_sweep(runs: Sequence[PlannedRun], entry: str, *, overwrite: bool, **where) -> None:
+def do_sweep(
+    runs: Sequence[PlannedRun], entry: str, *, overwrite: bool, video: bool = False, **where
+) -> None:
     """Does the runs that are left, or all anew, and prints what came of each.
 
-    entry, where: as `launch` takes them. Raises TrainingError if a run failed, and ConfigError.
+    video: whether they record. entry, where: as `launch` takes them. Raises TrainingError if a run
+    failed, and ConfigError.
     """
     check_apart(runs)
+    check_prepared(runs, video=video)
     left, failed = (runs, {}) if overwrite else left_to_do(runs)
     if finished := len(runs) - len(left) - len(failed):
         print(f"finished before: {finished} of {len(runs)}")
@@ -147,6 +153,13 @@ def do_sweep(runs: Sequence[PlannedRun], entry: str, *, overwrite: bool, **where
             print(f"{run.name}: {result}  {run.folder}")
     errors = {run.name: f"{failed[run.name]}  {run.folder}" for run in runs if run.name in failed}
     check_failed(errors, len(runs))
+
+
+def check_prepared(runs: Sequence[PlannedRun], *, video: bool = False) -> None:
+    """Raises ConfigError for what the runs would refuse as they begin, before a folder is emptied."""
+    tf.config.set_visible_devices([], "GPU")  # whose memory is the runs'
+    for run in {run.settings: run for run in runs}.values():
+        run.experiment.prepared(run.settings, run.flags["seed"], video=video)
 
 
 def check_apart(runs: Sequence[PlannedRun]) -> None:

@@ -45,7 +45,8 @@ from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
 
-gc.freeze()
+if __name__ == "__main__":  # else it were the importer's objects, too
+    gc.freeze()
 gc.enable()
 
 ROOMS = (ddpg, tabular, cartpole, halfcheetah)

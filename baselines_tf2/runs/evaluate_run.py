@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,28 +146,29 @@ def evaluate_run(
     `load_agent`, `make_plan` and `video_env` do, and for parameters that the robot does not have.
     """
     check_at_least(1, episodes=episodes)
-    with closing(Workers(cores)) as workers:
+    goes_on = (folder / CONFIG).exists() and not is_finished(folder)
+    # Were the run to go on meanwhile, these would be weights of before.
+    with closing(Workers(cores)) as workers, locked(folder) if goes_on else nullcontext():
         agent, settings = load_agent(experiments, folder)
-        with locked(folder):  # were the run to go on, these would be weights of before
-            name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)
-            table, figure, films = (f"{name}{end}" for end in (".csv", ".png", "_videos"))
-            if (folder / table).exists() and not overwrite:
-                raise ConfigError(
-                    f"{folder} was evaluated already: add --overwrite to replace {table}"
-                )
-            robots = robots_of(grids)
-            repeated = [robot for robot in robots for _ in range(episodes)]
-            videos = [folder / films / _video_name(robot) for robot in robots] if video else []
-            recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
-            rng = np.random.default_rng(seed)
-            done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded)
-            if not video:
-                shutil.rmtree(folder / films, ignore_errors=True)
-            for old in {*(folder / films).glob("*")} - {*videos}:  # an earlier evaluation's
-                old.unlink()
-            _write(folder / table, repeated, done)
-            returns = by_robot(repeated, [episode.episode_return for episode in done])
-            drawn = plot_sweeps(folder / figure, grids, returns)
+        name, spec, grids, ranges = make_plan(settings.env, grid, protocol, variant)
+        table, figure, films = (f"{name}{end}" for end in (".csv", ".png", "_videos"))
+        if (folder / table).exists() and not overwrite:
+            raise ConfigError(f"{folder} was evaluated already: add --overwrite to replace {table}")
+        robots = robots_of(grids)
+        repeated = [robot for robot in robots for _ in range(episodes)]
+        videos = [folder / films / _video_name(robot) for robot in robots] if video else []
+        recorded = [path if i == 0 else None for path in videos for i in range(episodes)]
+        rng = np.random.default_rng(seed)
+        done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded)
+        if not video:
+            shutil.rmtree(folder / films, ignore_errors=True)
+        for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's
+            old.unlink()
+        for half in (folder / films).glob(".video-*"):  # of one that was killed
+            shutil.rmtree(half)
+        _write(folder / table, repeated, done)
+        returns = by_robot(repeated, [episode.episode_return for episode in done])
+        drawn = plot_sweeps(folder / figure, grids, returns)
     made = {"numbers": table, "figure": figure if drawn else "", "videos": films if video else ""}
     made |= {"folder": str(folder), "warning": unfinished(folder) or ""}
     told = summarise(done, ranges, repeated)

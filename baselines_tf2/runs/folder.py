@@ -82,8 +82,8 @@ def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
         lock = FileLock(folder / LOCK, timeout=patience, poll_interval=0.5).acquire()
     except Timeout:
         raise ConfigError(
-            f"another process is running in {folder}: wait for its end, or choose another --seed "
-            "or --logdir"
+            f"another process is running in {folder}, or judges its run: wait for its end, or choose "
+            "another folder"
         ) from None
     with lock:
         yield

@@ -185,8 +185,8 @@ def _check_levels(part: Part) -> None:
     for (arm, level), texts in part.cells().items():
         if (same := known.setdefault((arm, *sorted(texts)), level)) != level:
             raise ConfigError(
-                f"part.{part.name}.arm.{arm} is one run at '{same}' and at '{level}': take out of the "
-                "arm what the factor sets, or name the factor in its 'without'"
+                f"part.{part.name}.arm.{arm} is one run at '{same}' and at '{level}': these are equal, "
+                "or the arm sets what they set (take it out, or name the factor in its 'without')"
             )
 
 

@@ -97,12 +97,13 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
     value = "IQM [95% interval]" + " or (lowest to highest)" * few
     beside = f"minus {part.baseline}", "P(better)", "difference"
     rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
-    places = store.places(part)
+    places, counted = store.places(part), scores(part, store, outcome)
     for (level, arm), one in found.items():
         end: Sequence = ("", "", "baseline" if arm == part.baseline else "–")
         if one.difference is not None:
             end = set_apart(one, outcome)
-        runs = _runs(store, places[level, arm])
+        done, count = places[level, arm], len(counted[level, arm])
+        runs = _runs(store, done) + f", {count} counted" * (count < len(done))
         rows.append((level or "–", arm, runs, one.value, *end)[:width])
     return markdown(*rows)
 

@@ -155,7 +155,9 @@ class Store:
 
     def has_lost(self, key: Key, outcome: str) -> bool:
         """Whether the run, or its judging, failed, so that an outcome may lack for that."""
-        return self.rows[key]["status"] != FINISHED or OUTCOMES[outcome].judged_on is not None
+        row = self.rows[key]
+        judged = OUTCOMES[outcome].judged_on is not None and bool(row.get(outcome))  # in vain
+        return row["status"] != FINISHED or judged
 
     def number(self, key: Key, outcome: str) -> float:
         """An outcome of a run; NaN if it has none."""

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,7 +138,7 @@ def do_sweep(
     failed, and ConfigError.
     """
     check_apart(runs)
-    check_prepared(runs, video=video)
+    check_prepared(runs, video=video and where.get("address") is None)  # a cluster draws elsewhere
     left, failed = (runs, {}) if overwrite else left_to_do(runs)
     if finished := len(runs) - len(left) - len(failed):
         print(f"finished before: {finished} of {len(runs)}")
@@ -156,8 +157,9 @@ def do_sweep(
 
 
 def check_prepared(runs: Sequence[PlannedRun], *, video: bool = False) -> None:
-    """Raises ConfigError for what the runs would refuse as they begin, before a folder is emptied."""
-    tf.config.set_visible_devices([], "GPU")  # whose memory is the runs'
+    """ConfigError for what the runs would refuse as they begin, before a folder is emptied."""
+    with suppress(RuntimeError):  # of a process in which TensorFlow has begun
+        tf.config.set_visible_devices([], "GPU")  # whose memory is the runs'
     for run in {run.settings: run for run in runs}.values():
         run.experiment.prepared(run.settings, run.flags["seed"], video=video)
 

@@ -80,9 +80,7 @@ class SolverConfig:
         way = str(Result(round(mean))) if abs(mean - round(mean)) < 1e-3 else "in several ways"
         more = ", tol or max_steps" if way == str(Result.STEPS) else " or tol"
         ridge = "ridge_relative" if self.ridge_relative else "ridge"
-        cure = f"{ridge}{more} higher"
-        if self.name == "neumann":  # a series that diverges does so faster with a ridge
-            cure = "step_size lower, or tol higher"
+        cure = f"{ridge}{more} higher" + ", step_size lower" * (self.name == "neumann")
         raise TrainingError(
             f"the solve by '{self.name}' did not converge ({way}): relative residual, the mean of the "
             f"cycle's solves, {metrics['solver/relative_residual']:.2g}{told}; set "

@@ -39,9 +39,7 @@ def test_it_closes_in_on_a_target_outside_the_range_and_all_environments_draw_fr
 
 def test_a_target_that_fails_says_at_which_step():
     adaptation, _ = adapting(10, ensemble="mass:1,0.25,0.5,1.5", target="mass=1.9")
-    with pytest.raises(
-        TrainingError, match=r"nan in an evaluation|returned nan at step 10: training"
-    ):
+    with pytest.raises(TrainingError, match="at step 10: training stops"):
         adaptation.after_cycle(10, lambda: lambda obs: np.full((1, 1), np.nan))
 
 

@@ -86,6 +86,7 @@ def test_a_parameter_of_one_value_is_no_axis(tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_meanwhile_is_not_judged(run):
     experiments, folder = run
+    (folder / "finished.json").unlink()
     with locked(folder), pytest.raises(ConfigError, match="another process is running in"):
         evaluate_run(experiments, folder, "mass=1", episodes=1, seed=0)
     assert not (folder / "sweep.csv").exists()
@@ -112,6 +113,7 @@ def test_the_first_episode_on_each_robot_is_recorded_and_nothing_else_changes(ru
         assert ("videos" in summary) == (folder / "sweep_videos").exists() == video
     assert tables[0] == tables[1]
     assert rows_at(folder, "sweep_videos") == ["mass=2,length=1.5.mp4", "mass=2,length=1.mp4"]
+    (folder / "sweep_videos" / ".video-x").mkdir()  # of one that was killed
     again = {"episodes": 1, "seed": 0, "overwrite": True}  # videos are of the table's robots
     evaluate_run(experiments, folder, "mass=1", **again, video=True)
     assert rows_at(folder, "sweep_videos") == ["mass=1.mp4"]

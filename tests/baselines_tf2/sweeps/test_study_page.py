@@ -115,6 +115,13 @@ def test_a_run_that_failed_before_it_had_a_value_has_the_worst(store):
     store.rows[key] |= {"status": "finished", "seconds": "nan"}
     assert len(scores(part, store, "mean")["noise=a, batch=32", "slow"]) == 4  # it has none
     assert "| noise=a, batch=32 | slow | 1,102 (4 of 5) | 1 |" in outcomes(part, store, "mean")
+    assert "| slow | 5, 4 counted | 1,102 (1,100 to 1,104) |" in comparison(part, store, "mean")
+    judged = "rrls2_corrected_worst"
+    store.rows[key][judged], store.rows[("first", "slow", "noise=a, batch=32", 1)][judged] = (
+        "nan",
+        "7",
+    )
+    assert sorted(scores(part, store, judged)["noise=a, batch=32", "slow"]) == [7, 7]  # no others
     assert facts(store).startswith("Runs: 30 of 31; 14.5 hours")
 
 

@@ -137,10 +137,10 @@ def plot_seeds(
     axis: Axes, line: Line, x: float, seeds: np.ndarray, ends: tuple[float, float] | None
 ) -> None:
     """Seeds as dots, and beside them the interval as a bar if there is one."""
-    color, _ = style_of(line)
+    color, dashes = style_of(line)
     axis.plot([x + 0.03] * len(seeds), seeds, "o", color=color, markersize=3, alpha=0.6)
     if ends is not None:
-        axis.plot([x] * 2, ends, color=color, linewidth=2.5, alpha=0.8)
+        axis.plot([x] * 2, ends, color=color, linestyle=dashes, linewidth=2.5, alpha=0.8)
 
 
 def robot_response(groups: Sequence[Group]) -> Figure | None:

@@ -142,10 +142,10 @@ def train(
     check_random_steps(total_timesteps, random_steps)
     steps, settings = int(total_timesteps), LoopConfig() if loop is None else loop
     envs, seeds = as_envs(env, twins=config.pairing == "coupled"), spawn_seeds(seed)
-    one = env[0] if isinstance(env, Sequence) else env
-    if any(eval_env is x for x in (env if isinstance(env, Sequence) else [env])):
+    given = env if isinstance(env, Sequence) else [env]
+    if any(one is eval_env for one in given):
         raise ConfigError("eval_env is an environment that is trained on: make another one")
-    check_selection(config, settings, steps, getattr(one.spec, "max_episode_steps", None) or 1)
+    check_selection(config, settings, steps, getattr(given[0].spec, "max_episode_steps", None) or 1)
     agent = make_agent(envs, config, seeds.agent, body)
     if load_path is not None:
         agent.load(load_path)

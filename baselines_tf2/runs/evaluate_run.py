@@ -19,6 +19,7 @@ from baselines_tf2.runs.folder import (
     is_finished,
     locked,
     read_config,
+    remove,
 )
 from baselines_tf2.runs.judging import PHYSICS, Robot, by_robot, summarise, verdict
 from baselines_tf2.runs.plots import plot_sweeps
@@ -162,10 +163,9 @@ def evaluate_run(
         done = workers.evaluate(agent.policy(), spec, rng, repeated, recorded)
         if not video:
             shutil.rmtree(folder / films, ignore_errors=True)
-        for old in {*(folder / films).glob("*.mp4")} - {*videos}:  # an earlier evaluation's
-            old.unlink()
-        for half in (folder / films).glob(".video-*"):  # of one that was killed
-            shutil.rmtree(half)
+        # An earlier evaluation's, and what one left that was killed.
+        remove({*(folder / films).glob("*.mp4")} - {*videos})
+        remove((folder / films).glob(".video-*"))
         _write(folder / table, repeated, done)
         returns = by_robot(repeated, [episode.episode_return for episode in done])
         drawn = plot_sweeps(folder / figure, grids, returns)

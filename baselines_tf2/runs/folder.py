@@ -106,7 +106,7 @@ def open_folder(
     if holds_run and not overwrite:
         raise ConfigError(f"{folder} already holds {_what_it_holds(folder)}")
     (folder / FINISHED).unlink(missing_ok=True)  # first: what is left by a kill is not finished
-    _remove([path for path in folder.iterdir() if path.name != LOCK])
+    remove([path for path in folder.iterdir() if path.name != LOCK])
     write_config(folder, run, settings)
     return []
 
@@ -166,7 +166,8 @@ def failed_before(folder: Path) -> str | None:
     return None if error is None else f"failed before: {error} (alone, add {_again(folder)})"
 
 
-def _remove(paths: Iterable[Path]) -> None:
+def remove(paths: Iterable[Path]) -> None:
+    """Removes files, links and whole folders, and nothing that a link leads to."""
     for path in paths:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -183,10 +184,10 @@ def carry_out(
         checkpoints.remove()  # those of a run that was killed when it had just finished
         return summary
     remove_partial_files(folder)
-    _remove(folder.glob(f"{VIDEOS}/.video-*"))
+    remove(folder.glob(f"{VIDEOS}/.video-*"))
     if not checkpoints.exist():
         _remove_what_was_logged(folder, checkpoints)
-    _remove(folder.glob(f"{SWEEP}[._]*"))  # what `--mode=evaluate` left
+    remove(folder.glob(f"{SWEEP}[._]*"))  # what `--mode=evaluate` left
     before = failure(folder)
     (folder / FAILURE).unlink(missing_ok=True)
     try:
@@ -214,7 +215,7 @@ def _remove_what_was_logged(folder, checkpoints):
     logged = [path for name in LOGGED for path in folder.glob(name)]
     if logged:
         checkpoints.tell(f"{folder} has no checkpoint yet: it starts from the beginning")
-    _remove(logged)
+    remove(logged)
 
 
 def write_config(folder: Path, run: Mapping[str, Any], settings: Any) -> None:

@@ -94,7 +94,7 @@ class Bar:
 
     def resume(self, step: int) -> None:
         self._first = self._step = step
-        # The last also where tqdm measures its speed from.
+        # last_print_n: from where tqdm measures its speed.
         self._bar.initial = self._bar.n = self._bar.last_print_n = step
         self._bar.refresh()
 

@@ -28,6 +28,7 @@ class Result(NamedTuple):
     """Of an arm at a level, beside the baseline at that level."""
 
     value: Estimate
+    seeds: int  # that have the outcome
     difference: Estimate | None = None  # of interquartile means; None of the baseline itself
     improvement: Estimate | None = None  # probability that a run is better than one of the baseline
 
@@ -65,7 +66,9 @@ def results(part: Part, store: Store, outcome: str) -> dict[Place, Result]:
     }
     gains = estimates(lambda x, y: iqm(x) - iqm(y), pairs)
     chances = estimates(improvement, {at: (sign * x, sign * y) for at, (x, y) in pairs.items()})
-    return {at: Result(values[at], gains.get(at), chances.get(at)) for at in samples}
+    return {
+        at: Result(values[at], len(x), gains.get(at), chances.get(at)) for at, x in samples.items()
+    }
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -97,13 +100,13 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
     value = "IQM [95% interval]" + " or (lowest to highest)" * few
     beside = f"minus {part.baseline}", "P(better)", "difference"
     rows: list[Sequence] = [("level", "arm", "runs", value, *beside)[:width]]
-    places, counted = store.places(part), scores(part, store, outcome)
+    places = store.places(part)
     for (level, arm), one in found.items():
         end: Sequence = ("", "", "baseline" if arm == part.baseline else "–")
         if one.difference is not None:
             end = set_apart(one, outcome)
-        done, count = places[level, arm], len(counted[level, arm])
-        runs = _runs(store, done) + f", {count} counted" * (count < len(done))
+        done = places[level, arm]
+        runs = _runs(store, done) + f", {one.seeds} counted" * (one.seeds < len(done))
         rows.append((level or "–", arm, runs, one.value, *end)[:width])
     return markdown(*rows)
 

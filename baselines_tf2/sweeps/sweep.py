@@ -138,8 +138,8 @@ def do_sweep(
     failed, and ConfigError.
     """
     check_apart(runs)
-    check_prepared(runs, video=video and where.get("address") is None)  # a cluster draws elsewhere
     left, failed = (runs, {}) if overwrite else left_to_do(runs)
+    check_prepared(left, video=video and where.get("address") is None)  # a cluster draws elsewhere
     if finished := len(runs) - len(left) - len(failed):
         print(f"finished before: {finished} of {len(runs)}")
 

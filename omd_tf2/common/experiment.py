@@ -39,7 +39,7 @@ class Settings:
             )
 
 
-CONTROLS = {
+SOURCES = {  # of the agents that are not of the paper on OMD
     "vaml": "VAML, AISTATS 2017",
     "sac": "SAC, arXiv 1812.05905",
     "qlearning": "control, no model",
@@ -67,7 +67,7 @@ def make_experiment(
     return Experiment(
         name=f"{agent}_{task}",
         description=f"{task}: {description}",
-        source=CONTROLS.get(agent, "OMD, arXiv 2106.03273"),
+        source=SOURCES.get(agent, "OMD, arXiv 2106.03273"),
         backends=backends_of(task),
         settings=partial(settings, agent, task),
         prepare=partial(training.prepare, make_agent=make_agent, make_loop=make_loop),

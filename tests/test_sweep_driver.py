@@ -62,7 +62,8 @@ def test_a_sweep_survives_its_workers_and_changes_no_bit(ray_address, tmp_path):
     for mistake, text in {
         "--set=agent.tau=x": "'agent.tau=x': the value must be a number",
         "--keep_checkpoints=0": "keep_checkpoints must be at least 1",
-        "--set=env.physics=mas=1": "did you mean 'mass'",  # as the environment is made
+        "--set=env.physics=mas=1": "did you mean 'mass'",
+        "--set=agent.replay_size=1000000000000000": "not enough memory",  # as the agent is made
     }.items():
         status, _, err = here([*sweep, "--overwrite", mistake])
         assert status == 1 and text in err

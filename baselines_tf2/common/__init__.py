@@ -1,1 +1,1 @@
-"""What every algorithm of the project shares: networks, replay, noise, loop, logs, experiments."""
+"""What learning needs, whatever the algorithm: networks, replay, rollout, noise, statistics, loop."""

@@ -53,8 +53,8 @@ class Store:
             self.curves.setdefault(key, {})[row["curve"]] = x, y
 
     def others(self, runs: Sequence[StudyRun]) -> list[StudyRun]:
-        """The runs of which a row or a folder has other settings."""
-        return [run for run in runs if self._is_other(run)]
+        """The runs of which a row or a folder has other settings, or a config.json is damaged."""
+        return [run for run in runs if self._is_other(run, if_damaged=True)]
 
     def drop(self, runs: Sequence[StudyRun]) -> None:
         """Removes what there is of these runs, rows and folders' contents."""
@@ -77,7 +77,8 @@ class Store:
         anew = {run.key for run in but}
         with self._lock:
             self._read()
-            if other := [run for run in self.others(runs) if run.key not in anew]:
+            compared = (run for run in runs if run.key not in anew)
+            if other := [run for run in compared if self._is_other(run, if_damaged=False)]:
                 names = ", ".join(run.planned.name for run in other[:2])
                 names += ", ..." * (len(other) > 2)
                 raise ConfigError(
@@ -105,12 +106,15 @@ class Store:
         complete = all(row.get(name) for name in self.study.parts[run.key[0]].outcomes)
         return finished == done and not complete
 
-    def _is_other(self, run: StudyRun) -> bool:
+    def _is_other(self, run: StudyRun, *, if_damaged: bool) -> bool:
         if run.key in self.rows:
             return self.rows[run.key]["settings"] != run.fingerprint
         if not (run.planned.folder / CONFIG).exists():
             return False
-        config = checked_config(run.planned.folder)
+        try:
+            config = checked_config(run.planned.folder)
+        except ConfigError:
+            return if_damaged
         usual = defaults(run.planned.settings)
         return fingerprint(config["exp"], flatten(config["settings"]), usual) != run.fingerprint
 

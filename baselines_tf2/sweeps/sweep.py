@@ -27,6 +27,7 @@ from baselines_tf2.sweeps.launch import launch
 from envs.errors import ConfigError
 
 MAX_SEED = 2**31 - 1
+MAX_SEEDS = 10_000  # of a sweep; its runs are planned in memory
 MAX_NAME = 150  # characters of a folder; file systems take 255
 
 
@@ -47,6 +48,8 @@ def parse_seeds(text: str) -> list[int]:
         low, high = int(match[1]), int(match[2] or match[1])
         if not low <= high <= MAX_SEED:
             raise ConfigError(f"seeds {part.strip()} must rise, and end at {MAX_SEED} at most")
+        if high - low >= MAX_SEEDS:
+            raise ConfigError(f"seeds {part.strip()} are more than {MAX_SEEDS:,}: name fewer")
         seeds += range(low, high + 1)
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds '{text}' name one twice: leave it out")
@@ -160,7 +163,7 @@ def check_prepared(runs: Sequence[PlannedRun], *, video: bool = False) -> None:
     """ConfigError for what the runs would refuse as they begin, before a folder is emptied."""
     with suppress(RuntimeError):  # of a process in which TensorFlow has begun
         tf.config.set_visible_devices([], "GPU")  # whose memory is the runs'
-    for run in {run.settings: run for run in runs}.values():
+    for run in {(run.experiment.name, run.settings): run for run in runs}.values():
         run.experiment.prepared(run.settings, run.flags["seed"], video=video)
 
 

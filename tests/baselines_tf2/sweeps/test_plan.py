@@ -3,11 +3,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.folder import write_config
 from baselines_tf2.sweeps.sweep import (
     PlannedRun,
     Variant,
     check_apart,
+    check_prepared,
     left_to_do,
     parse_seeds,
     variants,
@@ -21,7 +23,9 @@ def test_seeds_are_numbers_and_ranges():
     assert parse_seeds("0,5-6, 3") == [0, 5, 6, 3]
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "0,0", "0-4,2", "2147483648", "1.5"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1-", "-1", "3-1", "0,0", "0-4,2", "2147483648", "1.5", "0-2147483647"]
+)
 def test_other_seeds_are_refused(text):
     with pytest.raises(ConfigError, match="seeds"):
         parse_seeds(text)
@@ -81,3 +85,19 @@ def test_runs_that_would_share_a_folder(tmp_path):
     check_apart([planned(tmp_path, "a"), planned(tmp_path, "b")])
     with pytest.raises(ConfigError, match="two runs would share"):
         check_apart([planned(tmp_path, "a"), planned(tmp_path, "a")])
+
+
+def test_equal_settings_of_two_experiments_are_checked_for_each(tmp_path):
+    def refuse(settings, seed):
+        raise ConfigError("not so")
+
+    first, second = (
+        Experiment(name, name, "", (), Settings, prepare)
+        for name, prepare in {"first": refuse, "second": lambda *_: None}.items()
+    )
+    runs = [
+        PlannedRun(one.name, one, tmp_path / one.name, {"seed": 0}, Settings(), ())
+        for one in (first, second)
+    ]
+    with pytest.raises(ConfigError, match="not so"):
+        check_prepared(runs)

@@ -220,6 +220,18 @@ def test_a_damaged_run_is_named_and_keeps_no_other_from_its_row(tmp_path, capsys
     assert Store(store.study).rows.keys() == {runs[1].key}
 
 
+def test_a_run_whose_configuration_is_damaged_stops_no_other_and_goes_with_overwrite(tmp_path):
+    store, runs = setting(tmp_path)
+    put(runs[0])
+    put(runs[1])
+    (runs[0].planned.folder / "config.json").write_text("{")
+    assert store.collect(runs) == [runs[0], *runs[2:]]
+    damaged = store.others(runs)
+    assert damaged == runs[:1]
+    store.drop(damaged)
+    assert store.others(runs) == [] and store.collect(runs) == [runs[0], *runs[2:]]
+
+
 def test_a_row_is_there_only_with_its_curves(tmp_path, monkeypatch):
     store, runs = setting(tmp_path)
     put(runs[0])

@@ -21,7 +21,7 @@ setup(
         "numpy>=2.0",
         "pybullet>=3.2.7",
         "pybullet_envs_gymnasium>=0.6",
-        "scipy>=1.13",
+        "scipy>=1.15",
         "tensorboard>=2.20",
         "tensorflow>=2.20,<3",
         "tensorflow-probability[tf]>=0.25",
@@ -29,12 +29,14 @@ setup(
     ],
     extras_require={
         "and-cuda": ["tensorflow[and-cuda]>=2.20,<3"],
-        "report": ["jinja2>=3.1", "rliable==1.2.0", "pandas<3"],
+        "report": ["jinja2>=3.1"],
         "sweep": ["ray>=2.60"],
         "video": ["gymnasium[classic-control]>=1.2", "imageio-ffmpeg>=0.6"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
+            "rliable==1.2.0",  # what the statistics are compared with
+            "pandas<3",  # for it
             "mypy>=1.18",
             "ruff>=0.15",
             "differential-training[report,sweep,video]",

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import bootstrap, trim_mean
 
 from baselines_tf2.report.runs import Group, Run
 from baselines_tf2.runs.judging import PHYSICS, percentiles, sweep_of
-from envs.errors import ConfigError
 
 LAST = 10  # evaluations that make a final return
-FINAL_REPS, CURVE_REPS = 2000, 1000  # resamples of the bootstrap
+# Resamples of the bootstrap: with 2,000 an end moves by some tens of a return, and verdicts with it.
+RESAMPLES, CURVE_RESAMPLES, BATCH = 50_000, 2_000, 1_000
 # Seeds, below which there is no 95%: a bootstrap's interval of four is their range, as one resample
 # in twenty has the lowest seed at both places that the interquartile mean of four keeps.
 FEWEST = 5
@@ -52,61 +53,47 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def iqm(scores: np.ndarray) -> np.ndarray:
+def iqm(scores: np.ndarray, axis: int = 0) -> np.ndarray:
     """Interquartile mean over seeds: scores `[seeds, points]` to `[points]`.
 
-    For each point rliable's `aggregate_iqm`, of all points at once. It leaves out a whole number
-    of seeds at either end: none of fewer than four, where it is the mean.
+    For each point rliable's `aggregate_iqm`. It leaves out a whole number of seeds at either end:
+    none of fewer than four, where it is the mean.
     """
-    cut = len(scores) // 4
-    return np.sort(scores, axis=0)[cut : len(scores) - cut].mean(axis=0)
+    return trim_mean(scores, 0.25, axis=axis)
 
 
 def interval(
-    statistic: Callable[..., np.ndarray], *samples: np.ndarray, reps: int
+    statistic: Callable[..., np.ndarray], *samples: np.ndarray, resamples: int
 ) -> np.ndarray | None:
-    """95% interval of statistic(*samples) by rliable's stratified bootstrap: `[2, points]`.
+    """95% interval of statistic(*samples, axis=0) by the percentile bootstrap: `[2, points]`.
 
-    samples: one or two, `[seeds, points]` each, drawn from independently; None if one has fewer
-    than `FEWEST` seeds. Always the same for the same samples. Raises ConfigError if rliable is not
-    installed.
+    samples: one or two, `[seeds, points]` each, drawn from independently, all points of one alike;
+    None if one has fewer than `FEWEST` seeds. A point's interval is the same whatever other points
+    there are.
     """
     if min(map(len, samples)) < FEWEST:
         return None
-    try:
-        from rliable import library
-    except ImportError as error:
-        raise ConfigError(
-            f"a report over seeds needs rliable ({error}): pip install -e '.[report]'"
-        ) from None
-    scores = samples if len(samples) > 1 else samples[0]
-    state = np.random.get_state()
-    np.random.seed(0)  # rliable 1.2.0 draws from NumPy's generator, whatever its random_state is
-    try:
-        _, intervals = library.get_interval_estimates({"": scores}, statistic, reps=reps)
-    finally:
-        np.random.set_state(state)
-    return intervals[""]
+    options = {"method": "percentile", "vectorized": True, "batch": BATCH, "rng": 0}
+    found = bootstrap(samples, statistic, axis=0, n_resamples=resamples, **options)
+    return np.array(found.confidence_interval)
 
 
 def estimates(
-    statistic: Callable[..., np.ndarray], samples: Mapping[Any, tuple[np.ndarray, ...]]
+    statistic: Callable[..., np.ndarray],
+    samples: Mapping[Any, tuple[np.ndarray, ...]],
+    resamples: int = RESAMPLES,
 ) -> dict[Any, Estimate]:
-    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once.
-
-    Equal samples are drawn from once, so that their intervals are equal.
-    """
-    content = {at: tuple(x.tobytes() for x in arrays) for at, arrays in samples.items()}
-    by_size: dict[tuple[int, ...], dict] = defaultdict(dict)
+    """The statistic of each entry, one or two samples `[seeds]`; those of equal sizes at once."""
+    by_size: dict[tuple[int, ...], list] = defaultdict(list)
     for at, arrays in samples.items():
-        by_size[tuple(map(len, arrays))][content[at]] = arrays
-    found: dict[tuple, Estimate] = {}
+        by_size[tuple(map(len, arrays))].append(at)
+    found: dict[Any, Estimate] = {}
     for same in by_size.values():
-        stacked = [np.stack(x, axis=1) for x in zip(*same.values(), strict=True)]
-        ends = interval(statistic, *stacked, reps=FINAL_REPS)
+        stacked = [np.stack(x, axis=1) for x in zip(*(samples[at] for at in same), strict=True)]
+        ends = interval(statistic, *stacked, resamples=resamples)
         columns = np.array([statistic(*stacked), *(() if ends is None else ends)]).T
         found |= {at: Estimate(*row.tolist()) for at, row in zip(same, columns, strict=True)}
-    return {at: found[same] for at, same in content.items()}
+    return {at: found[at] for at in samples}
 
 
 def middles(samples: Mapping[Any, np.ndarray]) -> dict[Any, Estimate]:
@@ -171,7 +158,7 @@ def _iqm_curve(series: Sequence[Series]) -> Curve:
     if not x.size:
         return Curve(x, x, None)
     values = np.array(scores)
-    return Curve(x, iqm(values), interval(iqm, values, reps=CURVE_REPS))
+    return Curve(x, iqm(values), interval(iqm, values, resamples=CURVE_RESAMPLES))
 
 
 def _at_common_steps(series: Sequence[Mapping]) -> tuple[np.ndarray, list[list]]:

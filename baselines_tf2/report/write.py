@@ -46,8 +46,8 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     damaged ones and a second run of the same configuration and seed; "left out" in what is returned
     names them. The same runs give the same bytes.
 
-    Raises ConfigError if `out` is a file, there is nothing sound to report on, or rliable is needed
-    and not installed.
+    Raises ConfigError if `out` is a file, there is nothing sound to report on, or Jinja2 is not
+    installed.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out={out} is a file: name a folder for the page and its pictures")

@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from baselines_tf2.report import figures
 from baselines_tf2.report.figures import BAND, Drawn, label_axis, plot_curve, plot_seeds, style_of
 from baselines_tf2.report.runs import Line
-from baselines_tf2.report.statistics import FEWEST, Curve, Estimate, estimates, iqm, middles, number
+from baselines_tf2.report.statistics import (
+    CURVE_RESAMPLES,
+    FEWEST,
+    Curve,
+    Estimate,
+    estimates,
+    iqm,
+    middles,
+    number,
+)
 from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
@@ -64,20 +73,20 @@ def results(part: Part, store: Store, outcome: str) -> dict[Place, Result]:
         for (level, arm), x in samples.items()
         if arm != part.baseline and (level, part.baseline) in samples
     }
-    gains = estimates(lambda x, y: iqm(x) - iqm(y), pairs)
+    gains = estimates(lambda x, y, axis=0: iqm(x, axis) - iqm(y, axis), pairs)
     chances = estimates(improvement, {at: (sign * x, sign * y) for at, (x, y) in pairs.items()})
     return {
         at: Result(values[at], len(x), gains.get(at), chances.get(at)) for at, x in samples.items()
     }
 
 
-def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def improvement(x: np.ndarray, y: np.ndarray, axis: int = 0) -> np.ndarray:
     """Probability that a score of x is above one of y, a tie counting half: `[points]`.
 
     x, y: `[seeds, points]`. For each point rliable's `probability_of_improvement`, all at once.
     """
-    x, y = x[:, None], y[None]
-    return (x > y).mean((0, 1)) + (x == y).mean((0, 1)) / 2
+    x, y = np.moveaxis(x, axis, -1)[..., None], np.moveaxis(y, axis, -1)[..., None, :]
+    return ((x > y) + (x == y) / 2).mean((-2, -1))
 
 
 def verdict(gain: Estimate, sign: int) -> str:
@@ -253,7 +262,7 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
     if not found:
         return None
     points = {(at, i): (y,) for at, (_, seeds) in found.items() for i, y in enumerate(seeds.T)}
-    estimated = estimates(iqm, points)
+    estimated = estimates(iqm, points, CURVE_RESAMPLES)
     title = f"{part.title}, {title}\n{SAID}"
     figure, axes = _axes((level for level, _ in found), title, _legend(lines, found))
     for (level, arm), (x, seeds) in found.items():

@@ -21,9 +21,11 @@ kernel: K, `[B H, B H]` (`[H, B, B]` for independent heads), where the caller ha
 independent_heads: residuals of different heads share no parameters: one kernel per head.
 ridge_relative: in place of `ridge`, a multiple of the kernel's mean eigenvalue, per head.
 correct_inner: in place of e takes what it were after one Gauss-Newton step of the inner problem,
-  e - K (K + ridge I)^{-1} r, and b = J^T e / B of that (docs/equations.md).
+  e - K (K + ridge I)^{-1} r, and b = J^T e / B of that (docs/equations.md). The residual reported
+  is of the solve with that b: what rounding leaves of b, epsilon (|e| + |r|), it does not hold.
 tol: as of the other solvers, but in the dual form not below ten times epsilon trace(K) / ridge
-  (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest.
+  (1% at most): trace(K) bounds the matrix's largest eigenvalue, ridge the smallest. So of a
+  relative ridge it is 10 epsilon n / ridge_relative, n residuals a kernel, whatever the spectrum.
 max_steps: of `solve_cg`.
 """
 
@@ -158,8 +160,9 @@ class _Dual:
         self.ridge = ridge_relative * trace / n if ridge_relative else ridge
         self._condition = tf.reduce_max(tf.math.divide_no_nan(trace, self.ridge))  # 0: no bound
         # A ridge below rounding level is raised to it: a kernel of full rank always factors.
-        ridge = tf.maximum(self._eps * trace, self.ridge)[:, None]
-        self._matrix = tf.linalg.set_diag(self._kernel, tf.linalg.diag_part(self._kernel) + ridge)
+        self._raised = tf.maximum(self._eps * trace, self.ridge)
+        diagonal = tf.linalg.diag_part(self._kernel) + self._raised[:, None]
+        self._matrix = tf.linalg.set_diag(self._kernel, diagonal)
         self._factor = inverse_factor(self._matrix)
 
     def system(self, matvec: LinearMap, b: Structure, tol: float) -> System:
@@ -181,7 +184,7 @@ class _Dual:
 
     def after_one_step(self, outer: tf.Tensor, inner: tf.Tensor) -> tf.Tensor:
         """outer - K (K + ridge I)^{-1} inner, as K (K + ridge I)^{-1} = I - ridge (K + ridge I)^{-1}."""
-        return outer - inner + self.ridge * self.solve(inner)
+        return outer - inner + self._raised * self.solve(inner)
 
     def _solve_once(self, columns):
         return tf.matmul(self._factor, self._factor @ columns, transpose_a=True)

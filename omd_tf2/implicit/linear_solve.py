@@ -31,9 +31,9 @@ class Result(IntEnum):
 
     CONVERGED = 0
     STEPS = 1  # max_steps were not enough
-    BREAKDOWN = 2  # no way on: a singular matrix, or the end of the dtype's precision
+    BREAKDOWN = 2  # no way on: the end of the dtype's precision, or a singular matrix in iterations
     NEGATIVE_CURVATURE = 3  # stopped by it, as asked for
-    NOT_FINITE = 4  # the answer, or what came in
+    NOT_FINITE = 4  # the answer, as of a singular matrix where it is factored, or what came in
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")

@@ -57,8 +57,9 @@ def root_vjp(
     Raises:
       ValueError: where f(solution, *args) or the cotangent is not shaped as the solution.
       TypeError: for x0 with a solver that is not iterative.
-      NotImplementedError: in forward mode (`tf.autodiff.ForwardAccumulator`), and for second
-        derivatives with `gauss_newton`.
+      NotImplementedError: for second derivatives with `gauss_newton`, and in forward mode, but for
+        a `tf.autodiff.ForwardAccumulator` around a compiled function: TensorFlow loses the tangents
+        of tapes in a custom gradient there, and gives 0.
     """
     args = to_copies(args)
     solution, cotangent = to_tensors((solution, cotangent))
@@ -73,7 +74,7 @@ def root_vjp(
         return tf.nest.map_structure(tf.subtract, matvec(adjoint), cotangent)
 
     # The adjoint is a root itself, so that derivatives of this one follow by the same theorem.
-    found = adjoint
+    found = _cut(adjoint)
     adjoint = _rooted(adjoint_fn, lambda *_: found, (solution, args, cotangent), solve)
     vjps = _pull_back(optimality_fn, solution, args, adjoint)
     return (vjps, info, adjoint) if return_adjoint else (vjps, info)
@@ -104,8 +105,8 @@ def _rooted(optimality_fn, find, args, solve):
 
     @tf.custom_gradient
     def run(*leaves):
-        # Cut here, so that an outer tape does not record the solver's own steps.
-        solution = find(*_cut(tf.nest.pack_sequence_as(args, leaves)))
+        # Cut on both sides, so that an outer tape does not record the solver's own steps.
+        solution = _cut(find(*_cut(tf.nest.pack_sequence_as(args, leaves))))
 
         def pull_back(*cotangents):
             if innermost(solve) is solve_gauss_newton:
@@ -113,8 +114,12 @@ def _rooted(optimality_fn, find, args, solve):
                     "gauss_newton answers for the residuals of one outer loss, so custom_root and "
                     "second derivatives need another solver"
                 )
-            own = tf.nest.pack_sequence_as(args, leaves)
-            known = _rooted(optimality_fn, lambda *_: solution, own, solve)
+            # Tensors of the graph that this is called in: of a compiled function differentiated from
+            # outside it is another, and a second derivative's is a third, which meets but the last.
+            own, found = tf.nest.map_structure(
+                tf.identity, (tf.nest.pack_sequence_as(args, leaves), solution)
+            )
+            known = _rooted(optimality_fn, lambda *_: found, own, solve)
             cotangent = tf.nest.pack_sequence_as(solution, cotangents)
             vjps, _ = root_vjp(optimality_fn, known, own, cotangent, solve)
             return tf.nest.flatten(vjps)

@@ -1,6 +1,5 @@
 """The report's numbers against arithmetic by hand and against rliable itself."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 
 from baselines_tf2.report import statistics
 from baselines_tf2.report.runs import Group, Run
-from envs import ConfigError
 
 
 def run(evaluations=None, metrics=(), seed=0):
@@ -43,37 +41,42 @@ def test_it_is_rliables(seeds):
     np.testing.assert_allclose(statistics.iqm(scores), theirs)
 
 
-def test_the_interval_of_few_seeds_is_none_and_needs_no_rliable(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rliable", None)
+def test_the_interval_of_few_seeds_is_none():
     for seeds in (1, 4):
-        assert statistics.interval(statistics.iqm, np.ones((seeds, 4)), reps=10) is None
+        assert statistics.interval(statistics.iqm, np.ones((seeds, 4)), resamples=10) is None
 
 
 def test_the_interval_is_near_the_normal_one_for_many_seeds():
     # The IQM of n normal draws has a standard deviation of about 1.09 / sqrt(n).
-    pytest.importorskip("rliable")
     scores = np.random.default_rng(0).normal(size=(400, 1))
-    low, high = statistics.interval(statistics.iqm, scores, reps=1000)[:, 0]
+    low, high = statistics.interval(statistics.iqm, scores, resamples=1000)[:, 0]
     assert (high - low) / 2 == pytest.approx(1.96 * 1.09 / 20, rel=0.2)
     assert low < statistics.iqm(scores)[0] < high
 
 
-def test_the_interval_is_always_the_same_and_leaves_numpys_generator_alone():
-    pytest.importorskip("rliable")
+def test_the_interval_is_rliables_of_one_sample_and_of_two():
+    library = pytest.importorskip("rliable.library")
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(7, 1)), rng.normal(size=(6, 1))
+
+    def difference(x, y, axis=0):
+        return statistics.iqm(x, axis) - statistics.iqm(y, axis)
+
+    for statistic, samples in ((statistics.iqm, (x,)), (difference, (x, y))):
+        own = statistics.interval(statistic, *samples, resamples=20_000)
+        given = samples if len(samples) > 1 else samples[0]
+        _, theirs = library.get_interval_estimates({"": given}, statistic, reps=1000)
+        np.testing.assert_allclose(own, theirs[""], atol=0.1)
+
+
+def test_an_interval_is_the_same_whatever_else_is_compared_and_numpys_generator_left_alone():
     scores = np.random.default_rng(0).normal(size=(5, 3))
+    both = statistics.estimates(statistics.iqm, {i: (scores[:, i],) for i in range(3)})
     np.random.seed(7)
-    first = statistics.interval(statistics.iqm, scores, reps=50)
+    alone = statistics.estimates(statistics.iqm, {2: (scores[:, 2],)})
     after = np.random.random()
-    second = statistics.interval(statistics.iqm, scores, reps=50)
-    np.testing.assert_array_equal(first, second)
     np.random.seed(7)
-    assert np.random.random() == after
-
-
-def test_without_rliable_five_seeds_are_an_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rliable", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[report\]'"):
-        statistics.interval(statistics.iqm, np.ones((5, 4)), reps=10)
+    assert alone[2] == both[2] and np.random.random() == after
 
 
 def test_the_final_return_is_the_mean_of_the_last_ten_evaluations():
@@ -93,14 +96,12 @@ def test_a_group_of_few_has_its_range_and_no_interval():
 def test_a_group_of_five_has_an_interval():
     # Of five the middle three count: 1, 5, 9, and of resampled ones all 1 or all 9 more often than
     # one time in forty, since two of the five are 1 and two are 9.
-    pytest.importorskip("rliable")
     five = group(*(run({10: [x]}) for x in (1.0, 1.0, 5.0, 9.0, 9.0)))
     _, middle = statistics.final_returns(five)
     assert middle == (5.0, 1.0, 9.0, False) and str(middle) == "5 [1, 9]"
 
 
 def test_curves_are_drawn_where_all_seeds_were_evaluated():
-    pytest.importorskip("rliable")
     whole = run({10: [0.0], 20: [1.0], 25: [7.0], 30: [2.0]})
     short = run({10: [4.0], 20: [5.0]})
     unevaluated = run(metrics=[{"step": 5}])
@@ -129,7 +130,6 @@ def test_percentiles_are_of_all_seeds_episodes():
 
 
 def test_the_return_by_mass_is_the_last_evaluations():
-    pytest.importorskip("rliable")
     first = run({10: [(9.0, 3.0)], 20: [(1.0, 3.0), (3.0, 3.0), (5.0, 6.0)]})
     second = run({20: [(4.0, 3.0), (7.0, 6.0), (8.0, 9.0)]})
     both = group(first, second)

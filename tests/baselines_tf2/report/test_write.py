@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from baselines_tf2.report import figures as report_figures
-from baselines_tf2.report import statistics as report_statistics
 from baselines_tf2.report import write as report_write
 from baselines_tf2.report.runs import differing, find_runs, group_runs, read_run
 from baselines_tf2.report.write import write_report
@@ -27,11 +26,9 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    """Coarse pictures of few resamples."""
+    """Coarse pictures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_figures, "LOOK", [*report_figures.LOOK, {"savefig.dpi": 30}])
-        patch.setattr(report_statistics, "CURVE_REPS", 50)
-        patch.setattr(report_statistics, "FINAL_REPS", 200)
         yield
 
 
@@ -109,7 +106,6 @@ def report(tmp_path, *patterns):
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory):
     """Two experiments with three seeds, masses and a solver; and the page on them."""
-    pytest.importorskip("rliable")
     root = tmp_path_factory.mktemp("rich")
     for seed in range(3):
         for exp in ("ddpg", "diffcritic"):
@@ -255,7 +251,6 @@ def test_a_single_seed_is_said_to_be_too_few(tmp_path, monkeypatch):
 
 
 def test_unfinished_and_empty_runs_are_named(tmp_path, monkeypatch):
-    pytest.importorskip("rliable")
     draw_only(monkeypatch)
     write_run(tmp_path / "runs" / "a", seed=0)
     write_run(tmp_path / "runs" / "b", seed=1, steps=(100, 200))
@@ -270,7 +265,6 @@ def test_unfinished_and_empty_runs_are_named(tmp_path, monkeypatch):
 
 
 def test_failed_and_damaged_runs_are_named(tmp_path, monkeypatch):
-    pytest.importorskip("rliable")
     draw_only(monkeypatch)
     write_run(tmp_path / "runs" / "a", seed=0)
     failed = write_run(tmp_path / "runs" / "b", seed=1, steps=(100, 200))

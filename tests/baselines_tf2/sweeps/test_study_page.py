@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rliable import metrics
 
-from baselines_tf2.report import figures, statistics
+from baselines_tf2.report import figures
 from baselines_tf2.report.statistics import Estimate, estimates, iqm
 from baselines_tf2.sweeps.study import words
 from baselines_tf2.sweeps.study_page import Picture, fill, write_page
@@ -29,10 +29,9 @@ from tests.baselines_tf2.sweeps.test_study import TEXT, study
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    """Coarse pictures of few resamples."""
+    """Coarse pictures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "LOOK", [*figures.LOOK, {"savefig.dpi": 30}])
-        patch.setattr(statistics, "FINAL_REPS", 200)
         yield
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
 from omd_tf2.implicit import dense_layers_kernel, get_solver, gradient_of, root_vjp
-from omd_tf2.implicit.gauss_newton import inverse_factor, solve_gauss_newton
+from omd_tf2.implicit.gauss_newton import inverse_factor, solve_gauss_newton, target_weights
 from omd_tf2.implicit.linear_solve import solve_cg, solve_dense
 from omd_tf2.implicit.structures import linearised
 from tests.omd_tf2 import small
@@ -307,6 +307,20 @@ def test_the_tolerance_follows_the_conditioning(options):
 def test_the_tolerance_is_never_loosened_beyond_a_percent():
     info = ill_conditioned("float32", outside=1.0, ridge=1e-3)
     assert 1e-2 < info.relative_residual < 1 and not info.converged
+
+
+def test_a_ridge_below_rounding_is_the_same_one_in_the_correction():
+    n, rng = 32, np.random.default_rng(0)
+    vectors = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    kernel = ((vectors * 10.0 ** -np.linspace(0, 9, n)) @ vectors.T).astype(np.float32)
+    e, r = rng.normal(size=(2, n)).astype(np.float32)
+    rounding = float(np.finfo(np.float32).eps)
+
+    def weights(ridge_relative):
+        options = {"ridge_relative": ridge_relative, "correct_inner": True}
+        return target_weights(e, r, kernel, **options)[0]
+
+    np.testing.assert_allclose(weights(1e-12), weights(n * rounding), rtol=1e-5, atol=1e-5)
 
 
 def test_dual_in_float32():

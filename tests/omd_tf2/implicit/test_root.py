@@ -340,6 +340,16 @@ def test_higher_derivatives_by_hand(name, compiled):
         np.testing.assert_allclose(got, by_hand[power], rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["dense", "cg"])
+def test_a_compiled_function_has_them_from_outside_too(name):
+    root = custom_root(lambda x, theta: x - theta**2, get_solver(name, **EXACT[name]))(
+        lambda initial, theta: initial + theta**2
+    )
+    zero, three = tf.constant(0.0, tf.float64), tf.constant(3.0, tf.float64)
+    compiled = compile.compiled(lambda theta: root(zero, theta) ** 2)
+    np.testing.assert_allclose(derivatives(compiled, three), [81, 108, 108, 72], rtol=1e-9)
+
+
 def hessian_product(outer, args, direction):
     """The gradients of <gradients of outer(*args), direction>."""
     with tf.GradientTape() as tape:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from baselines_tf2.common.files import write_atomically
+from baselines_tf2.report.statistics import number
 from baselines_tf2.sweeps.study_results import markdown
 
 DOCS = Path(__file__).parent
@@ -74,12 +75,16 @@ def main() -> None:
 
     shared = snapshots.first()
     heads = [f"{setting} {step // 1000}k" for setting, step in shared.index]
-    lines = []
-    for solver, rows in table[~table.solver.str.startswith("after")].groupby("solver", sort=False):
+    solvers = table[~table.solver.str.startswith("after")].groupby("solver", sort=False)
+    lines, errors = [], []
+    for solver, rows in solvers:
         times = rows.groupby("setting", sort=False).ms.mean().map("{:.1f}".format, "ignore")
         cosines = (f"{row.cos_100:.2f} / {row.cos_exact:.2f}" for row in rows.itertuples())
         lines.append([solver, *times.fillna(""), *cosines])
+        both = (f"{number(x.error_100)} / {number(x.error_exact)}" for x in rows.itertuples())
+        errors.append([solver, *both])
     print(markdown(["solver", *(f"{name} [ms]" for name in settings), *heads], *lines), end="\n\n")
+    print(markdown(["solver", *heads], *errors), end="\n\n")
     lines = [[label, *shared[name].map("{:.3g}".format)] for name, label in SHARED.items()]
     slopes = table[table.solver == "after 100"].slope_100.map("{:.2f}".format)
     print(markdown(["", *heads], *lines, ["difference / gradient", *slopes]))

@@ -204,11 +204,12 @@ def outcome_by_level(part: Part, store: Store, outcome: str) -> Figure | None:
         for arm, line in lines.items():
             (color, style), points = style_of(line), []
             for i, level in enumerate(levels):
-                if one := found.get((level, arm)):
-                    shift = 0.6 * ((line.index + 0.5) / len(lines) - 0.5)
-                    points.append((i + shift if factor else line.index, one.value.middle))
-                    ends = one.value.interval
-                    plot_seeds(axis, line, points[-1][0], seeds[level, arm], ends)
+                one = found.get((level, arm))
+                shift = 0.6 * ((line.index + 0.5) / len(lines) - 0.5)
+                x = i + shift if factor else line.index
+                points.append((x, one.value.middle if one else np.nan))  # no line across a gap
+                if one:
+                    plot_seeds(axis, line, x, seeds[level, arm], one.value.interval)
             axis.plot(*zip(*points, strict=True), color=color, linestyle=style, marker="D",
                       markersize=6, linewidth=1)  # fmt: skip
         axis.set_xticks(range(len(ticks)), list(ticks))

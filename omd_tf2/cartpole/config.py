@@ -37,7 +37,7 @@ class CartPoleConfig:
     inner_tol: NonNegative = 0.0  # fewer critic steps once the norm of the loss's gradient is below
     model_hidden_dim: Count = 32  # of both layers of the model's networks; few misspecify it
     residual_model: bool = False  # predicts the change of the observation in place of the next one
-    hidden_dim: Count = 32  # of the critics' layers
+    hidden_dim: Count = 32  # of the layers of the critics, and of vep's value functions
     value_gain: Positive = 1e-2  # of the outputs of vep's functions: weighs them against the reward
     greedy: bool = False  # judged by the best action, as `hard` is, not by softmax(Q / alpha)
     lr: Positive = 1e-3  # of the model

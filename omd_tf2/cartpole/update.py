@@ -24,7 +24,7 @@ from omd_tf2.implicit import gradient_of
 from omd_tf2.implicit.structures import ravel
 
 OUTPUT_GAIN = 1e-2
-NUM_VALUE_FUNCTIONS, VALUE_HIDDEN_DIM = 5, 32  # of vep
+NUM_VALUE_FUNCTIONS = 5  # of vep
 
 
 class State(NamedTuple):
@@ -92,8 +92,9 @@ def init_state(
     model = network(both, *model_hidden, outputs), network(both, *model_hidden, 1)
     critics = tuple(network(obs_dim, *hidden, num_actions) for _ in range(2 - config.no_double))
     num_values = NUM_VALUE_FUNCTIONS if config.agent == "vep" else 0
-    sizes = obs_dim, VALUE_HIDDEN_DIM, VALUE_HIDDEN_DIM, 1
-    value_functions = tuple(network(*sizes, gain=config.value_gain) for _ in range(num_values))
+    value_functions = tuple(
+        network(obs_dim, *hidden, 1, gain=config.value_gain) for _ in range(num_values)
+    )
     return State(model, critics, critics, adam_init(model), adam_init(critics), value_functions)
 
 

@@ -89,3 +89,7 @@ def test_a_room_is_small_enough_to_look_around_in(room):
 
 def test_the_driver_is_flags_and_a_dispatch():
     assert (ROOT / "run_experiments.py").read_text().count("\n") <= 250
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").read_text().count("\n") <= 150

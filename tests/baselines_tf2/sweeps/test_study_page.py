@@ -231,6 +231,16 @@ def test_a_legend_names_the_arms_that_were_run(store, kind):
     assert [text.get_text() for text in legend.get_texts()] == ["plain"]
 
 
+def test_an_arms_line_does_not_cross_a_level_that_was_not_run(store):
+    for key in [key for key in store.rows if key[1] == "slow" and "noise=a" in key[2]]:
+        del store.rows[key]
+    figure = FIGURES["outcome"](store.study.parts["first"], store, "mean")
+    for axis in figure.axes:
+        lines = [line for line in axis.get_lines() if line.get_marker() == "D"]
+        gaps = sorted(tuple(np.isnan(line.get_ydata())) for line in lines)
+        assert gaps == [(False, False), (True, False)]
+
+
 def test_the_page_has_every_part_that_was_run(store, tmp_path):
     store.rows["first", "gone", "", 0] = {"status": "finished"}
     told = write_page(store, tmp_path / "page")

@@ -74,7 +74,7 @@ def root_vjp(
         return tf.nest.map_structure(tf.subtract, matvec(adjoint), cotangent)
 
     # The adjoint is a root itself, so that derivatives of this one follow by the same theorem.
-    found = _cut(adjoint)
+    found = adjoint
     adjoint = _rooted(adjoint_fn, lambda *_: found, (solution, args, cotangent), solve)
     vjps = _pull_back(optimality_fn, solution, args, adjoint)
     return (vjps, info, adjoint) if return_adjoint else (vjps, info)

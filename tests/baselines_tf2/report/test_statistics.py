@@ -71,9 +71,10 @@ def test_the_interval_is_rliables_of_one_sample_and_of_two():
 
 def test_an_interval_is_the_same_whatever_else_is_compared_and_numpys_generator_left_alone():
     scores = np.random.default_rng(0).normal(size=(5, 3))
-    both = statistics.estimates(statistics.iqm, {i: (scores[:, i],) for i in range(3)})
+    samples = {i: (scores[:, i],) for i in range(3)}
+    both = statistics.estimates(statistics.iqm, samples, resamples=50)
     np.random.seed(7)
-    alone = statistics.estimates(statistics.iqm, {2: (scores[:, 2],)})
+    alone = statistics.estimates(statistics.iqm, {2: samples[2]}, resamples=50)
     after = np.random.random()
     np.random.seed(7)
     assert alone[2] == both[2] and np.random.random() == after

@@ -83,16 +83,14 @@ class EnvSpec:
     def _check_target(self, ensemble: Ensemble) -> None:
         target = parse_physics(self.target, "target")
         for name, value in target.items():
-            check_value(name, value)
             if name == REWARD_OFFSET:
                 raise ConfigError("target names reward_offset, which observations do not show")
             if name not in ensemble:
-                message = "which ensemble does not vary: add it there"
-                raise ConfigError(f"target names '{name}', {message}")
+                raise ConfigError(f"target names '{name}', which ensemble does not vary: add it")
+            check_value(name, value)
         for name, one in ensemble.items():
             if target and isinstance(one, Uniform):
-                message = "cannot move to a target: write mean,std,low,high"
-                raise ConfigError(f"a uniform {name} {message}")
+                raise ConfigError(f"a uniform {name} cannot move to a target: give mean,std,low,high")
         if target and self.ensemble_size:
             raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
 

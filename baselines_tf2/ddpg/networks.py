@@ -1,6 +1,5 @@
 """DDPG's networks, optimisers and normalisers: all that an update reads and moves."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import keras
@@ -65,21 +64,17 @@ class Nets(tf.Module):
     def denormalise_return(self, values: tf.Tensor) -> tf.Tensor:
         return values if self.return_stats is None else self.return_stats.denormalise(values)
 
-    def state(self) -> dict[str, Sequence]:
-        """Every variable by group, for saving."""
-        groups = {
-            "actor": self.actor.weights,
-            "critic": self.critic.weights,
-            "target_actor": self.target_actor.weights,
-            "target_critic": self.target_critic.weights,
-            "actor_optimizer": _moments(self.actor_optimizer),
-            "critic_optimizer": _moments(self.critic_optimizer),
-        }
+    def state(self) -> dict[str, tf.Variable]:
+        """Every variable by its group and place there, "actor/0", for saving."""
+        networks = ("actor", "critic", "target_actor", "target_critic")
+        groups = {name: getattr(self, name).weights for name in networks}
+        for name in ("actor_optimizer", "critic_optimizer"):
+            groups[name] = _moments(getattr(self, name))
         for name in ("obs_stats", "return_stats"):
             stats = getattr(self, name)
             if stats is not None:
                 groups[name] = (stats.count, stats.sum, stats.sum_squares)
-        return groups
+        return {f"{group}/{i}": x for group, held in groups.items() for i, x in enumerate(held)}
 
 
 def _moments(optimizer):

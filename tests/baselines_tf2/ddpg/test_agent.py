@@ -35,7 +35,7 @@ def rows(num=40, num_envs=1, seed=0):
 
 
 def weights(agent):
-    return [np.asarray(v) for group in agent.nets.state().values() for v in group]
+    return [np.asarray(v) for v in agent.nets.state().values()]
 
 
 def test_acting_in_numpy_equals_the_network():

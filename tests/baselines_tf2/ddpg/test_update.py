@@ -259,9 +259,9 @@ def assert_eager_equals_compiled(dtype, tolerance, **options):
     finally:
         tf.config.run_functions_eagerly(False)
     np.testing.assert_allclose(compiled_metrics, eager_metrics, rtol=10 * tolerance, atol=tolerance)
-    for name, variables in compiled.nets.state().items():
-        for a, b in zip(variables, eager.nets.state()[name], strict=True):
-            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
+    for name, a in compiled.nets.state().items():
+        b = eager.nets.state()[name]
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("head, options", zip(HEADS, OPTIONS[1:], strict=True), ids=str)

@@ -90,7 +90,8 @@ class EnvSpec:
             check_value(name, value)
         for name, one in ensemble.items():
             if target and isinstance(one, Uniform):
-                raise ConfigError(f"a uniform {name} cannot move to a target: give mean,std,low,high")
+                message = "cannot move to a target: write mean,std,low,high"
+                raise ConfigError(f"a uniform {name} {message}")
         if target and self.ensemble_size:
             raise ConfigError("robots that return cannot move to a target: leave ensemble_size 0")
 

@@ -55,11 +55,8 @@ def check_adaptation(env: EnvSpec, config: TrainConfig) -> None:
 class Agent(Part, Protocol):
     """What the loop asks of an agent, whose state is all but the replay's rows."""
 
-    @property
-    def refresh_each_cycle(self) -> bool: ...  # else a policy lasts to its episode's end
-
-    @property
-    def replay(self) -> Replay: ...
+    replay: Replay
+    refresh_each_cycle: bool  # else a policy lasts to its episode's end
 
     def exploring_policy(self) -> Callable[[], Policy]: ...
 

@@ -39,7 +39,7 @@ class LearnerAgent(Agent):
         self, config: Any, obs_dim: int, action_dim: int, *, seed: int, dtype: str = "float32"
     ):
         self.config, self._dtype = config, dtype
-        self._replay = Replay(
+        self.replay = Replay(
             obs_dim, action_dim, capacity=config.replay_size, gamma=config.gamma, dtype=dtype
         )
         explore, init, learn = np.random.SeedSequence(seed).generate_state(3)
@@ -63,10 +63,6 @@ class LearnerAgent(Agent):
     @abstractmethod
     def _update(self, state: Structure, real: Transition, noise: tf.Tensor) -> tuple:
         """The new state, and the metrics named."""
-
-    @property
-    def replay(self) -> Replay:
-        return self._replay
 
     @property
     def state(self) -> Structure:

@@ -25,6 +25,8 @@ from envs.errors import ConfigError, check_at_least
 def make_agent(envs: Envs, config: DDPGConfig, seed: int, body: Body | None = None) -> DDPGAgent:
     """An agent for these environments; ConfigError if their spaces do not suit it."""
     check_envs(config, envs.num_envs)
+    if envs.twins != (config.pairing == "coupled"):
+        raise ConfigError("pairing 'coupled' and environments that are twins need each other")
     dims = observation_dim(envs.observation_space), len(action_scale(envs.action_space))
     sight = _sight(envs, config)
     return DDPGAgent(config, *dims, seed=seed, num_envs=envs.num_envs, sight=sight, body=body)

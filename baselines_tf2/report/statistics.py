@@ -128,7 +128,7 @@ def last_percentiles(group: Group) -> np.ndarray:
 
 def learning_curve(group: Group) -> Curve:
     """Interquartile mean of the return at the evaluations that all seeds have."""
-    return _iqm_curve([returns_by_step(run) for run in group.evaluated])
+    return _curve([returns_by_step(run) for run in group.evaluated])
 
 
 def percentile_curve(group: Group) -> Curve:
@@ -150,15 +150,17 @@ def robot_columns(group: Group) -> list[str]:
 def robot_curve(group: Group, column: str) -> Curve:
     """Interquartile mean of the last evaluation's return by a parameter, where all seeds have it."""
     sweeps = [sweep_of(run.last_evaluation, column).items() for run in group.evaluated]
-    return _iqm_curve([{value: float(np.mean(x)) for value, x in sweep} for sweep in sweeps])
+    return _curve([{value: float(np.mean(x)) for value, x in sweep} for sweep in sweeps])
 
 
-def _iqm_curve(series: Sequence[Series]) -> Curve:
-    x, scores = _at_common_steps(series)
-    if not x.size:
-        return Curve(x, x, None)
-    values = np.array(scores)
-    return Curve(x, iqm(values), interval(iqm, values, resamples=CURVE_RESAMPLES))
+def iqm_curve(x: np.ndarray, seeds: np.ndarray) -> Curve:
+    """Interquartile mean of seeds `[seeds, points]`, with its interval unless they are few."""
+    return Curve(x, iqm(seeds), interval(iqm, seeds, resamples=CURVE_RESAMPLES))
+
+
+def _curve(series: Sequence[Series]) -> Curve:
+    x, seeds = _at_common_steps(series)
+    return iqm_curve(x, np.array(seeds)) if x.size else Curve(x, x, None)
 
 
 def _at_common_steps(series: Sequence[Mapping]) -> tuple[np.ndarray, list[list]]:

@@ -4,30 +4,24 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
 from baselines_tf2.sweeps.study import Part
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
-from baselines_tf2.sweeps.study_results import (
-    FIGURES,
-    NOT_RUN,
-    TABLES,
-    Result,
-    facts,
-    missing,
-    results,
-    set_apart,
-)
-from baselines_tf2.sweeps.study_store import Place, Store
+from baselines_tf2.sweeps.study_results import FIGURES, TABLES, Result, counted, results, set_apart
+from baselines_tf2.sweeps.study_store import Key, Place, Store
 from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
+NOT_RUN = "not run yet"
 KEYS = ("part", "outcome", "baseline", "table", "figure", "arm", "level")
 
 
@@ -84,6 +78,30 @@ def write_page(store: Store, folder: Path) -> str:
     path = folder / "study.md"
     write_text(path, "\n".join(lines))
     return f"{done}\npage     {path}\nnumbers  {study.path.with_suffix('.csv')}"
+
+
+def missing(part: Part, places: Collection[Collection[Key]]) -> str:
+    """What is left to do where these runs are done, in words; "" if nothing is."""
+    few, many, planned = min(map(len, places)), max(map(len, places)), len(part.seeds)
+    if not many:
+        return NOT_RUN
+    if few == planned:
+        return ""
+    return f"not finished: {few if few == many else f'{few} to {many}'} of {planned} seeds"
+
+
+def facts(store: Store) -> str:
+    """How much was run, how long it took, and what failed."""
+    parts = store.study.parts.values()
+    keys = [key for part in parts for key in store.keys(part)]
+    planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
+    hours = np.nansum([store.number(key, "seconds") for key in keys]) / 3600
+    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
+    text = f"Runs: {counted(store, keys)} of {planned}; {hours:.1f} hours of runs, a core each; "
+    text += f"commits: {commits}"
+    if others := len(store.rows) - len(keys):
+        text += f"; and {others} rows of runs that the study no longer has"
+    return text
 
 
 def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list[Picture]]:

@@ -12,22 +12,13 @@ from matplotlib.figure import Figure
 from baselines_tf2.report import figures
 from baselines_tf2.report.figures import BAND, Drawn, label_axis, plot_curve, plot_seeds, style_of
 from baselines_tf2.report.runs import Line
-from baselines_tf2.report.statistics import (
-    CURVE_RESAMPLES,
-    FEWEST,
-    Curve,
-    Estimate,
-    estimates,
-    iqm,
-    middles,
-    number,
-)
+from baselines_tf2.report.statistics import Estimate, estimates, iqm, iqm_curve, middles, number
 from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
 from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
 from baselines_tf2.sweeps.study_store import FINISHED, Key, Place, Store
 
-NOT_RUN, TOO_FEW = "not run yet", "too few runs"
+TOO_FEW = "too few runs"
 MASS = "torso mass [kg]"
 SAID = f"interquartile mean over seeds, {BAND}"
 VERDICTS = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}
@@ -115,7 +106,7 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
         if one.difference is not None:
             end = set_apart(one, outcome)
         done = places[level, arm]
-        runs = _runs(store, done) + f", {one.seeds} counted" * (one.seeds < len(done))
+        runs = counted(store, done) + f", {one.seeds} counted" * (one.seeds < len(done))
         rows.append((level or "–", arm, runs, one.value, *end)[:width])
     return markdown(*rows)
 
@@ -156,31 +147,7 @@ def markdown(head: Sequence, *rows: Sequence) -> str:
 TABLES = {"comparison": comparison, "summary": summary, "outcomes": outcomes}
 
 
-def missing(part: Part, places: Collection[Collection[Key]]) -> str:
-    """What is left to do where these runs are done, in words; "" if nothing is."""
-    few, many, planned = min(map(len, places)), max(map(len, places)), len(part.seeds)
-    if not many:
-        return NOT_RUN
-    if few == planned:
-        return ""
-    return f"not finished: {few if few == many else f'{few} to {many}'} of {planned} seeds"
-
-
-def facts(store: Store) -> str:
-    """How much was run, how long it took, and what failed."""
-    parts = store.study.parts.values()
-    keys = [key for part in parts for key in store.keys(part)]
-    planned = sum(len(part.cells()) * len(part.seeds) for part in parts)
-    hours = np.nansum([store.number(key, "seconds") for key in keys]) / 3600
-    commits = ", ".join(sorted({store.rows[key]["commit"] for key in keys} - {""})) or "unknown"
-    text = f"Runs: {_runs(store, keys)} of {planned}; {hours:.1f} hours of runs, a core each; "
-    text += f"commits: {commits}"
-    if others := len(store.rows) - len(keys):
-        text += f"; and {others} rows of runs that the study no longer has"
-    return text
-
-
-def _runs(store: Store, keys: Sequence[Key]) -> str:
+def counted(store: Store, keys: Sequence[Key]) -> str:
     """How many runs, and of them failed ones."""
     failed = sum(store.rows[key]["status"] != FINISHED for key in keys)
     return f"{len(keys)} ({failed} failed)" if failed else str(len(keys))
@@ -262,16 +229,13 @@ def _curves(part, store, name, x_label, title, marker="") -> Figure | None:
     lines, found = _lines(part), _by_place(part, store, name)
     if not found:
         return None
-    points = {(at, i): (y,) for at, (_, seeds) in found.items() for i, y in enumerate(seeds.T)}
-    estimated = estimates(iqm, points, CURVE_RESAMPLES)
     title = f"{part.title}, {title}\n{SAID}"
     figure, axes = _axes((level for level, _ in found), title, _legend(lines, found))
     for (level, arm), (x, seeds) in found.items():
-        axis, few = axes[level], len(seeds) < FEWEST
-        middle, *ends = np.array([estimated[(level, arm), i][:3] for i in range(len(x))]).T
-        plot_curve(axis, lines[arm], Curve(x, middle, None if few else np.array(ends)), marker)
-        for y in seeds if few else ():
-            axis.plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)
+        curve = iqm_curve(x, seeds)
+        plot_curve(axes[level], lines[arm], curve, marker)
+        for y in seeds if curve.ends is None else ():
+            axes[level].plot(x, y, color=style_of(lines[arm])[0], linewidth=0.7, alpha=0.5)
     side = " outside the training range" * (name == "outside")
     for level, axis in axes.items():
         label_axis(axis, level, f"return per episode{side}", x_label)

@@ -21,9 +21,6 @@ class Report(NamedTuple):
     notes: tuple[str, ...] = ()  # all that the user is to be told
 
 
-NOTHING_YET = Report()
-
-
 @dataclass
 class Row:
     """What the driver knows of a run."""
@@ -31,7 +28,7 @@ class Row:
     name: str
     state: str = "waiting"
     losses: int = 0  # of the processes it ran in
-    report: Report = NOTHING_YET
+    report: Report = Report()
     error: str = ""
     idle_losses: int = 0  # since a loss before which the run had come further than ever
     furthest: int = 0  # step

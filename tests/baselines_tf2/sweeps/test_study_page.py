@@ -10,11 +10,10 @@ from rliable import metrics
 from baselines_tf2.report import figures
 from baselines_tf2.report.statistics import Estimate, estimates, iqm
 from baselines_tf2.sweeps.study import words
-from baselines_tf2.sweeps.study_page import Picture, fill, write_page
+from baselines_tf2.sweeps.study_page import Picture, facts, fill, write_page
 from baselines_tf2.sweeps.study_results import (
     FIGURES,
     comparison,
-    facts,
     improvement,
     outcomes,
     results,

@@ -1,6 +1,7 @@
 """Runs any experiment of the project: `python run_experiments.py --exp=diffcritic_cheetah`."""
 
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -40,7 +41,7 @@ from baselines_tf2.runs.experiment import Chosen, choose
 from baselines_tf2.runs.folder import do_run
 from baselines_tf2.sweeps.study import read_study
 from baselines_tf2.sweeps.study_run import do_study, smoke
-from baselines_tf2.sweeps.sweep import PlannedRun, do_sweep, parse_seeds, plan_run, variants
+from baselines_tf2.sweeps.sweep import check_apart, do_sweep, parse_seeds, variants
 from omd_tf2.cartpole import experiments as cartpole
 from omd_tf2.halfcheetah import experiments as halfcheetah
 from omd_tf2.tabular import experiments as tabular
@@ -179,16 +180,14 @@ def _train() -> None:
     if FLAGS.overwrite and FLAGS.resume:
         raise ConfigError("a sweep resumes unasked: --overwrite starts anew, leave --resume out")
     seeds = parse_seeds(FLAGS.seeds) if FLAGS.seeds is not None else [FLAGS.seed]
-    runs = [_plan(*variant, seed) for variant in combinations for seed in seeds]
+    runs = []
+    for (name, overrides), seed in itertools.product(combinations, seeds):
+        logdir = str((Path(FLAGS.logdir) / name).resolve()) if FLAGS.logdir else ""
+        runs.append((f"{name} seed {seed}".strip(), _choose(overrides, logdir, seed)))
+    check_apart(run for _, run in runs)
     check_at_least(1, **_values("checkpoint_every", "keep_checkpoints"))
-    return do_sweep(runs, ENTRY, **_values("overwrite", "video"), **_where())
-
-
-def _plan(name: str, overrides: Sequence[str], seed: int) -> PlannedRun:
-    logdir = str((Path(FLAGS.logdir) / name).resolve()) if FLAGS.logdir else ""
-    chosen = _choose(overrides, logdir, seed)
     more = [FLAGS[flag].serialize() for flag in HANDED_ON if FLAGS[flag].present]
-    return plan_run(f"{name} seed {seed}".strip(), chosen, logdir, more)
+    return do_sweep(dict(runs), ENTRY, more, **_values("overwrite", "video"), **_where())
 
 
 def _where() -> dict[str, Any]:

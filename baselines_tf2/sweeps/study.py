@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baselines_tf2.runs.experiment import Experiment, choose, defaults, flatten
+from baselines_tf2.runs.experiment import Chosen, Experiment, choose, defaults, flatten
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
-from baselines_tf2.sweeps.sweep import PlannedRun, folder_name, parse_seeds, plan_run
+from baselines_tf2.sweeps.sweep import folder_name, parse_seeds
 from envs.errors import ConfigError, check_known
 
 WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
@@ -194,13 +194,19 @@ class StudyRun(NamedTuple):
     """One run of a study."""
 
     key: tuple[str, str, str, int]  # part, arm, level in words, seed
-    planned: PlannedRun
+    planned: Chosen
+
+    @property
+    def name(self) -> str:
+        """The key in words."""
+        *texts, seed = self.key
+        return " ".join((*filter(None, texts), f"seed {seed}"))
 
     @property
     def fingerprint(self) -> str:
         """Of its settings."""
         settings = self.planned.settings
-        return fingerprint(self.planned.experiment.name, flatten(settings), defaults(settings))
+        return fingerprint(self.planned.flags["exp"], flatten(settings), defaults(settings))
 
 
 def plan(
@@ -223,8 +229,7 @@ def plan(
             except ConfigError as error:
                 where = f"part.{part.name}.arm.{arm}" + f" at {level}" * bool(level)
                 raise ConfigError(f"{study.path}: {where}: {error}") from None
-            planned = plan_run(" ".join((*inner, f"seed {seed}")), chosen, str(folder))
-            runs.append(StudyRun((part.name, arm, level, seed), planned))
+            runs.append(StudyRun((part.name, arm, level, seed), chosen))
     return runs
 
 

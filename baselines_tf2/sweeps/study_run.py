@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
-from baselines_tf2.runs.experiment import Chosen, Experiment, Progress, flatten, make_settings
+from baselines_tf2.runs.experiment import Experiment, Progress, flatten, make_settings
 from baselines_tf2.runs.folder import do_run
 from baselines_tf2.sweeps.study import Study, StudyRun, plan
 from baselines_tf2.sweeps.study_outcomes import judge
@@ -53,10 +54,10 @@ def do_study(
     not be done, and ConfigError. That a run failed is a result.
     """
     runs = plan(study, experiments, logdir, parts)
-    check_apart([run.planned for run in runs])
+    check_apart(run.planned for run in runs)
     store = Store(study, partial(judge, experiments))
     anew = store.others(runs) if overwrite else []
-    check_prepared([run.planned for run in anew])
+    check_prepared(run.planned for run in anew)
     left = store.collect(runs, but=anew)
     print(f"done before: {len(runs) - len(left)} of {len(runs)}", flush=True)
 
@@ -66,12 +67,16 @@ def do_study(
         except (ConfigError, OSError) as error:  # no reason to stop the runs
             print(f"warning: {error}", flush=True)
 
-    planned = [] if collect else [run.planned for run in left]
+    planned = {} if collect else {run.name: run.planned for run in left}
     # What is to be done anew goes once nothing that is asked for can be refused any more.
-    options = {"calls": RUNS_PER_PROCESS, "before": partial(store.drop, anew), "after": take_in}
+    options: dict[str, Any] = {
+        "calls": RUNS_PER_PROCESS,
+        "before": partial(store.drop, anew),
+        "after": take_in,
+    }
     errors = launch_runs(planned, entry, overwrite, **options, **where)
     print(write_page(store, Path(logdir) / study.name))
-    undone = {run.planned.name for run in store.collect(runs)}
+    undone = {run.name for run in store.collect(runs)}
     check_failed({name: error for name, error in errors.items() if name in undone}, len(planned))
 
 
@@ -91,9 +96,8 @@ def smoke(study: Study, experiments: Mapping[str, Experiment], parts: Sequence[s
     with _short_episodes():
         runs = [_tiny(run) for run in few]
         for run in runs:
-            chosen = Chosen(*run.planned[1:-1])
             with suppress(TrainingError):  # it counts, as in the study
-                do_run(chosen, Progress(), Checkpoints(chosen.folder, every=10**9))
+                do_run(run.planned, Progress(), Checkpoints(run.planned.folder, every=10**9))
         store.collect(runs)
     return write_page(store, folder)
 

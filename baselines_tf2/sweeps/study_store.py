@@ -79,7 +79,7 @@ class Store:
             self._read()
             compared = (run for run in runs if run.key not in anew)
             if other := [run for run in compared if self._is_other(run, if_damaged=False)]:
-                names = ", ".join(run.planned.name for run in other[:2])
+                names = ", ".join(run.name for run in other[:2])
                 names += ", ..." * (len(other) > 2)
                 raise ConfigError(
                     f"{len(other)} runs were done with other settings than {self.study.path} has "
@@ -90,7 +90,7 @@ class Store:
                 try:
                     self._add(run)
                 except ConfigError as error:
-                    print(f"warning: {run.planned.name}: {error}", flush=True)
+                    print(f"warning: {run.name}: {error}", flush=True)
             if news:
                 self._write()
         return [run for run in runs if run.key in anew or run.key not in self.rows]

@@ -4,15 +4,13 @@ import hashlib
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from baselines_tf2.common.errors import Interrupted, TrainingError
-from baselines_tf2.runs.experiment import Chosen, Experiment
+from baselines_tf2.runs.experiment import Chosen
 from baselines_tf2.runs.folder import (
     CONFIG,
     check_config,
@@ -29,13 +27,7 @@ from envs.errors import ConfigError
 MAX_SEED = 2**31 - 1
 MAX_SEEDS = 10_000  # of a sweep; its runs are planned in memory
 MAX_NAME = 150  # characters of a folder; file systems take 255
-
-
-class Variant(NamedTuple):
-    """One combination of overrides."""
-
-    name: str  # of its folder: what tells it from the others; "" if there are none
-    overrides: tuple[str, ...]
+Runs = Mapping[str, Chosen]  # by what tells a run from the others
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -56,10 +48,12 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def variants(overrides: Sequence[str]) -> list[Variant]:
+def variants(overrides: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Every combination of the values of settings that are given more than once.
 
-    overrides: "path.to.field=value" each. Raises ConfigError where a value is given twice.
+    overrides: "path.to.field=value" each. Returns the name of each one's folder, which is what
+    tells it from the others ("" of the only one), and its overrides. Raises ConfigError where a
+    value is given twice.
     """
     values: dict[str, list[str]] = defaultdict(list)
     for text in overrides:
@@ -69,7 +63,7 @@ def variants(overrides: Sequence[str]) -> list[Variant]:
         given.append(text)
     fixed = {given[0] for given in values.values() if len(given) == 1}
     every = itertools.product(*values.values())
-    return [Variant(folder_name([x for x in texts if x not in fixed]), texts) for texts in every]
+    return [(folder_name([x for x in texts if x not in fixed]), texts) for texts in every]
 
 
 def folder_name(overrides: Sequence[str]) -> str:
@@ -81,33 +75,21 @@ def folder_name(overrides: Sequence[str]) -> str:
     return f"{name[:MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-class PlannedRun(NamedTuple):
-    """One run of a sweep."""
-
-    name: str  # what tells it from the others
-    experiment: Experiment
-    folder: Path
-    flags: Mapping[str, Any]  # for its config.json, as the settings
-    settings: Any
-    arguments: tuple[str, ...]  # of its own command line
-
-
-def plan_run(name: str, chosen: Chosen, logdir: str, more: Sequence[str] = ()) -> PlannedRun:
-    """The run with a command line that goes on with it; more: flags that its config.json has not."""
-    values = {**chosen.flags, "logdir": logdir}
+def command_line(run: Chosen, more: Sequence[str] = ()) -> list[str]:
+    """The flags that go on with a run; more: those that its config.json has not."""
+    values = {**run.flags, "logdir": run.folder.parents[2]}
     texts = [f"--set={text}" for text in values.pop("set")]
-    given = [f"--{flag}={value}" for flag, value in values.items()]
-    return PlannedRun(name, *chosen, (*given, "--resume", *texts, *more))
+    return [*(f"--{flag}={value}" for flag, value in values.items()), "--resume", *texts, *more]
 
 
-def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, str]]:
+def left_to_do(runs: Runs) -> tuple[Runs, dict[str, str]]:
     """The runs that are not finished, and {name: error} of those that nothing can be done for.
 
     That is: of those that failed at their latest start, which they would do again, and those whose
     files are damaged. Raises ConfigError if a folder holds another run.
     """
-    left, failed = [], {}
-    for run in runs:
+    left, failed = {}, {}
+    for name, run in runs.items():
         exists, finished = (run.folder / CONFIG).exists(), is_finished(run.folder)
         try:
             if exists:
@@ -115,51 +97,51 @@ def left_to_do(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[str, 
             if finished:
                 finished_summary(run.folder)
         except ConfigError as damage:
-            failed[run.name] = f"{damage}, alone"
+            failed[name] = f"{damage}, alone"
             continue
         if exists:
             check_config(run.folder, run.flags, run.settings)
         if (error := failed_before(run.folder)) is not None:
-            failed[run.name] = error
+            failed[name] = error
         elif not finished:
-            left.append(run)
+            left[name] = run
     return left, failed
 
 
-def start_anew(run: PlannedRun) -> None:
+def start_anew(run: Chosen) -> None:
     """Empties the folder of a run."""
     with locked(run.folder):
         open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
 
 def do_sweep(
-    runs: Sequence[PlannedRun], entry: str, *, overwrite: bool, video: bool = False, **where
+    runs: Runs, entry: str, more: Sequence[str], *, overwrite: bool, video: bool = False, **where
 ) -> None:
     """Does the runs that are left, or all anew, and prints what came of each.
 
-    video: whether they record. entry, where: as `launch` takes them. Raises TrainingError if a run
-    failed, and ConfigError.
+    more: flags of all of them. video: whether they record. entry, where: as `launch` takes them.
+    Raises TrainingError if a run failed, and ConfigError.
     """
-    check_apart(runs)
     left, failed = (runs, {}) if overwrite else left_to_do(runs)
-    check_prepared(left, video=video and where.get("address") is None)  # a cluster draws elsewhere
+    check_prepared(
+        left.values(), video=video and where.get("address") is None
+    )  # a cluster draws elsewhere
     if finished := len(runs) - len(left) - len(failed):
         print(f"finished before: {finished} of {len(runs)}")
 
     def empty_folders():  # once nothing that is asked for can be refused any more
-        for run in runs if overwrite else ():
+        for run in runs.values() if overwrite else ():
             start_anew(run)
 
-    failed |= launch_runs(left, entry, overwrite, before=empty_folders, **where)
-    for run in runs:
-        if run.name not in failed:
-            result = next(iter(finished_summary(run.folder).values()))
-            print(f"{run.name}: {result}  {run.folder}")
-    errors = {run.name: f"{failed[run.name]}  {run.folder}" for run in runs if run.name in failed}
+    failed |= launch_runs(left, entry, overwrite, more, before=empty_folders, **where)
+    for name, run in runs.items():
+        if name not in failed:
+            print(f"{name}: {next(iter(finished_summary(run.folder).values()))}  {run.folder}")
+    errors = {name: f"{failed[name]}  {run.folder}" for name, run in runs.items() if name in failed}
     check_failed(errors, len(runs))
 
 
-def check_prepared(runs: Sequence[PlannedRun], *, video: bool = False) -> None:
+def check_prepared(runs: Iterable[Chosen], *, video: bool = False) -> None:
     """ConfigError for what the runs would refuse as they begin, before a folder is emptied."""
     with suppress(RuntimeError):  # of a process in which TensorFlow has begun
         tf.config.set_visible_devices([], "GPU")  # whose memory is the runs'
@@ -167,19 +149,21 @@ def check_prepared(runs: Sequence[PlannedRun], *, video: bool = False) -> None:
         run.experiment.prepared(run.settings, run.flags["seed"], video=video)
 
 
-def check_apart(runs: Sequence[PlannedRun]) -> None:
+def check_apart(runs: Iterable[Chosen]) -> None:
     """ConfigError if two runs would have the same folder."""
     for folder, count in Counter(run.folder for run in runs).items():
         if count > 1:
             raise ConfigError(f"two runs would share {folder}: sweep them one by one")
 
 
-def launch_runs(runs: Sequence[PlannedRun], entry: str, overwrite: bool, **options) -> dict:
+def launch_runs(
+    runs: Runs, entry: str, overwrite: bool, more: Sequence[str] = (), **options
+) -> dict[str, str]:
     """{name: error} of those that failed; options: as `launch` takes them."""
     if not runs:
         return {}
     try:
-        return launch({run.name: run.arguments for run in runs}, entry, **options)
+        return launch({x: command_line(run, more) for x, run in runs.items()}, entry, **options)
     except KeyboardInterrupt:
         same = "the same command, without --overwrite," if overwrite else "the same command"
         raise Interrupted(f"interrupted: {same} goes on with the sweep") from None

@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Row:
     name: str
     state: str = "waiting"
     losses: int = 0  # of the processes it ran in
-    report: Report = Report()
+    report: Report = field(default_factory=Report)
     error: str = ""
     idle_losses: int = 0  # since a loss before which the run had come further than ever
     furthest: int = 0  # step

@@ -3,11 +3,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from baselines_tf2.runs.experiment import Experiment
+from baselines_tf2.runs.experiment import Chosen, Experiment
 from baselines_tf2.runs.folder import write_config
 from baselines_tf2.sweeps.sweep import (
-    PlannedRun,
-    Variant,
     check_apart,
     check_prepared,
     left_to_do,
@@ -32,16 +30,16 @@ def test_other_seeds_are_refused(text):
 
 
 def test_settings_given_once_are_one_variant_without_a_name():
-    assert variants([]) == [Variant("", ())]
-    assert variants(["a=1", "b=2"]) == [Variant("", ("a=1", "b=2"))]
+    assert variants([]) == [("", ())]
+    assert variants(["a=1", "b=2"]) == [("", ("a=1", "b=2"))]
 
 
 def test_settings_given_more_than_once_are_combined():
     assert variants(["a=1", "b=x", "a=2", "c=u/v", "c=w"]) == [
-        Variant("a=1,c=u_v", ("a=1", "b=x", "c=u/v")),
-        Variant("a=1,c=w", ("a=1", "b=x", "c=w")),
-        Variant("a=2,c=u_v", ("a=2", "b=x", "c=u/v")),
-        Variant("a=2,c=w", ("a=2", "b=x", "c=w")),
+        ("a=1,c=u_v", ("a=1", "b=x", "c=u/v")),
+        ("a=1,c=w", ("a=1", "b=x", "c=w")),
+        ("a=2,c=u_v", ("a=2", "b=x", "c=u/v")),
+        ("a=2,c=w", ("a=2", "b=x", "c=w")),
     ]
 
 
@@ -56,29 +54,27 @@ class Settings:
 
 
 def planned(folder, name, settings=Settings()):
-    return PlannedRun(name, None, folder / name, {"exp": "toy"}, settings, ())
+    return Chosen(None, folder / name, {"exp": "toy"}, settings)
 
 
 def test_what_is_left_to_do(tmp_path):
-    runs = [
-        planned(tmp_path, name)
-        for name in ("new", "stopped", "done", "diverged", "damaged", "lost")
-    ]
-    for run in runs[1:]:
+    names = ("new", "stopped", "done", "diverged", "damaged", "lost")
+    runs = {name: planned(tmp_path, name) for name in names}
+    for run in [*runs.values()][1:]:
         run.folder.mkdir()
         write_config(run.folder, run.flags, run.settings)
-    (runs[2].folder / "finished.json").write_text(json.dumps({"return": "1"}))
-    (runs[3].folder / "failed.json").write_text(json.dumps({"error": "loss is nan"}))
-    (runs[4].folder / "finished.json").write_text("{")
-    (runs[5].folder / "config.json").write_text("{")
+    (runs["done"].folder / "finished.json").write_text(json.dumps({"return": "1"}))
+    (runs["diverged"].folder / "failed.json").write_text(json.dumps({"error": "loss is nan"}))
+    (runs["damaged"].folder / "finished.json").write_text("{")
+    (runs["lost"].folder / "config.json").write_text("{")
     left, failed = left_to_do(runs)
-    assert [run.name for run in left] == ["new", "stopped"]
+    assert list(left) == ["new", "stopped"]
     assert list(failed) == ["diverged", "damaged", "lost"]
     assert failed["diverged"].startswith("failed before: loss is nan")
     assert "finished.json is damaged" in failed["damaged"]
     assert "config.json cannot be read as JSON" in failed["lost"]
     with pytest.raises(ConfigError, match="gamma was 0.9 and is 0.8"):
-        left_to_do([planned(tmp_path, "diverged", Settings(0.8))])
+        left_to_do({"": planned(tmp_path, "diverged", Settings(0.8))})
 
 
 def test_runs_that_would_share_a_folder(tmp_path):
@@ -95,9 +91,6 @@ def test_equal_settings_of_two_experiments_are_checked_for_each(tmp_path):
         Experiment(name, name, "", (), Settings, prepare)
         for name, prepare in {"first": refuse, "second": lambda *_: None}.items()
     )
-    runs = [
-        PlannedRun(one.name, one, tmp_path / one.name, {"seed": 0}, Settings(), ())
-        for one in (first, second)
-    ]
+    runs = [Chosen(one, tmp_path / one.name, {"seed": 0}, Settings()) for one in (first, second)]
     with pytest.raises(ConfigError, match="not so"):
         check_prepared(runs)

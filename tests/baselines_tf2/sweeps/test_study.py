@@ -4,6 +4,7 @@ import pytest
 
 from baselines_tf2.runs.experiment import defaults, flatten, make_settings
 from baselines_tf2.sweeps.study import fingerprint, plan, read_study
+from baselines_tf2.sweeps.sweep import command_line
 from envs.errors import ConfigError
 from run_experiments import EXPERIMENTS
 
@@ -78,7 +79,7 @@ def test_a_run_is_a_command_line_with_a_folder_of_its_own(tmp_path):
     inner = tmp_path / "runs/try/first/plain/noise=a"
     assert run.planned.folder == inner / "ddpg_pendulum/classic/seed_0"
     own = {"--exp=ddpg_pendulum", "--seed=0", "--set=agent.gamma=0.7"}
-    assert own | {f"--logdir={inner}", "--resume"} <= set(run.planned.arguments)
+    assert own | {f"--logdir={inner}", "--resume"} <= set(command_line(run.planned))
     assert len({run.planned.folder for run in planned(tmp_path)}) == 13
 
 

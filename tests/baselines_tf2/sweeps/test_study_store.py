@@ -216,7 +216,7 @@ def test_a_damaged_run_is_named_and_keeps_no_other_from_its_row(tmp_path, capsys
     put(runs[1])
     (runs[0].planned.folder / "eval.csv").write_text("step,return\n2000,x\n")
     assert store.collect(runs) == [runs[0], *runs[2:]]
-    assert f"warning: {runs[0].planned.name}: " in capsys.readouterr().out
+    assert f"warning: {runs[0].name}: " in capsys.readouterr().out
     assert Store(store.study).rows.keys() == {runs[1].key}
 
 

@@ -109,14 +109,13 @@ def returns_by_step(run: Run) -> dict[int, float]:
     return {step: float(np.mean([row["return"] for row in episodes])) for step, episodes in items}
 
 
-def final_return(run: Run) -> float:
-    """Mean return of a run's last ten evaluations, of all if there are fewer."""
-    return float(np.mean(list(returns_by_step(run).values())[-LAST:]))
-
-
 def final_returns(group: Group) -> tuple[np.ndarray, Estimate]:
-    """Final return of each seed `[seeds]`, and their interquartile mean."""
-    scores = np.array([final_return(run) for run in group.evaluated])
+    """Final return of each seed `[seeds]`, and their interquartile mean.
+
+    A seed's is the mean of its last ten evaluations, of all if there are fewer.
+    """
+    returns = ([*returns_by_step(run).values()] for run in group.evaluated)
+    scores = np.array([np.mean(of_one[-LAST:]) for of_one in returns])
     return scores, middles({"": scores})[""]
 
 

@@ -160,10 +160,32 @@ def failure(folder: Path) -> str | None:
         return f"{FAILURE} does not say why"
 
 
-def failed_before(folder: Path) -> str | None:
-    """That the run failed at its latest start, why, and how to try again; None if it did not."""
-    error = failure(folder)
-    return None if error is None else f"failed before: {error} (alone, add {_again(folder)})"
+def is_left(run: Chosen) -> bool:
+    """Whether anything is left to do of a run, whose folder may not be there yet.
+
+    Raises TrainingError if nothing can be done: it failed at its latest start, which it would do
+    again, or its files are damaged. Raises ConfigError if the folder holds another run.
+    """
+    folder, finished = run.folder, is_finished(run.folder)
+    exists = (folder / CONFIG).exists()
+    try:
+        if exists:
+            read_config(folder)
+        if finished:
+            finished_summary(folder)
+    except ConfigError as damage:
+        raise TrainingError(f"{damage}, alone") from None
+    if exists:
+        check_config(folder, run.flags, run.settings)
+    if (error := failure(folder)) is not None:
+        raise TrainingError(f"failed before: {error} (alone, add {_again(folder)})")
+    return not finished
+
+
+def start_anew(run: Chosen) -> None:
+    """Empties the folder of a run."""
+    with locked(run.folder):
+        open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
 
 def remove(paths: Iterable[Path]) -> None:

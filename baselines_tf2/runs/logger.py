@@ -99,16 +99,13 @@ class Events:
     def __init__(self, folder: Path):
         self._folder, self._file = folder, None
 
-    def _open(self):
-        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (self._folder / name).open("wb", buffering=0)
-        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
-        self.add(file_version="brain.Event:2")
-
     def add(self, **fields) -> None:
         """Writes one event, of now, into a file that the first one opens: a refused run leaves none."""
         if self._file is None:
-            self._open()
+            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+            self._file = (self._folder / name).open("wb", buffering=0)
+            self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
+            self.add(file_version="brain.Event:2")
         event = Event(wall_time=time.time(), **fields)
         self._records.write(event.SerializeToString())
 

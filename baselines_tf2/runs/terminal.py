@@ -6,8 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Self
+from contextlib import AbstractContextManager, contextmanager
 
 import tensorflow as tf
 from absl import flags
@@ -76,7 +75,7 @@ class StopRequest:
         print("\nstopping after this cycle; once more stops at once", file=sys.stderr)
 
 
-class Bar:
+class Bar(AbstractContextManager):
     """A tqdm bar of steps, steps per second, time left and return; closed with its `with` block."""
 
     def __init__(self):
@@ -100,9 +99,6 @@ class Bar:
 
     def tell(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, error, *_) -> None:
         """Says how fast the steps were, unless the run ended with an error."""

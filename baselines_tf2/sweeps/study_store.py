@@ -14,10 +14,9 @@ from filelock import FileLock
 from baselines_tf2.common.files import read_table, table_text, write_text
 from baselines_tf2.report.runs import checked_config, read_run
 from baselines_tf2.runs.experiment import defaults, flatten
-from baselines_tf2.runs.folder import CONFIG, failure, is_finished
+from baselines_tf2.runs.folder import CONFIG, failure, is_finished, start_anew
 from baselines_tf2.sweeps.study import Part, Study, StudyRun, fingerprint
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES, curves
-from baselines_tf2.sweeps.sweep import start_anew
 from envs.errors import ConfigError
 
 KEY = ("part", "arm", "level", "seed")

@@ -11,16 +11,7 @@ import tensorflow as tf
 
 from baselines_tf2.common.errors import Interrupted, TrainingError
 from baselines_tf2.runs.experiment import Chosen
-from baselines_tf2.runs.folder import (
-    CONFIG,
-    check_config,
-    failed_before,
-    finished_summary,
-    is_finished,
-    locked,
-    open_folder,
-    read_config,
-)
+from baselines_tf2.runs.folder import finished_summary, is_left, start_anew
 from baselines_tf2.sweeps.launch import launch
 from envs.errors import ConfigError
 
@@ -85,33 +76,16 @@ def command_line(run: Chosen, more: Sequence[str] = ()) -> list[str]:
 def left_to_do(runs: Runs) -> tuple[Runs, dict[str, str]]:
     """The runs that are not finished, and {name: error} of those that nothing can be done for.
 
-    That is: of those that failed at their latest start, which they would do again, and those whose
-    files are damaged. Raises ConfigError if a folder holds another run.
+    Raises ConfigError if a folder holds another run.
     """
     left, failed = {}, {}
     for name, run in runs.items():
-        exists, finished = (run.folder / CONFIG).exists(), is_finished(run.folder)
         try:
-            if exists:
-                read_config(run.folder)
-            if finished:
-                finished_summary(run.folder)
-        except ConfigError as damage:
-            failed[name] = f"{damage}, alone"
-            continue
-        if exists:
-            check_config(run.folder, run.flags, run.settings)
-        if (error := failed_before(run.folder)) is not None:
-            failed[name] = error
-        elif not finished:
-            left[name] = run
+            if is_left(run):
+                left[name] = run
+        except TrainingError as error:
+            failed[name] = str(error)
     return left, failed
-
-
-def start_anew(run: Chosen) -> None:
-    """Empties the folder of a run."""
-    with locked(run.folder):
-        open_folder(run.folder, run.flags, run.settings, overwrite=True, resume=False)
 
 
 def do_sweep(

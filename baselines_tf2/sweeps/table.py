@@ -67,10 +67,7 @@ class Table:
 
 
 def render(rows: Sequence[Row], seconds: float, columns: int, height: int) -> list[str]:
-    """The table's lines, cut to the terminal: what runs or failed goes before what waits or ended.
-
-    seconds: since the start.
-    """
+    """The table, `seconds` after the start, cut to the terminal: what runs or failed goes first."""
     counts = [(state, sum(row.state == state for row in rows)) for state in STATES]
     title = f"{len(rows)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n)
     shown = list(rows)

@@ -82,8 +82,8 @@ def test_an_interval_is_the_same_whatever_else_is_compared_and_numpys_generator_
 
 def test_the_final_return_is_the_mean_of_the_last_ten_evaluations():
     # Means 0, 1, ..., 12: the last ten are 3, ..., 12.
-    assert statistics.final_return(run({i: [i - 1.0, i + 1.0] for i in range(13)})) == 7.5
-    assert statistics.final_return(run({10: [1.0], 20: [4.0]})) == 2.5
+    long, short = run({i: [i - 1.0, i + 1.0] for i in range(13)}), run({10: [1.0], 20: [4.0]})
+    assert statistics.final_returns(group(long, short))[0].tolist() == [7.5, 2.5]
 
 
 def test_a_group_of_few_has_its_range_and_no_interval():

@@ -20,6 +20,7 @@ from envs.grid import training_ranges
 Row = dict[str, float]
 # What a configuration need not share: the seed, and `set`, which the settings already hold.
 NOT_COMPARED = ("seed", "set")
+NOTHING = "–"
 MAX_VALUE = 30  # characters of a setting's value in a name
 MAX_IN_NAME = 3  # settings that tell groups of one experiment apart by name
 
@@ -53,6 +54,13 @@ class Run:
     def planned(self) -> int:
         """How many steps it was to make; 0 if it does not say."""
         return self.config["settings"].get("train", {}).get("num_timesteps", 0)
+
+    @property
+    def pictures(self) -> list[tuple[Path, bytes]]:
+        """The PNGs in its folder, but for those of a report."""
+        paths = [p for p in sorted(self.folder.glob("*.png")) if not p.name.startswith("report_")]
+        pictures = [(path, path.read_bytes()) for path in paths]
+        return [(path, png) for path, png in pictures if png.startswith(b"\x89PNG\r\n\x1a\n")]
 
     @property
     def last_evaluation(self) -> list[Row]:
@@ -148,23 +156,20 @@ def _read_numbers(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a CSV, none if there is none yet."""
     if not path.exists():
         return []
+    rows: list[Row] = []
     try:
         whole, _, _ = path.read_text().rpartition("\n")  # without a line that is being written
-        header, *lines = csv.reader(whole.split("\n"), strict=True)
-    except (ValueError, csv.Error) as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        where = f"{path}, line {number}"
-        if len(line) != len(header):
-            raise ConfigError(f"{where} has {len(line)} cells where the header has {len(header)}")
-        try:
+        lines = csv.reader(whole.split("\n"), strict=True)
+        header = next(lines, [])
+        for line in lines:
+            if len(line) != len(header):
+                raise ValueError(f"has {len(line)} cells where the header has {len(header)}")
             row = {name: float(x) for name, x in zip(header, line, strict=True) if x}
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        if missing := [name for name in required if name not in row]:
-            raise ConfigError(f"{where} has no '{missing[0]}'")
-        rows.append(row)
+            if missing := [name for name in required if name not in row]:
+                raise ValueError(f"has no '{missing[0]}'")
+            rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"{path} is damaged: line {len(rows) + 2} {error}") from None
     return rows
 
 
@@ -189,27 +194,24 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     return groups, sorted(repeated, key=lambda run: run.folder)
 
 
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's leaves: settings by their own paths, the rest as `versions.numpy`."""
+def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration's leaves as texts: settings by their own paths, the rest as `versions.numpy`.
+
+    None and an empty text are a dash, as is what another configuration does not have.
+    """
     rest = {k: v for k, v in config.items() if k not in (*NOT_COMPARED, "settings")}
     leaves = flatten(config["settings"]) | flatten(rest)
     if leaves.get("env.backend") == config["backend"]:
         del leaves["env.backend"]
-    return leaves
+    texts = {path: str(x).lower() if isinstance(x, bool) else str(x) for path, x in leaves.items()}
+    return {path: NOTHING if leaves[path] in (None, "") else text for path, text in texts.items()}
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The leaves that are not the same in all configurations, in order of appearance."""
     leaves = [settings_of(config) for config in configs]
     paths = dict.fromkeys(path for one in leaves for path in one)
-    return [path for path in paths if len({show(one.get(path)) for one in leaves}) > 1]
-
-
-def show(value: Any) -> str:
-    """A setting's value as text; None, and what a run does not have, as a dash."""
-    if value is None or value == "":
-        return "–"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return [path for path in paths if len({one.get(path, NOTHING) for one in leaves}) > 1]
 
 
 def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -233,11 +235,12 @@ def _marks(config: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> str:
     own, paths = settings_of(config), differing(same)
     if len(paths) > MAX_IN_NAME:
         leaves = [settings_of(one) for one in same]
-        usual = {p: Counter(show(one.get(p)) for one in leaves).most_common(1)[0][0] for p in paths}
-        paths = [path for path in paths if show(own.get(path)) != usual[path]]
+        values = {path: Counter(one.get(path, NOTHING) for one in leaves) for path in paths}
+        usual = {path: counter.most_common(1)[0][0] for path, counter in values.items()}
+        paths = [path for path in paths if own.get(path, NOTHING) != usual[path]]
     texts = []
     for path in paths[:MAX_IN_NAME]:
-        value = show(own.get(path))
+        value = own.get(path, NOTHING)
         value = value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
         texts.append(f"{path.partition('.')[2] or path}={value}")
     if (more := len(paths) - MAX_IN_NAME) > 0:

@@ -12,23 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from baselines_tf2.common.files import write_bytes, write_text
-from baselines_tf2.report import figures, statistics
+from baselines_tf2.report import figures, runs, statistics
 from baselines_tf2.report.figures import style_of
-from baselines_tf2.report.runs import (
-    Group,
-    Run,
-    differing,
-    find_runs,
-    group_runs,
-    read_run,
-    settings_of,
-    show,
-)
 from baselines_tf2.report.statistics import FEWEST, number
 from envs.errors import ConfigError
 
 # By the name of the PNG and of its place in what write_report returns; page.html has the captions.
-FIGURES: dict[str, Callable[[Sequence[Group]], Figure | None]] = {
+FIGURES: dict[str, Callable[[Sequence[runs.Group]], Figure | None]] = {
     "curves": figures.learning_curves,
     "final": figures.final_returns,
     "robots": figures.robot_response,
@@ -51,18 +41,18 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out={out} is a file: name a folder for the page and its pictures")
-    runs, damaged = [], {}
-    for folder in find_runs(patterns):
+    found, damaged = [], {}
+    for folder in runs.find_runs(patterns):
         try:
-            runs.append(read_run(folder))
+            found.append(runs.read_run(folder))
         except ConfigError as error:
             damaged[folder] = error
-    if not runs:
+    if not found:
         raise next(iter(damaged.values()))
-    empty = [run.folder for run in runs if run.is_empty]
-    if len(empty) == len(runs):
+    empty = [run.folder for run in found if run.is_empty]
+    if len(empty) == len(found):
         raise ConfigError(f"no run has logged anything yet: {', '.join(map(str, empty))}")
-    groups, repeated = group_runs([run for run in runs if not run.is_empty])
+    groups, repeated = runs.group_runs([run for run in found if not run.is_empty])
     left_out = {
         "without any row": empty,
         "of a configuration and seed that another folder has too": [r.folder for r in repeated],
@@ -91,7 +81,9 @@ def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
 
 
 def _page(
-    groups: Sequence[Group], pictures: Mapping[str, bytes], left_out: Mapping[str, Sequence[Path]]
+    groups: Sequence[runs.Group],
+    pictures: Mapping[str, bytes],
+    left_out: Mapping[str, Sequence[Path]],
 ) -> str:
     """The HTML; ConfigError if Jinja2 is not installed.
 
@@ -117,12 +109,12 @@ def _page(
         left_out=left_out,
         few=few,
         **_configuration(groups),
-        **{f.__name__.strip("_"): f for f in (style_of, show, _summary, _values, _own_pictures)},
+        **{f.__name__.strip("_"): f for f in (style_of, _summary, _values)},
         statistics=statistics,
     )
 
 
-def _summary(group: Group) -> list[list[str]]:
+def _summary(group: runs.Group) -> list[list[str]]:
     """The lines of each cell of its row."""
     final = mean = percentiles = "–"
     if group.evaluated:
@@ -138,17 +130,11 @@ def _summary(group: Group) -> list[list[str]]:
     return [reached, *([text] for text in texts)]
 
 
-def _own_pictures(run: Run) -> list[tuple[Path, bytes]]:
-    """The PNGs in a run's folder, but for those of a report."""
-    paths = [p for p in sorted(run.folder.glob("*.png")) if not p.name.startswith("report_")]
-    pictures = [(path, path.read_bytes()) for path in paths]
-    return [(path, png) for path, png in pictures if png.startswith(b"\x89PNG\r\n\x1a\n")]
-
-
-def _configuration(groups: Sequence[Group]) -> dict[str, object]:
+def _configuration(groups: Sequence[runs.Group]) -> dict[str, object]:
     """Which settings differ, what the others and the versions are; groups by experiment."""
-    different = differing([group.config for group in groups])
-    same = {path: x for path, x in settings_of(groups[0].config).items() if path not in different}
+    different = runs.differing([group.config for group in groups])
+    leaves = runs.settings_of(groups[0].config)
+    same = {path: x for path, x in leaves.items() if path not in different}
     packages = [path for path in same if path.startswith("versions.")]
     experiments = defaultdict(list)
     for group in groups:
@@ -158,10 +144,10 @@ def _configuration(groups: Sequence[Group]) -> dict[str, object]:
         "common": {path: x for path, x in same.items() if path not in packages},
         "versions": {path.removeprefix("versions."): same[path] for path in packages},
         "experiments": experiments,
-        "differing": lambda members: differing([group.config for group in members]),
+        "differing": lambda members: runs.differing([group.config for group in members]),
     }
 
 
-def _values(path: str, groups: Sequence[Group]) -> str:
-    values = (show(settings_of(group.config).get(path)) for group in groups)
+def _values(path: str, groups: Sequence[runs.Group]) -> str:
+    values = (runs.settings_of(group.config).get(path, runs.NOTHING) for group in groups)
     return " or ".join(dict.fromkeys(values))

@@ -97,7 +97,8 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
-        self._folder, self._file = folder, None
+        self._folder = folder
+        self._file: IO[bytes] | None = None
 
     def add(self, **fields) -> None:
         """Writes one event, of now, into a file that the first one opens: a refused run leaves none."""

@@ -61,7 +61,7 @@ def _evaluated(values: Callable[[Run], Series], last: int = 0) -> Callable[[Run]
     return of
 
 
-def _logged(column: str, start: float, stop: float) -> Callable[[Run], float]:
+def _logged(column: str, start: float = 0.5, stop: float = math.inf) -> Callable[[Run], float]:
     """Mean over the rows of metrics.csv between these shares of the steps that were planned."""
 
     def of(run: Run) -> float:
@@ -69,10 +69,6 @@ def _logged(column: str, start: float, stop: float) -> Callable[[Run], float]:
         return mean(x for step, x in series if start * run.planned < step <= stop * run.planned)
 
     return of
-
-
-def _second_half(column: str) -> Callable[[Run], float]:
-    return _logged(column, 0.5, math.inf)
 
 
 def _described(rows: Sequence[Mapping], name: str) -> float:
@@ -124,9 +120,9 @@ OUTCOMES = {
     "steps_to_475": Outcome("steps to a return of 475, all if it never came", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
     "robot_share_early": Outcome("robot's share in the first quarter of the run", _logged("diagnostics/robot_share", 0, 0.25), 0),
-    "model_loss": Outcome("model's loss of prediction", _second_half("train/model_loss"), 0),
+    "model_loss": Outcome("model's loss of prediction", _logged("train/model_loss"), 0),
 } | {
-    name: Outcome(words, _second_half(f"{group}/{name}"), 0)
+    name: Outcome(words, _logged(f"{group}/{name}"), 0)
     for group, names in {
         "diagnostics": {
             "robot_share": "robot's share of the target variance",

@@ -60,11 +60,6 @@ class Part:
         every = itertools.product(*self.factors.values())
         return [dict(zip(self.factors, levels, strict=True)) for levels in every]
 
-    def places(self) -> dict[tuple[str, str], str]:
-        """(level in words, arm) -> the level without what means nothing to the arm, as runs have it."""
-        every = itertools.product(self.levels, self.arms.items())
-        return {(words(x), name): words(x, arm.without) for x, (name, arm) in every}
-
     def cells(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """(arm, level of its runs) -> all overrides; of two for one setting the more special counts."""
         cells = {}

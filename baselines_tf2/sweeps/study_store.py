@@ -15,7 +15,7 @@ from baselines_tf2.common.files import read_table, table_text, write_text
 from baselines_tf2.report.runs import checked_config, read_run
 from baselines_tf2.runs.experiment import defaults, flatten
 from baselines_tf2.runs.folder import CONFIG, failure, is_finished, start_anew
-from baselines_tf2.sweeps.study import Part, Study, StudyRun, fingerprint
+from baselines_tf2.sweeps.study import Part, Study, StudyRun, fingerprint, words
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES, curves
 from envs.errors import ConfigError
 
@@ -145,11 +145,11 @@ class Store:
         write_text(self._path, table_text(columns, [self.rows[key] for key in sorted(self.rows)]))
 
     def places(self, part: Part) -> dict[Place, list[Key]]:
-        """The runs done at each place, by seed."""
+        """The runs done at each place, by seed; an arm is at levels that mean nothing to it, too."""
         found = {}
-        for (level, arm), own in part.places().items():
-            keys = [(part.name, arm, own, seed) for seed in part.seeds]
-            found[level, arm] = [key for key in keys if key in self.rows]
+        for level, (name, arm) in itertools.product(part.levels, part.arms.items()):
+            keys = [(part.name, name, words(level, arm.without), seed) for seed in part.seeds]
+            found[words(level), name] = [key for key in keys if key in self.rows]
         return found
 
     def keys(self, part: Part) -> list[Key]:

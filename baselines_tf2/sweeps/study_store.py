@@ -5,7 +5,8 @@ A run whose row is there is done, on whatever machine, though its folder is gone
 
 import csv
 import itertools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ class Store:
         self.rows: dict[Key, Row] = dict(_keyed(self._path, FACTS))
         self.curves: dict[Key, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for key, row in _keyed(self._curves_path, CURVES):
-            x, y = (_numbers(self._curves_path, row[name].split()) for name in ("x", "y"))
+            with _undamaged(self._curves_path):
+                x, y = (np.array(row[name].split(), float) for name in ("x", "y"))
             self.curves.setdefault(key, {})[row["curve"]] = x, y
 
     def others(self, runs: Sequence[StudyRun]) -> list[StudyRun]:
@@ -164,29 +166,25 @@ class Store:
 
     def number(self, key: Key, outcome: str) -> float:
         """An outcome of a run; NaN if it has none."""
-        return float(_numbers(self._path, [self.rows[key].get(outcome) or "nan"])[0])
+        with _undamaged(self._path):
+            return float(self.rows[key].get(outcome) or "nan")
 
 
 def _keyed(path: Path, needed: Sequence[str]) -> list[tuple[Key, Row]]:
     """A CSV's rows with their keys."""
-    try:
+    with _undamaged(path):
         rows = read_table(path)
         if any(row.get(name) is None for row in rows for name in needed):
             raise ValueError("a row was cut")
         return [((row["part"], row["arm"], row["level"], int(row["seed"])), row) for row in rows]
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise _damaged(path) from None
 
 
-def _numbers(path: Path, texts: Sequence[str]) -> np.ndarray:
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
     try:
-        return np.array(texts, dtype=float)
-    except ValueError:
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> ConfigError:
-    return ConfigError(f"{path} is damaged: put back what was committed")
+        yield
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ConfigError(f"{path} is damaged: put back what was committed") from None
 
 
 def _short(x: float) -> str:

@@ -6,9 +6,11 @@ from itertools import product
 import numpy as np
 
 from envs.ensemble import Ensemble
-from envs.physics import REWARD_OFFSET, SIGNED, limits
+from envs.physics import REWARD_OFFSET
 
 POINTS = 9  # values of each parameter
+SIGNED = ("slope", "head_wind")  # the others cannot be negative
+UPRIGHT = 90.0  # [degrees] a slope stays below
 TOLERANCE = 1e-4  # of a range's width: grids are rounded, and simulators round what they read back
 
 Ranges = Mapping[str, tuple[float, float]]  # parameter -> low, high
@@ -38,8 +40,10 @@ def grid_values(name: str, low: float, high: float) -> tuple[float, ...]:
     if name not in SIGNED:
         values = np.linspace(low / 2, high * 1.5, POINTS)
         return tuple(np.where(values < 1e-6, values, values.round(6)).tolist())
-    margin, (least, most) = (high - low) / 2, limits(name)
-    below, above = max(low - margin, (low + least) / 2), min(high + margin, (high + most) / 2)
+    margin = (high - low) / 2
+    below, above = low - margin, high + margin
+    if name == "slope":
+        below, above = max(below, (low - UPRIGHT) / 2), min(above, (high + UPRIGHT) / 2)
     return tuple(np.linspace(below, above, POINTS).tolist())
 
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 REWARD_OFFSET = "reward_offset"
 SCALES = ("friction", "damping", "armature", "actuator_strength")
 MAY_BE_ZERO = (*SCALES, "floor_friction")
-SIGNED = ("slope", "head_wind", REWARD_OFFSET)  # the others cannot be negative
+MASSES_AND_LENGTHS = ("torso_mass", "mass", "length", "cart_mass", "pole_mass", "pole_length")
 AIR_DENSITY = 1.2  # [kg/m^3] at sea level and 20 C
 AIR_VISCOSITY = 1.8e-5  # [Pa s]
 
@@ -80,6 +80,7 @@ class Physics(Protocol):
         return  # most have none
 
     def _read(self, name: str) -> float: ...
+
     def _set(self, values: Mapping[str, float]) -> None: ...
 
 
@@ -136,7 +137,8 @@ def limits(name: str) -> tuple[float, float]:
     """The ends of what is possible for the parameter `name`; of a mass or length 0 is not."""
     if name == "slope":
         return -90.0, 90.0
-    return -math.inf if name in SIGNED else 0.0, math.inf
+    unsigned = name in (*MAY_BE_ZERO, *MASSES_AND_LENGTHS) or name.startswith("mass/")
+    return 0.0 if unsigned else -math.inf, math.inf
 
 
 def check_values(values: Mapping[str, float], known: tuple[str, ...], owner: str) -> None:

@@ -83,11 +83,12 @@ class EnvSpec:
     def _check_target(self, ensemble: Ensemble) -> None:
         target = parse_physics(self.target, "target")
         for name, value in target.items():
+            check_value(name, value)
             if name == REWARD_OFFSET:
                 raise ConfigError("target names reward_offset, which observations do not show")
             if name not in ensemble:
-                raise ConfigError(f"target names '{name}', which ensemble does not vary: add it")
-            check_value(name, value)
+                message = "which ensemble does not vary: add it there"
+                raise ConfigError(f"target names '{name}', {message}")
         for name, one in ensemble.items():
             if target and isinstance(one, Uniform):
                 message = "cannot move to a target: write mean,std,low,high"

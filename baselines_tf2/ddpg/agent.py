@@ -18,8 +18,13 @@ from baselines_tf2.common.replay import Layout, Replay, Rollout
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
 from baselines_tf2.common.state import Stateful
-from baselines_tf2.ddpg import diagnostics
 from baselines_tf2.ddpg.config import DDPGConfig
+from baselines_tf2.ddpg.diagnostics import (
+    as_one_batch,
+    flat_actor_gradient,
+    signal_to_noise,
+    target_diagnostics,
+)
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
 from baselines_tf2.ddpg.networks import Nets
 from baselines_tf2.ddpg.robots import NOTHING, Robots, Sight
@@ -57,7 +62,8 @@ class DDPGAgent(Stateful):
         robot_dim = len(sight.unknown)
         *seeds, for_nets = np.random.SeedSequence(seed).spawn(5)
         purposes = ("batches", "perturbation", "adaptation", "diagnostics")
-        self._rngs = dict(zip(purposes, map(np.random.default_rng, seeds), strict=True))
+        generators = map(np.random.default_rng, seeds)
+        self._rngs = dict(zip(purposes, generators, strict=True))
         self.head = make_head(config)
         dims = obs_dim, action_dim, critic_input_dim(config, obs_dim, action_dim, robot_dim)
         nets_seed = int(for_nets.generate_state(1)[0])
@@ -212,16 +218,15 @@ class DDPGAgent(Stateful):
         shape = DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS
         groups = self.replay.sample_members(rng, *shape, paired=paired, window=DIAGNOSTIC_WINDOW)
         batches = self.replay.sample_many(rng, DIAGNOSTIC_BATCHES, size, paired=paired)
-        groups = diagnostics.as_one_batch(self._robots.complete(groups), paired=paired)
+        groups = as_one_batch(self._robots.complete(groups), paired=paired)
         out = self._diagnose(groups, self._robots.complete(batches))
         return {f"diagnostics/{name}": float(value) for name, value in out.items()}
 
     def _compute_diagnostics(self, groups, batches):
         nets, head, unpack = self.nets, self.head, self._layout.unpack
-        out = diagnostics.target_diagnostics(nets, head, unpack(groups), DIAGNOSTIC_ROBOTS)
-        gradient = partial(diagnostics.flat_actor_gradient, nets, head)
-        gradients = tf.map_fn(lambda b: gradient(unpack(b)), batches)
-        return out | {"actor_gradient_snr": diagnostics.signal_to_noise(gradients)}
+        out = target_diagnostics(nets, head, unpack(groups), DIAGNOSTIC_ROBOTS)
+        gradients = tf.map_fn(lambda b: flat_actor_gradient(nets, head, unpack(b)), batches)
+        return out | {"actor_gradient_snr": signal_to_noise(gradients)}
 
     def _evaluate_values(self, obs, actions, robots):
         return self.head.values(self.nets, self.nets.normalise_obs(obs), actions, robots)
@@ -242,7 +247,8 @@ class DDPGAgent(Stateful):
 
     def save(self, path: str | Path) -> None:
         """Writes networks, targets, optimisers and normalisers to one .npz, with what they fit."""
-        arrays = self._arrays() | {MEANING: np.array(json.dumps(self._fits()))}
+        arrays = self._arrays()
+        arrays[MEANING] = np.array(json.dumps(self._fits()))
         if self._stddev is not None:
             arrays[STDDEV] = np.asarray(self._stddev)
         write_arrays(path, arrays)

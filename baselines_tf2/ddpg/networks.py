@@ -66,10 +66,14 @@ class Nets(tf.Module):
 
     def state(self) -> dict[str, tf.Variable]:
         """Every variable by its group and place there, "actor/0", for saving."""
-        networks = ("actor", "critic", "target_actor", "target_critic")
-        groups = {name: getattr(self, name).weights for name in networks}
-        for name in ("actor_optimizer", "critic_optimizer"):
-            groups[name] = _moments(getattr(self, name))
+        groups = {
+            "actor": self.actor.weights,
+            "critic": self.critic.weights,
+            "target_actor": self.target_actor.weights,
+            "target_critic": self.target_critic.weights,
+            "actor_optimizer": _moments(self.actor_optimizer),
+            "critic_optimizer": _moments(self.critic_optimizer),
+        }
         for name in ("obs_stats", "return_stats"):
             stats = getattr(self, name)
             if stats is not None:

@@ -156,20 +156,23 @@ def _read_numbers(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a CSV, none if there is none yet."""
     if not path.exists():
         return []
-    rows: list[Row] = []
     try:
         whole, _, _ = path.read_text().rpartition("\n")  # without a line that is being written
-        lines = csv.reader(whole.split("\n"), strict=True)
-        header = next(lines, [])
-        for line in lines:
-            if len(line) != len(header):
-                raise ValueError(f"has {len(line)} cells where the header has {len(header)}")
-            row = {name: float(x) for name, x in zip(header, line, strict=True) if x}
-            if missing := [name for name in required if name not in row]:
-                raise ValueError(f"has no '{missing[0]}'")
-            rows.append(row)
+        header, *lines = csv.reader(whole.split("\n"), strict=True)
     except (ValueError, csv.Error) as error:
-        raise ConfigError(f"{path} is damaged: line {len(rows) + 2} {error}") from None
+        raise ConfigError(f"{path} is damaged: {error}") from None
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        where = f"{path}, line {number}"
+        if len(line) != len(header):
+            raise ConfigError(f"{where} has {len(line)} cells where the header has {len(header)}")
+        try:
+            row = {name: float(x) for name, x in zip(header, line, strict=True) if x}
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if missing := [name for name in required if name not in row]:
+            raise ConfigError(f"{where} has no '{missing[0]}'")
+        rows.append(row)
     return rows
 
 
@@ -203,8 +206,13 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     leaves = flatten(config["settings"]) | flatten(rest)
     if leaves.get("env.backend") == config["backend"]:
         del leaves["env.backend"]
-    texts = {path: str(x).lower() if isinstance(x, bool) else str(x) for path, x in leaves.items()}
-    return {path: NOTHING if leaves[path] in (None, "") else text for path, text in texts.items()}
+    return {path: _text(value) for path, value in leaves.items()}
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return NOTHING
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

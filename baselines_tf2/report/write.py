@@ -59,20 +59,25 @@ def write_report(patterns: Sequence[str] | str, out: Path) -> dict[str, str]:
         **{f"since {error}": [folder] for folder, error in damaged.items()},
     }
     pictures = {name: figures.render(draw, groups) for name, draw in FIGURES.items()}
-    html = _page(groups, pictures, left_out)  # if that is refused, nothing was written
+    paths = _write(out, _page(groups, pictures, left_out), pictures)
+    if skipped := [f"{folder}, {why}" for why, f in left_out.items() for folder in f]:
+        paths["left out"] = "\n".join(skipped)
+    return paths
+
+
+def _write(out: Path, html: str, pictures: dict[str, bytes]) -> dict[str, str]:
+    """Replaces an earlier report in `out`, figures that this one lacks too."""
     out.mkdir(parents=True, exist_ok=True)
-    paths = {"page": str(out / "report.html")}
+    paths = {}
     for name, png in pictures.items():
         path = out / f"report_{name}.png"
         if png:
             write_bytes(path, png)
             paths[name] = str(path)
-        else:  # an earlier report's
+        else:
             path.unlink(missing_ok=True)
     write_text(out / "report.html", html)
-    if skipped := [f"{folder}, {why}" for why, f in left_out.items() for folder in f]:
-        paths["left out"] = "\n".join(skipped)
-    return paths
+    return {"page": str(out / "report.html")} | paths
 
 
 def _page(

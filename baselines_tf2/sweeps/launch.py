@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.threads import set_threads, threads
@@ -62,6 +62,14 @@ class Progress:
         """Shows the user a line."""
         self.report = self.report._replace(notes=(*self.report.notes, text))
         self._send(self.report)
+
+
+class Outcome(NamedTuple):
+    """How a task ended: with an error, interrupted from outside, or with neither."""
+
+    report: Report
+    error: str | None = None
+    interrupted: bool = False
 
 
 Attempt = tuple[str, int]  # name of the task, and how many processes it had lost
@@ -248,51 +256,57 @@ class _Sweep:
         row.report = report
 
     def _settle(self, row: Row, reference) -> None:
-        errors, state = self._ray.exceptions, "retried"
+        errors = self._ray.exceptions
         try:
-            report, state, why = self._ray.get(reference)
-            self._take(row, report)
+            outcome = self._ray.get(reference)
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:  # before the entry
-            state, why = "failed", _in_one_line(getattr(error, "cause", None) or error)
+            text = _in_one_line(getattr(error, "cause", None) or error)
+            self._table.change(row, "failed", text)
         except errors.OutOfMemoryError:
-            why = "its node ran out of memory"
+            self._lose(row, "its node ran out of memory")
         except errors.RayError:
-            why = "its worker or node died"
-        if state != "retried":
-            return self._table.change(row, state, why)
+            self._lose(row, "its worker or node died")
+        else:
+            self._take(row, outcome.report)
+            if outcome.interrupted:
+                self._lose(row, "its worker was told to end")
+            elif outcome.error is not None:
+                self._table.change(row, "failed", outcome.error)
+            else:
+                self._table.change(row, "finished")
+
+    def _lose(self, row: Row, reason: str) -> None:
         row.losses, step = row.losses + 1, row.report.step or 0
         row.report = row.report._replace(notes=())
         row.idle_losses = 1 if step > row.furthest else row.idle_losses + 1
         row.furthest = max(row.furthest, step)
         if row.idle_losses > MAX_LOSSES:
-            why += f", after {MAX_LOSSES} other losses: "
-            why += "once the machine is well the same command goes on"
-            return self._table.change(row, "failed", why)
-        self._table.change(row, "retried", why)
-        return self._submit(row)
+            reason += f", after {MAX_LOSSES} other losses: "
+            reason += "once the machine is well the same command goes on"
+            self._table.change(row, "failed", reason)
+        else:
+            self._table.change(row, "retried", reason)
+            self._submit(row)
 
 
-def _run(entry: str, arguments: tuple, board, attempt: Attempt) -> tuple[Report, str, str]:
-    """What a worker does: its last report, the state that the task came to, and why.
-
-    Exceptions become text, since an entry's types may not be importable.
-    """
+def _run(entry: str, arguments: tuple, board, attempt: Attempt) -> Outcome:
+    """What a worker does; exceptions become text, since an entry's types may not be importable."""
 
     def send(report: Report) -> None:
         with suppress(Exception):  # no report is worth a run
             board.put.remote(attempt, report)
 
-    progress, state, why = Progress(send), "finished", ""
+    progress = Progress(send)
     for number in (signal.SIGINT, signal.SIGTERM):  # not the last task's; Ray's looks like an error
         signal.signal(number, signal.default_int_handler)
     try:
         resolve_name(entry)(arguments, progress)
     except KeyboardInterrupt:
-        state, why = "retried", "its worker was told to end"
+        return Outcome(progress.report, interrupted=True)
     except (Exception, SystemExit) as error:
         logging.getLogger(__name__).exception(entry)  # into Ray's log of this worker
-        state, why = "failed", _in_one_line(error)
-    return progress.report, state, why
+        return Outcome(progress.report, error=_in_one_line(error))
+    return Outcome(progress.report)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -130,12 +130,7 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
         check_known(f"arm of {where}", arm, known)
     factors, outcomes = part.get("factor", {}), (part["primary"], *part["outcomes"])
     tables = {arm: known[arm] for arm in part.get("arms", ())} | part.get("arm", {})
-    arms = {}
-    for arm, table in tables.items():
-        _check(f"{where}.arm.{arm}", table, ARM)
-        for factor in table.get("without", ()):
-            check_known(f"factor in 'without' of {where}.arm.{arm}", factor, factors)
-        arms[arm] = Arm(table["exp"], tuple(table.get("set", ())), tuple(table.get("without", ())))
+    arms = {arm: _arm(f"{where}.arm.{arm}", table, factors) for arm, table in tables.items()}
     if not arms:
         raise ConfigError(f"{where} has no arm: name some in 'arms', or write [{where}.arm]")
     if baseline := part.get("baseline", ""):
@@ -162,6 +157,13 @@ def _part(name: str, own: Any, shared: Mapping[str, Any], known: Mapping[str, An
         backend=part.get("backend"),
         tunes=part.get("tunes", False),
     )  # fmt: skip
+
+
+def _arm(where: str, table: Any, factors: Mapping[str, Any]) -> Arm:
+    _check(where, table, ARM)
+    for factor in table.get("without", ()):
+        check_known(f"factor in 'without' of {where}", factor, factors)
+    return Arm(table["exp"], tuple(table.get("set", ())), tuple(table.get("without", ())))
 
 
 def _check_seeds(parts: Collection[Part]) -> None:

@@ -166,8 +166,9 @@ class Store:
 
     def number(self, key: Key, outcome: str) -> float:
         """An outcome of a run; NaN if it has none."""
+        text = self.rows[key].get(outcome) or "nan"
         with _undamaged(self._path):
-            return float(self.rows[key].get(outcome) or "nan")
+            return float(text)
 
 
 def _keyed(path: Path, needed: Sequence[str]) -> list[tuple[Key, Row]]:
@@ -181,6 +182,7 @@ def _keyed(path: Path, needed: Sequence[str]) -> list[tuple[Key, Row]]:
 
 @contextmanager
 def _undamaged(path: Path) -> Iterator[None]:
+    """ConfigError for what reading a damaged CSV raises."""
     try:
         yield
     except (KeyError, TypeError, ValueError, csv.Error):

@@ -68,7 +68,7 @@ def folder_name(overrides: Sequence[str]) -> str:
 
 def command_line(run: Chosen, more: Sequence[str] = ()) -> list[str]:
     """The flags that go on with a run; more: those that its config.json has not."""
-    values = {**run.flags, "logdir": run.folder.parents[2]}
+    values = {**run.flags, "logdir": run.folder.parents[2]}  # of exp, backend and seed
     texts = [f"--set={text}" for text in values.pop("set")]
     return [*(f"--{flag}={value}" for flag, value in values.items()), "--resume", *texts, *more]
 
@@ -97,9 +97,8 @@ def do_sweep(
     Raises TrainingError if a run failed, and ConfigError.
     """
     left, failed = (runs, {}) if overwrite else left_to_do(runs)
-    check_prepared(
-        left.values(), video=video and where.get("address") is None
-    )  # a cluster draws elsewhere
+    here = where.get("address") is None  # a cluster draws elsewhere
+    check_prepared(left.values(), video=video and here)
     if finished := len(runs) - len(left) - len(failed):
         print(f"finished before: {finished} of {len(runs)}")
 

@@ -259,8 +259,10 @@ def assert_eager_equals_compiled(dtype, tolerance, **options):
     finally:
         tf.config.run_functions_eagerly(False)
     np.testing.assert_allclose(compiled_metrics, eager_metrics, rtol=10 * tolerance, atol=tolerance)
-    for name, a in compiled.nets.state().items():
-        b = eager.nets.state()[name]
+    ours, theirs = compiled.nets.state(), eager.nets.state()
+    assert ours.keys() == theirs.keys()
+    for name, a in ours.items():
+        b = theirs[name]
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
 
 

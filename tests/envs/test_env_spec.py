@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -7,8 +8,14 @@ from envs import CONTINUOUS_TASKS, TASKS, ConfigError, EnvSpec, backends_of, def
 from envs.ensemble import Ensemble
 from envs.errors import check_known
 from envs.grid import grid_values
-from envs.physics import parse_physics
+from envs.physics import limits, parse_physics
 from envs.spec import NOMINAL_MASS, ORIGINALS
+
+
+def test_what_is_possible_for_a_parameter():
+    assert limits("mass/foot") == limits("friction") == (0, math.inf)
+    assert limits("slope") == (-90, 90)
+    assert limits("one_of_ones_own") == (-math.inf, math.inf)
 
 
 def test_unknown_names_suggest_the_nearest():

@@ -102,6 +102,15 @@ def test_a_group_of_five_has_an_interval():
     assert middle == (5.0, 1.0, 9.0, False) and str(middle) == "5 [1, 9]"
 
 
+def test_a_curve_is_the_interquartile_mean_at_each_point():
+    # Of five seeds the middle three count: (1 + 2 + 6) / 3 and (0 + 3 + 9) / 3.
+    seeds = np.array([[0.0, -50.0], [1.0, 0.0], [2.0, 3.0], [6.0, 9.0], [100.0, 9.5]])
+    curve = statistics.iqm_curve(np.array([10.0, 20.0]), seeds)
+    np.testing.assert_allclose(curve.middle, [3, 4], rtol=1e-15)
+    assert (curve.ends[0] <= curve.middle).all() and (curve.middle <= curve.ends[1]).all()
+    assert statistics.iqm_curve(np.array([10.0, 20.0]), seeds[:4]).ends is None
+
+
 def test_curves_are_drawn_where_all_seeds_were_evaluated():
     whole = run({10: [0.0], 20: [1.0], 25: [7.0], 30: [2.0]})
     short = run({10: [4.0], 20: [5.0]})

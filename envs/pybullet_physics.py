@@ -55,7 +55,8 @@ class BulletPhysics(Physics):
         self.names = (*PARAMETERS["pybullet"], *self._bodies)
         self._bodies["torso_mass"] = self._bodies["mass/torso"]
         self._nominal_power = env.robot.power
-        self._gravity = env.scene.cpp_world.gravity  # [m/s^2], downwards; set at each reset
+        scene: Any = env.scene  # None until the first reset
+        self._gravity = scene.cpp_world.gravity  # [m/s^2], downwards; set at each reset
         low, high = self._client.getAABB(self._robot, self._torso)
         self.frontal_area = (high[1] - low[1]) * (high[2] - low[2])  # [m^2]
         self._head_wind = 0.0

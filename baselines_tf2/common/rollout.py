@@ -127,10 +127,11 @@ class SerialEnvs(Envs):
 
     def reset(self, ended, seed=None):
         for n in np.flatnonzero(ended):
-            env_seed, options = None if seed is None else seed + int(n), None
+            env_seed = None if seed is None else seed + int(n)
+            options: dict[str, Any] | None = None
             if self.twins and n % 2:
                 options = {"physics": self._robots[n - 1].placed}
-                if seed is not None:
+                if env_seed is not None:
                     options[NOISE_SEED] = env_seed - 1
             self._obs[n], info = self._envs[n].reset(seed=env_seed, options=options)
             self._physics[n] = info.get("physics", {})
@@ -324,10 +325,10 @@ class Collector(Stateful):
     def _allocate(self, num_steps):
         shape, obs_width = (num_steps, self.num_envs), self._obs.shape[1:]
         widths = obs_width, (self._actions.dim,), (), obs_width
-        floats = (np.empty((*shape, *width), np.float32) for width in widths)
+        obs0, actions, rewards, obs1 = (np.empty((*shape, *x), np.float32) for x in widths)
         terminals1, ends = np.zeros((2, *shape), bool)
         members = np.tile(self._members.astype(np.int32), (num_steps, 1))
-        return Rollout(*floats, terminals1, ends, members)
+        return Rollout(obs0, actions, rewards, obs1, terminals1, ends, members)
 
     def _ask(self, call, *args):
         try:

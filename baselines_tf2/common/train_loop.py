@@ -159,8 +159,10 @@ class TrainLoop(Stateful):
     def _epoch_metrics(self):
         names = self._metrics[0] if self._metrics else {}
         metrics = {name: float(np.mean([row[name] for row in self._metrics])) for name in names}
-        for part in filter(None, (self.select, self.adaptation)):
-            metrics |= part.metrics()
+        if self.select is not None:
+            metrics |= self.select.metrics()
+        if self.adaptation is not None:
+            metrics |= self.adaptation.metrics()
         return metrics
 
     def _run_cycle(self, thread):

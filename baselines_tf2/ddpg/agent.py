@@ -70,7 +70,7 @@ class DDPGAgent(Stateful):
         self.nets = Nets(config, *dims, seed=nets_seed, dtype=dtype, body=body)
         # Of the parameter noise, if there is any: its stddev, and the distance that it is to make.
         self.action_noises, self._stddev = parse_noise(config.noise_type)
-        self._desired_distance = self._stddev
+        self._desired_distance = self._stddev or 0.0
         # One environment keeps its perturbed actor to the episode's end, as in Baselines.
         self.refresh_each_cycle = self._stddev is None or num_envs > 1
         self._forward = numpy_forward(self.nets.actor)
@@ -103,13 +103,13 @@ class DDPGAgent(Stateful):
         if self._stddev is None:
             fixed = self.policy()
             return lambda: fixed
-        perturbed = self._perturbed("perturbation")
+        perturbed = self._perturbed("perturbation", self._stddev)
         return lambda: self._policy_of(perturbed())
 
-    def _perturbed(self, purpose):
-        """Draws weights. Of copies: another thread may meanwhile train the actor and the stddev."""
+    def _perturbed(self, purpose, stddev):
+        """Draws weights. Of copies: another thread may meanwhile train the actor."""
         rng, weights = self._rngs[purpose], self.nets.actor.get_weights()
-        return partial(perturb, rng, self._stddev, weights, self._perturbable)
+        return partial(perturb, rng, stddev, weights, self._perturbable)
 
     def predict(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] for observations [..., O], without exploration.
@@ -148,7 +148,7 @@ class DDPGAgent(Stateful):
         if self.nets.obs_stats is not None:
             self.nets.obs_stats.update_on_host(new.obs0.reshape(-1, new.obs0.shape[-1]))
 
-    def _adapt_noise(self):
+    def _adapt_noise(self, stddev):
         """Adapts the parameter noise to the actor as it is, for the cycle's updates; its metrics.
 
         As in Baselines the distance of a second perturbed copy, on one batch, moves the stddev,
@@ -158,18 +158,18 @@ class DDPGAgent(Stateful):
         distances = []
         for _ in range(-(-config.nb_train_steps // config.param_noise_adaption_interval)):
             rows = self.replay.sample_many(rng, 1, config.batch_size)[0]
-            obs, weights = rows[:, self._layout.obs0], self._perturbed("adaptation")()
+            obs, weights = rows[:, self._layout.obs0], self._perturbed("adaptation", stddev)()
             distances.append(action_distance(self.policy()(obs), self._policy_of(weights)(obs)))
-            self._stddev = adapted_stddev(self._stddev, distances[-1], self._desired_distance)
-        distance = float(np.mean(distances))
-        return {"param_noise/distance": distance, "param_noise/stddev": self._stddev}
+            stddev = adapted_stddev(stddev, distances[-1], self._desired_distance)
+        self._stddev = stddev
+        return {"param_noise/distance": float(np.mean(distances)), "param_noise/stddev": stddev}
 
     def train(self) -> dict[str, float]:
         """Adapts parameter noise and runs one cycle's updates in one call; the metrics' means.
 
         Raises TrainingError if one of them is not finite.
         """
-        adapted = {} if self._stddev is None else self._adapt_noise()
+        adapted = {} if self._stddev is None else self._adapt_noise(self._stddev)
         config, rng = self.config, self._rngs["batches"]
         count, size = config.nb_train_steps, config.batch_size
         rows = self.replay.sample_many(rng, count, size, paired=config.paired)
@@ -200,7 +200,7 @@ class DDPGAgent(Stateful):
             flat = (x.reshape(latest.rewards.size, x.shape[-1]) for x in seen)
             out["rollout/q_mean"] = float(self._values(*flat).numpy().mean())
         if self._stddev is not None:
-            perturbed = self._perturbed("diagnostics")
+            perturbed = self._perturbed("diagnostics", self._stddev)
             out |= _moments("reference/perturbed_action", self._policy_of(perturbed())(obs))
         out |= _moments("rollout/action", latest.actions)
         for name in ("obs_stats", "return_stats"):

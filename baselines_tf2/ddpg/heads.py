@@ -55,6 +55,7 @@ class _ClippedHead:
     """A head whose critic's outputs, [P], are normalised returns, clipped to +- `_range`."""
 
     _range: float | None
+    _outputs: Callable  # of nets and a batch
 
     def predictions(self, nets, batch):
         return self._scaled(nets, self._outputs(nets, batch))

@@ -97,12 +97,13 @@ class Events:
     """TensorBoard's event file, written at once: its own writer's thread would die on a full disk."""
 
     def __init__(self, folder: Path):
-        self._folder, self._file = folder, None
+        self._folder = folder
+        self._file: IO[bytes] | None = None
 
     def _open(self):
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (self._folder / name).open("wb", buffering=0)
-        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, self._file)))
+        self._file = file = (self._folder / name).open("wb", buffering=0)
+        self._records = RecordWriter(SimpleNamespace(write=partial(write_whole, file)))
         self.add(file_version="brain.Event:2")
 
     def add(self, **fields) -> None:

@@ -39,7 +39,7 @@ def _plot_curve(axis, rollout, evaluations):
     steps = [int(row["step"]) for row in rollout]
     returns = [float(row["rollout/return"]) for row in rollout]
     axis.plot(steps, returns, color="tab:gray", alpha=0.6, linewidth=1, label="training episodes")
-    by_step = defaultdict(list)
+    by_step: dict[float, list[float]] = defaultdict(list)
     for row in evaluations:
         by_step[int(row["step"])].append(float(row["return"]))
     if by_step:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import tensorflow as tf
 from absl import flags
@@ -79,7 +80,8 @@ class Bar(AbstractContextManager):
     """A tqdm bar of steps, steps per second, time left and return; closed with its `with` block."""
 
     def __init__(self):
-        self._bar, self._began = None, time.perf_counter()
+        self._bar: Any = None  # tqdm's, once it starts
+        self._began = time.perf_counter()
         self._first = self._step = 0  # where this process began, and where it is
 
     def start(self, total: int) -> None:

@@ -91,7 +91,7 @@ def test_adapted_parameter_noise_moves_the_actions_as_far_as_it_should():
     agent = make(nb_train_steps=600, param_noise_adaption_interval=1, batch_size=64)
     new = rows()
     agent.store(new)
-    agent._adapt_noise()  # without the updates, which would move the actor
+    agent._adapt_noise(agent._stddev)  # without the updates, which would move the actor
     obs, source = new.obs0[:, 0], agent.exploring_policy()
     distances = [np.square(source()(obs) - agent.predict(obs)).mean() ** 0.5 for _ in range(50)]
     assert np.median(distances) == pytest.approx(0.2, rel=0.3)

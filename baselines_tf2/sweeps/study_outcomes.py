@@ -24,12 +24,13 @@ from baselines_tf2.runs.evaluate_run import evaluate_run
 from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.folder import SWEEP, is_finished
 from baselines_tf2.runs.judging import PERCENTILES, PHYSICS, SIDES, describe, percentiles, sweep_of
-from envs import VARIANTS
+from envs import VARIANTS, Ensemble, is_inside, training_ranges
 from envs.spec import NAMED_SETS
 
 LAST = 3  # evaluations that make a final value
 JUDGED = 3  # episodes on each robot of an uncertainty set
 FEW = 10  # episodes on each robot, below which percentiles say nothing
+TORSO_MASS = "torso_mass"
 
 
 class Outcome(NamedTuple):
@@ -85,6 +86,26 @@ def _robots(name: str) -> Callable[[Run], Series]:
     return lambda run: {step: _described(rows, name) for step, rows in run.evaluations.items()}
 
 
+def _outer_masses(run: Run) -> Series:
+    """Mean return at each evaluation on torso masses outside the training range, all else as usual."""
+    ensemble = run.config["settings"].get("env", {}).get("ensemble", "")
+    if TORSO_MASS not in (ranges := training_ranges(Ensemble.parse(ensemble))):
+        return {}
+
+    def outer(masses: Series) -> list[float]:
+        trained = {TORSO_MASS: ranges[TORSO_MASS]}
+        return [x for mass, x in masses.items() if not is_inside({TORSO_MASS: mass}, trained)]
+
+    masses = {step: by_mass(rows)[TORSO_MASS] for step, rows in run.evaluations.items()}
+    return {step: mean(outer(of_one)) for step, of_one in masses.items()}
+
+
+def _worst_mass(run: Run) -> Series:
+    """The least of the torso masses' mean returns at each evaluation, all else as usual."""
+    masses = {step: by_mass(rows)[TORSO_MASS].values() for step, rows in run.evaluations.items()}
+    return {step: min(returns, default=math.nan) for step, returns in masses.items()}
+
+
 def _of_set(judged_on: tuple[str, str], name: str) -> Callable[[Run], float]:
     """The same of the episodes that `judge` left."""
     return lambda run: _described(read_table(_judged(run.folder, judged_on)), name)
@@ -109,11 +130,15 @@ def steps_to_475(run: Run) -> float:
 
 
 INSIDE, OUTSIDE = (methodcaller("series", f"eval/return_{side}") for side in SIDES)
+INSIDE_WORST = methodcaller("series", "eval/return_inside_worst_robot")
 OUTCOMES = {
     "mean": Outcome("final return", _evaluated(returns_by_step, LAST)),
     "inside": Outcome("return inside the training range", _evaluated(INSIDE, LAST)),
     "outside": Outcome("return outside the training range", _evaluated(OUTSIDE, LAST)),
     "worst": Outcome("return on the worst robot", _evaluated(_robots("worst_robot"), LAST)),
+    "inside_worst": Outcome("return on the worst robot of the training range", _evaluated(INSIDE_WORST, LAST)),
+    "outer_masses": Outcome("return on masses outside the training range", _evaluated(_outer_masses, LAST)),
+    "worst_mass": Outcome("return on the worst mass", _evaluated(_worst_mass, LAST)),
     "cvar10": Outcome("return in the worst tenth of episodes", _evaluated(_robots("cvar10"), LAST)),
     "area": Outcome("return, mean of all evaluations", _evaluated(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _evaluated(OUTSIDE)),
@@ -148,12 +173,12 @@ def by_mass(episodes: list[Row]) -> dict[str, Series]:
 
     Where other parameters are swept too, with those as usual.
     """
-    sweep = sweep_of(episodes, PHYSICS + "torso_mass")
-    found: dict[str, Series] = {"torso_mass": {mass: mean(x) for mass, x in sweep.items()}}
+    sweep = sweep_of(episodes, PHYSICS + TORSO_MASS)
+    found: dict[str, Series] = {TORSO_MASS: {mass: mean(x) for mass, x in sweep.items()}}
     if sweep and min(map(len, sweep.values())) >= FEW:
         for i, percent in enumerate(PERCENTILES):
             curve = {mass: float(percentiles(values)[i]) for mass, values in sweep.items()}
-            found[f"torso_mass_p{percent}"] = curve
+            found[f"{TORSO_MASS}_p{percent}"] = curve
     return found
 
 

@@ -15,7 +15,7 @@ from baselines_tf2.report.runs import Line
 from baselines_tf2.report.statistics import Estimate, estimates, iqm, iqm_curve, middles, number
 from baselines_tf2.runs.judging import PERCENTILES
 from baselines_tf2.sweeps.study import Part, words
-from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES
+from baselines_tf2.sweeps.study_outcomes import LAST, OUTCOMES, TORSO_MASS
 from baselines_tf2.sweeps.study_store import FINISHED, Key, Place, Store
 
 TOO_FEW = "too few runs"
@@ -202,12 +202,12 @@ def learning_curves(part: Part, store: Store, outcome: str) -> Figure | None:
 
 def return_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
     """Return by torso mass in the last evaluations, an axis per level."""
-    return _curves(part, store, "torso_mass", MASS, f"mean of the last {LAST} evaluations", "o")
+    return _curves(part, store, TORSO_MASS, MASS, f"mean of the last {LAST} evaluations", "o")
 
 
 def percentiles_by_mass(part: Part, store: Store, outcome: str) -> Figure | None:
     """Mean and percentiles of the return by torso mass, as in EPOpt's figures; an axis per arm."""
-    names = ["torso_mass", *(f"torso_mass_p{percent}" for percent in PERCENTILES)]
+    names = [TORSO_MASS, *(f"{TORSO_MASS}_p{percent}" for percent in PERCENTILES)]
     found = {name: _by_place(part, store, name) for name in names}
     if not found[names[-1]]:
         return None

@@ -73,6 +73,20 @@ def test_return_by_mass_is_of_the_other_parameters_middle():
     assert by_mass(rows) == {"torso_mass": {3.0: 1.0, 6.0: 2.0, 9.0: 3.0}}
 
 
+def test_masses_are_judged_with_all_else_as_usual():
+    swept = [(1.5, 0.0, 10.0), (3.0, 0.0, 30.0), (9.0, 0.0, 20.0), (13.5, 0.0, 6.0)]
+    slid = [(6.0, 0.0, 50.0), (6.0, -40.0, 90_000.0), (6.0, 40.0, -90_000.0)]
+    run = run_of({500: [(0.0, 0.0)]})
+    run.evaluations[500] = [
+        {"return": x, "physics/torso_mass": m, "physics/slope": s} for m, s, x in swept + slid
+    ]
+    run.config["settings"]["env"] = {"ensemble": "torso_mass:6,1.5,3,9;slope:0,8,-20,20"}
+    assert number("outer_masses", run) == 8  # 1.5 and 13.5 kg
+    assert number("worst_mass", run) == 6
+    run.config["settings"]["env"] = {"ensemble": "slope:0,8,-20,20"}
+    assert math.isnan(number("outer_masses", run))
+
+
 def test_percentiles_by_mass_are_of_ten_episodes_or_more():
     rows = [{"return": m * x, "physics/torso_mass": m} for m in (1.0, 2.0) for x in range(11)]
     found = by_mass(rows)

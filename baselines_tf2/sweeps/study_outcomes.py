@@ -123,6 +123,11 @@ def judge(experiments: Mapping[str, Experiment], folder: Path, outcomes: Iterabl
                 evaluate_run(experiments, folder, "", *place, episodes=JUDGED, seed=0, cores=1)
 
 
+def best(run: Run) -> float:
+    """The highest of the evaluations' mean returns."""
+    return max(returns_by_step(run).values(), default=math.nan)
+
+
 def steps_to_475(run: Run) -> float:
     """The first step whose evaluation reaches 475; all planned ones if none does."""
     reached = [step for step, x in returns_by_step(run).items() if x >= 475]
@@ -142,6 +147,7 @@ OUTCOMES = {
     "cvar10": Outcome("return in the worst tenth of episodes", _evaluated(_robots("cvar10"), LAST)),
     "area": Outcome("return, mean of all evaluations", _evaluated(returns_by_step)),
     "area_outside": Outcome("return outside, mean of all evaluations", _evaluated(OUTSIDE)),
+    "best": Outcome("return, best evaluation", best),
     "steps_to_475": Outcome("steps to a return of 475, all if it never came", steps_to_475, -1),
     "seconds": Outcome("wall time [s]", lambda run: max(run.series("time/elapsed").values(), default=math.nan), -1),
     "robot_share_early": Outcome("robot's share in the first quarter of the run", _logged("diagnostics/robot_share", 0, 0.25), 0),

@@ -53,6 +53,7 @@ def test_outcomes_by_hand():
     assert number("robot_share", run) == pytest.approx(0.4)  # of 300, 400 and 500
     assert number("robot_share_early", run) == pytest.approx(0.1)  # of 100 of 500
     assert number("steps_to_475", run) == 200
+    assert number("best", run) == pytest.approx(1.5 * 900)
     assert math.isnan(number("inside", run)) and math.isnan(number("model_loss", run))
 
 

@@ -86,8 +86,13 @@ def _robots(name: str) -> Callable[[Run], Series]:
     return lambda run: {step: _described(rows, name) for step, rows in run.evaluations.items()}
 
 
+def _by_mass(run: Run) -> dict[float, Series]:
+    """Mean return at each torso mass, all else as usual, at each evaluation."""
+    return {step: by_mass(rows)[TORSO_MASS] for step, rows in run.evaluations.items()}
+
+
 def _outer_masses(run: Run) -> Series:
-    """Mean return at each evaluation on torso masses outside the training range, all else as usual."""
+    """The mean of those outside the training range at each evaluation."""
     ensemble = run.config["settings"].get("env", {}).get("ensemble", "")
     if TORSO_MASS not in (ranges := training_ranges(Ensemble.parse(ensemble))):
         return {}
@@ -96,14 +101,12 @@ def _outer_masses(run: Run) -> Series:
         trained = {TORSO_MASS: ranges[TORSO_MASS]}
         return [x for mass, x in masses.items() if not is_inside({TORSO_MASS: mass}, trained)]
 
-    masses = {step: by_mass(rows)[TORSO_MASS] for step, rows in run.evaluations.items()}
-    return {step: mean(outer(of_one)) for step, of_one in masses.items()}
+    return {step: mean(outer(masses)) for step, masses in _by_mass(run).items()}
 
 
 def _worst_mass(run: Run) -> Series:
-    """The least of the torso masses' mean returns at each evaluation, all else as usual."""
-    masses = {step: by_mass(rows)[TORSO_MASS].values() for step, rows in run.evaluations.items()}
-    return {step: min(returns, default=math.nan) for step, returns in masses.items()}
+    """The least of all of them at each evaluation."""
+    return {step: min(masses.values(), default=math.nan) for step, masses in _by_mass(run).items()}
 
 
 def _of_set(judged_on: tuple[str, str], name: str) -> Callable[[Run], float]:

@@ -41,7 +41,8 @@ EVALUATIONS = {step: [(1.0, x), (2.0, 3 * x), (1.0, x), (2.0, x)] for step, x in
 
 def test_outcomes_by_hand():
     run = run_of(EVALUATIONS, [
-        {"step": s, "eval/return_outside": s, "diagnostics/robot_share": s / 1000}
+        {"step": s, "eval/return_outside": s, "eval/return_inside_worst_robot": 2 * s,
+         "diagnostics/robot_share": s / 1000}
         for s in (100, 200, 300, 400, 500)
     ])  # fmt: skip
     # Means over an evaluation's four episodes are 1.5 x; 45 of the last three x is their mean.
@@ -49,7 +50,7 @@ def test_outcomes_by_hand():
     assert number("area", run) == pytest.approx(1.5 * 218)
     assert number("worst", run) == pytest.approx(30)  # 1 kg gives x, 2 kg 2 x
     assert number("cvar10", run) == pytest.approx(30)  # a tenth of four is one episode
-    assert number("outside", run) == 400
+    assert number("outside", run) == 400 and number("inside_worst", run) == 800
     assert number("robot_share", run) == pytest.approx(0.4)  # of 300, 400 and 500
     assert number("robot_share_early", run) == pytest.approx(0.1)  # of 100 of 500
     assert number("steps_to_475", run) == 200

@@ -16,8 +16,8 @@ from baselines_tf2.common.files import write_bytes, write_text
 from baselines_tf2.report.figures import render
 from baselines_tf2.sweeps.study import Part
 from baselines_tf2.sweeps.study_outcomes import OUTCOMES
-from baselines_tf2.sweeps.study_results import FIGURES, TABLES, Result, counted, results, set_apart
-from baselines_tf2.sweeps.study_store import Key, Place, Store
+from baselines_tf2.sweeps.study_results import FIGURES, TABLES, Found, counted, results, set_apart
+from baselines_tf2.sweeps.study_store import Key, Store
 from envs.errors import ConfigError, check_known
 
 BLOCK = re.compile(r"(?<!`)(<!-- study:(\S+) (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -72,9 +72,10 @@ def write_page(store: Store, folder: Path) -> str:
             picture = Picture(store, part, kind, part.primary)
             if picture.draw(folder):
                 lines += [f"![{part.title}]({picture.name})", ""]
+        found = results(part, store, part.primary)
         for name, table in TABLES.items():
             title = f"{OUTCOMES[part.primary].words}, {name}"
-            lines += [title, "", table(part, store, part.primary), ""]
+            lines += [title, "", table(part, store, part.primary, found), ""]
     path = folder / "study.md"
     write_text(path, "\n".join(lines))
     return f"{done}\npage     {path}\nnumbers  {study.path.with_suffix('.csv')}"
@@ -117,7 +118,7 @@ def fill(text: str, stores: Mapping[str, Store], prefix: str) -> tuple[str, list
     pictures: list[Picture] = []
 
     @cache  # many blocks are of one part, whose bootstrap takes a good part of a second
-    def known(name: str, part: str, baseline: str, outcome: str) -> dict[Place, Result]:
+    def known(name: str, part: str, baseline: str, outcome: str) -> Found:
         store = stores[name]
         return results(replace(store.study.parts[part], baseline=baseline), store, outcome)
 
@@ -157,7 +158,8 @@ def _content(
     if left == NOT_RUN:
         return note
     if kind == "table":
-        return f"{note}\n{show(part, store, outcome)}\n"
+        found = known(store.study.name, part.name, part.baseline, outcome)
+        return f"{note}\n{show(part, store, outcome, found)}\n"
     pictures.append(Picture(store, part, given["figure"], outcome))
     return f"{note}\n![{part.title}]({prefix}{pictures[-1].name})\n"
 

@@ -33,6 +33,9 @@ class Result(NamedTuple):
     improvement: Estimate | None = None  # probability that a run is better than one of the baseline
 
 
+Found = Mapping[Place, Result]  # what came out at each place
+
+
 def scores(part: Part, store: Store, outcome: str) -> dict[Place, np.ndarray]:
     """The outcome of the runs at each place, `[seeds]`, where there is one.
 
@@ -55,7 +58,7 @@ def scores(part: Part, store: Store, outcome: str) -> dict[Place, np.ndarray]:
     return {place: kept for place, x in found.items() if (kept := x[~np.isnan(x)]).size}
 
 
-def results(part: Part, store: Store, outcome: str) -> dict[Place, Result]:
+def results(part: Part, store: Store, outcome: str) -> Found:
     """What came out at each place where a run was done."""
     samples, sign = scores(part, store, outcome), OUTCOMES[outcome].sign or 1
     values = middles(samples)
@@ -93,9 +96,9 @@ def set_apart(one: Result, outcome: str) -> Sequence:
     return ("–", "–", said) if said == TOO_FEW else (one.difference, one.improvement, said)
 
 
-def comparison(part: Part, store: Store, outcome: str) -> str:
+def comparison(part: Part, store: Store, outcome: str, found: Found) -> str:
     """Every arm at every level: its value, and what sets it apart from the baseline."""
-    found, width = results(part, store, outcome), 7 if part.baseline else 4
+    width = 7 if part.baseline else 4
     few = any(one.value.is_range for one in found.values())
     value = "IQM [95% interval]" + " or (lowest to highest)" * few
     beside = f"minus {part.baseline}", "P(better)", "difference"
@@ -111,21 +114,21 @@ def comparison(part: Part, store: Store, outcome: str) -> str:
     return markdown(*rows)
 
 
-def summary(part: Part, store: Store, outcome: str) -> str:
+def summary(part: Part, store: Store, outcome: str, found: Found) -> str:
     """Arms by levels: interquartile means with their intervals."""
-    values = {place: one.value for place, one in results(part, store, outcome).items()}
+    values = {place: one.value for place, one in found.items()}
     levels, arms = (dict.fromkeys(place[i] for place in values) for i in (0, 1))
     head = ("arm", *(level or OUTCOMES[outcome].words for level in levels))
     return markdown(head, *((arm, *(values.get((x, arm), "–") for x in levels)) for arm in arms))
 
 
-def outcomes(part: Part, store: Store, outcome: str) -> str:
+def outcomes(part: Part, store: Store, outcome: str, found: Found) -> str:
     """Interquartile means of everything that was measured; the given outcome first."""
     names = dict.fromkeys((outcome, *part.outcomes))
     columns = {name: scores(part, store, name) for name in names}
     rows = [("level", "arm", *(OUTCOMES[name].words for name in names))]
     for place, runs in store.places(part).items():
-        if place not in columns[outcome]:
+        if place not in found:
             continue
         means = (_mean_of(columns[name].get(place, np.array([])), len(runs)) for name in names)
         rows.append((place[0] or "–", place[1], *means))

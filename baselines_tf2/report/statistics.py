@@ -13,7 +13,7 @@ from baselines_tf2.runs.judging import PHYSICS, percentiles, sweep_of
 
 LAST = 10  # evaluations that make a final return
 # Resamples of the bootstrap: with 2,000 an end moves by some tens of a return, and verdicts with it.
-RESAMPLES, CURVE_RESAMPLES, BATCH = 50_000, 2_000, 10_000
+RESAMPLES, CURVE_RESAMPLES, BATCH = 50_000, 2_000, 1_000
 # Seeds, below which there is no 95%: a bootstrap's interval of four is their range, as one resample
 # in twenty has the lowest seed at both places that the interquartile mean of four keeps.
 FEWEST = 5

@@ -17,6 +17,11 @@ def results(name, folder, seeds, *, backend=None, eager=True):
     return found
 
 
+def test_every_experiment_can_be_made_tiny():
+    for name in EXPERIMENTS:
+        assert tiny.make(name).train.num_timesteps < 100
+
+
 @pytest.mark.slow  # tests/test_resume.py does the same quickly with some, whose runs it has
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_seed_gives_the_same_bits_and_another_one_others(tmp_path, name):

@@ -47,7 +47,7 @@ def make(name, *overrides, backend=None):
     """The experiment's default settings but for its size, and for what is overridden."""
     kind = family(name)
     tiny = {"ddpg": DDPG, "tabular": TABULAR}.get(kind, OMD)
-    if kind in ("cartpole", "robots") and name != "qlearning_cartpole":
+    if kind in ("cartpole", "robots") and not name.startswith(("qlearning", "sac")):
         tiny += ("agent.model_hidden_dim=4",)
     if name.startswith("epopt"):
         tiny += ("train.epopt_trajectories=2", "train.epopt_epsilon=0.5")

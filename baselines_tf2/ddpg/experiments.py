@@ -42,6 +42,9 @@ LEARNS = DDPGConfig(
     critic_l2_reg=0.0,
     actor_lr=1e-3,
 )
+# Robots whose episodes end as they fall, MuJoCo's: with returns of one step the critic's values grow
+# without bound, with five they do not (part tuning of docs/studies/ddpg.toml).
+FIVE_STEPS = ("hopper", "walker")
 AS_PROPOSED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
 # Which head and pairing is best is open: this is the pairing that does what no Q critic can.
 DIFFERENCE = replace(LEARNS, critic="additive", actor_loss="symmetric", pairing="same_member")
@@ -66,6 +69,8 @@ def _settings(task: str, kind: str, preset: str, backend: str) -> Settings:
         agent = DIFFERENCE if difference else LEARNS
         if backend == "pybullet":  # rewards are a tenth of MuJoCo's
             agent = replace(agent, reward_scale=1.0)
+        elif task in FIVE_STEPS:
+            agent = replace(agent, n_step=5)
     quick = task == "pendulum"
     train = DDPGTrainConfig(
         eval_episodes=10 if kind == "ddpg" else 2,

@@ -21,12 +21,12 @@ DESCRIPTIONS = {
 }
 
 # What learned best here: docs/decisions.md has the measurements.
-PREDICTS = {"model_hidden_dim": 256, "residual_model": True}
+MODEL = {"model_hidden_dim": 256, "residual_model": True}
 CORRECTED = SolverConfig("gauss_newton", ridge_relative=0.1, correct_inner=True)
 LEARNS: dict[str, dict[str, Any]] = {
-    "omd": {"model_hidden_dim": 256, "solver": CORRECTED},
-    "mle": PREDICTS,
-    "vaml": PREDICTS,
+    "omd": {**MODEL, "solver": CORRECTED},
+    "mle": MODEL,
+    "vaml": MODEL,
 }
 
 

@@ -41,6 +41,16 @@ def half(obs):
     return np.full((len(obs), 1), 0.5)
 
 
+def test_robots_that_fall_have_returns_of_five_steps_on_mujoco():
+    for name, experiment in EXPERIMENTS.items():
+        for backend in experiment.backends:
+            steps = make_settings(experiment, "default", backend, []).agent.n_step
+            assert steps == (
+                5 if backend == "mujoco" and name.endswith(("hopper", "walker")) else 1
+            )
+            assert make_settings(experiment, "original", backend, []).agent.n_step == 1
+
+
 def test_an_evaluation_episode_by_hand():
     env = Robots(length=4)
     episode = run_episode(half, env, seed=3, physics={"torso_mass": 7.0})

@@ -60,13 +60,12 @@ def test_the_experiments_are_four_agents_on_three_robots():
                 chosen = make_settings(experiment, preset, backend, [])
                 assert name == f"{chosen.agent.agent}_{chosen.env.task}" == experiment.name
                 assert chosen.env.backend == backend
-                residual = preset == "default" and chosen.agent.agent in ("mle", "vaml")
-                assert chosen.agent.residual_model == residual
                 solver = SolverConfig("gauss_newton", ridge_relative=0.1, correct_inner=True)
                 corrected = preset == "default" and chosen.agent.agent == "omd"
                 assert chosen.agent.solver == (solver if corrected else SolverConfig())
                 wide = preset == "default" and chosen.agent.agent != "sac"
                 assert chosen.agent.model_hidden_dim == (256 if wide else 64)
+                assert chosen.agent.residual_model == wide
                 assert chosen.train.num_timesteps == 1_000_000
                 assert (chosen.train.eval_interval, chosen.train.eval_episodes) == (5_000, 10)
 

@@ -50,9 +50,9 @@ SETTINGS = {  # name -> room, update, task, snapshots after so many steps, units
     "HalfCheetah": (halfcheetah, halfcheetah_update, "cheetah", (11_000, 25_000, 50_000), (32, 32)),
 }
 TRAINED = (
-    "agent.inner_steps=1", "agent.cycle_steps=10", "agent.solver.name=gauss_newton",
-    "agent.solver.ridge_relative=0.1", "agent.solver.correct_inner=true",
-    "agent.solver.on_failure=use",
+    "agent.residual_model=false", "agent.inner_steps=1", "agent.cycle_steps=10",
+    "agent.solver.name=gauss_newton", "agent.solver.ridge_relative=0.1",
+    "agent.solver.correct_inner=true", "agent.solver.on_failure=use",
 )  # fmt: skip
 AFTER = (1, 10, 100)  # steps of descent with
 MOMENTUM, STEP = 0.9, 0.5  # STEP over the largest eigenvalue

@@ -50,6 +50,10 @@ def store(tmp_path):
     return store
 
 
+def shown(table, part, store):
+    return table(part, store, "mean", results(part, store, "mean"))
+
+
 def test_the_probability_of_improvement_is_rliables():
     rng = np.random.default_rng(0)
     x, y = rng.integers(5, size=(7, 3)), rng.integers(5, size=(4, 3))
@@ -107,13 +111,13 @@ def test_a_run_that_failed_before_it_had_a_value_has_the_worst(store):
     store.rows[key] |= {"mean": "nan", "status": "failed: diverged"}
     found = scores(part, store, "mean")["noise=a, batch=32", "slow"]
     assert sorted(found) == [1000, 1100, 1101, 1103, 1104]
-    assert "| 5 (1 failed) |" in comparison(part, store, "mean")
+    assert "| 5 (1 failed) |" in shown(comparison, part, store)
     assert not scores(part, store, "model_loss")  # nobody has one: nothing is made up
     assert facts(store).startswith("Runs: 30 (1 failed) of 31; 15.0 hours")
     store.rows[key] |= {"status": "finished", "seconds": "nan"}
     assert len(scores(part, store, "mean")["noise=a, batch=32", "slow"]) == 4  # it has none
-    assert "| noise=a, batch=32 | slow | 1,102 (4 of 5) | 1 |" in outcomes(part, store, "mean")
-    assert "| slow | 5, 4 counted | 1,102 (1,100 to 1,104) |" in comparison(part, store, "mean")
+    assert "| noise=a, batch=32 | slow | 1,102 (4 of 5) | 1 |" in shown(outcomes, part, store)
+    assert "| slow | 5, 4 counted | 1,102 (1,100 to 1,104) |" in shown(comparison, part, store)
     judged = "rrls2_corrected_worst"
     store.rows[key][judged], store.rows[("first", "slow", "noise=a, batch=32", 1)][judged] = (
         "nan",
@@ -127,7 +131,7 @@ def test_few_runs_have_a_range_and_no_verdict(store):
     part = store.study.parts["first"]
     for key in [key for key in store.rows if key[3] > 1]:
         del store.rows[key]
-    table = comparison(part, store, "mean")
+    table = shown(comparison, part, store)
     assert "| IQM [95% interval] or (lowest to highest) |" in table.splitlines()[0]
     assert "| slow | 2 | 1,100 (1,100 to 1,101) | – | – | too few runs |" in table
     assert Picture(store, part, "outcome", "mean").draw(store.study.path.parent)
@@ -135,7 +139,7 @@ def test_few_runs_have_a_range_and_no_verdict(store):
 
 def test_arms_without_a_baseline_are_not_compared(store):
     part = replace(store.study.parts["first"], baseline="")
-    lines = comparison(part, store, "mean").splitlines()
+    lines = shown(comparison, part, store).splitlines()
     assert lines[0] == "| level | arm | runs | IQM [95% interval] |"
     assert lines[2].count("|") == 5 and lines[2].startswith("| noise=a, batch=32 | slow | 5 | 1,1")
 
@@ -153,15 +157,15 @@ def test_a_figure_of_percentiles_needs_them(store):
 
 def test_tables(store):
     part = store.study.parts["first"]
-    lines = comparison(part, store, "mean").splitlines()
+    lines = shown(comparison, part, store).splitlines()
     assert lines[0] == (
         "| level | arm | runs | IQM [95% interval] | minus plain | P(better) | difference |"
     )
     row = lines[2].split(" | ")
     assert row[:3] == ["| noise=a, batch=32", "slow", "5"] and row[3].startswith("1,102 [1,1")
     assert row[4].startswith("100 [") and row[5:] == ["1 [1, 1]", "better |"]
-    assert summary(part, store, "mean").splitlines()[0].count("noise=") == 4
-    assert "| noise=b, batch=32 | slow | 1,002 | 1 |" in outcomes(part, store, "mean")
+    assert shown(summary, part, store).splitlines()[0].count("noise=") == 4
+    assert "| noise=b, batch=32 | slow | 1,002 | 1 |" in shown(outcomes, part, store)
 
 
 def test_blocks_are_filled_and_say_what_they_cannot_be(store):
@@ -171,7 +175,7 @@ def test_blocks_are_filled_and_say_what_they_cannot_be(store):
 
     part = store.study.parts["first"]
     text, pictures = filled("part=first table=summary")
-    table = summary(part, store, "mean")
+    table = shown(summary, part, store)
     assert text == (
         f"Before <!-- study:try part=first table=summary -->\n{table}\n<!-- end --> after"
     )

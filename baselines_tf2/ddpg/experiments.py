@@ -42,8 +42,8 @@ LEARNS = DDPGConfig(
     critic_l2_reg=0.0,
     actor_lr=1e-3,
 )
-# Robots whose episodes end as they fall, MuJoCo's: with returns of one step the critic's values grow
-# without bound, with five they do not (part tuning of docs/studies/ddpg.toml).
+# On MuJoCo: with returns of one step the critic's values grow without bound on these robots, with
+# five they do not (docs/studies/ddpg.toml).
 FIVE_STEPS = ("hopper", "walker")
 AS_PROPOSED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
 # Which head and pairing is best is open: this is the pairing that does what no Q critic can.

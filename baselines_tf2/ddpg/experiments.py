@@ -42,11 +42,11 @@ LEARNS = DDPGConfig(
     critic_l2_reg=0.0,
     actor_lr=1e-3,
 )
-# On MuJoCo: with returns of one step the critic's values grow without bound on these robots, with
-# five they do not (docs/studies/ddpg.toml).
+# On MuJoCo: with returns of one step the critic's values grow far beyond any sum of rewards on
+# these robots, with five they do not (docs/studies/ddpg.toml).
 FIVE_STEPS = ("hopper", "walker")
 AS_PROPOSED = DDPGConfig(critic="concat", batch_size=128, tau=1.0, critic_optimizer="sgd")
-# Which head and pairing is best is open: this is the pairing that does what no Q critic can.
+# This is the pairing that does what no Q critic can; which head is best is open.
 DIFFERENCE = replace(LEARNS, critic="additive", actor_loss="symmetric", pairing="same_member")
 ROBOTS = 16  # that return, so that pairs of one robot come from many of its episodes
 # The std of a robot's level of reward, about what a good step pays: 10 on MuJoCo's cheetah, a

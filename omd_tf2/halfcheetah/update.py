@@ -25,7 +25,7 @@ from omd_tf2.implicit import gradient_of
 class State(NamedTuple):
     """All that is learned, and the optimisers."""
 
-    model: Layers  # [B, O + A] -> [B, O + 1]: next observation and reward
+    model: Layers  # [B, O + A] -> [B, O + 1]: next observation (or change) and reward
     critics: sac.Critics  # [B, O + A] -> [B, 1] each
     target: sac.Critics
     actor: Layers  # [B, O] -> [B, 2 A]: mean and log std

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +29,7 @@ flags.DEFINE_integer("steps", 40_000, "Steps on the clock.", 1)
 flags.DEFINE_list("only", [""], "Those whose names hold one of these texts; default: all.")
 
 RATE = "steps/s"
-LIBRARIES = ("tensorflow", "gymnasium", "mujoco", "numpy", "ray")
+LIBRARIES = ("tensorflow", "gymnasium", "mujoco", "numpy")
 
 Row = dict[str, float]  # what a worker measured
 
@@ -70,17 +70,12 @@ def _in_turns(workers: Mapping[str, Callable[[], Row]]) -> dict[str, list[Row]]:
 
 
 def _run_fresh(worker):
-    from baselines_tf2.common.errors import TrainingError
-    from envs import ConfigError
-
     context = multiprocessing.get_context("spawn")
     # What the libraries say as they start is of interest only if the worker fails.
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         try:
             with ProcessPoolExecutor(1, context, initializer=_start, initargs=(log.name,)) as one:
                 return one.submit(worker).result()
-        except (ConfigError, TrainingError) as error:
-            sys.exit(f"error: {error}")
         except Exception:
             sys.stderr.write(log.read())
             raise
@@ -95,9 +90,10 @@ def _start(log):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it is cores that are compared
 
 
-def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
-    """An experiment and its settings for timing: no evaluation, training from the first cycle."""
+def timed_run(name: str, overrides: Sequence[str], preset: str = "default") -> Clock:
+    """An experiment's whole loop, files written: no evaluation, training from the first cycle."""
     from baselines_tf2.ddpg.experiments import EXPERIMENTS as DDPG
+    from baselines_tf2.runs.checkpoint import Checkpoints
     from baselines_tf2.runs.experiment import find_experiment, make_settings
     from omd_tf2.cartpole.experiments import EXPERIMENTS as CARTPOLE
     from omd_tf2.halfcheetah.experiments import EXPERIMENTS as HALFCHEETAH
@@ -111,18 +107,21 @@ def load_experiment(name: str, preset: str, overrides: Sequence[str]) -> tuple:
     ]
     if name in DDPG:  # the others train in turns alone
         timed.append(f"train.overlap={FLAGS.cores > 1}")
-    return experiment, make_settings(experiment, preset, None, [*timed, *overrides])
-
-
-def loop_rate(name: str, overrides: Sequence[str], preset: str = "default") -> Row:
-    """Worker: an experiment's whole loop, its tables and TensorBoard events written."""
-    from baselines_tf2.runs.checkpoint import Checkpoints
-
-    experiment, settings = load_experiment(name, preset, overrides)
+    settings = make_settings(experiment, preset, None, [*timed, *overrides])
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         experiment.prepare(settings, 0)(Path(folder), clock, Checkpoints(Path(folder)))
-    return {RATE: clock.rate()}
+    return clock
+
+
+def loop_rate(name: str, overrides: Sequence[str], preset: str = "default") -> Row:
+    """Worker: steps per second of `timed_run`."""
+    return {RATE: timed_run(name, overrides, preset).rate()}
+
+
+def is_asked(name: str) -> bool:
+    """Whether --only leaves it in."""
+    return any(text in name for text in FLAGS.only)
 
 
 def compare(
@@ -136,14 +135,14 @@ def compare(
 
     notes: more lines on the versions. Stops with one line where the processes cannot be pinned.
     """
-    workers = {k: worker for k, worker in workers.items() if any(x in k for x in FLAGS.only)}
+    workers = {name: worker for name, worker in workers.items() if is_asked(name)}
     if not workers:
         sys.exit(f"error: --only={','.join(FLAGS.only)} leaves nothing to time")
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("error: the benchmarks pin processes to cores, which only Linux lets them")
     if FLAGS.cores > len(os.sched_getaffinity(0)):
         sys.exit(f"error: --cores={FLAGS.cores}, and there are {len(os.sched_getaffinity(0))}")
-    versions = [f"{x} {metadata.version(x)}" for x in LIBRARIES if util.find_spec(x)]
+    versions = [f"{x} {metadata.version(x)}" for x in LIBRARIES]
     cpus = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(f"work      {work}")
     print(f"timed     {FLAGS.steps:,} steps after {FLAGS.warmup:,}, {FLAGS.rounds} turns each")

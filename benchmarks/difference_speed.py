@@ -1,8 +1,7 @@
 """Steps per second of `diffcritic_cheetah` against `ddpg_ensemble_cheetah`.
 
-Every head and pairing sees as many transitions per update as the Q critic: a batch of 128 is 128
-values or 64 differences. Coupled rollouts step two environments together, so they are compared
-with a Q critic on two environments; a cycle is 100 transitions then 50 updates for all.
+A batch of 128 is 128 values or 64 differences; coupled rollouts are compared with a Q critic on two
+environments; a cycle is 100 transitions, then 50 updates for all.
 """
 
 from functools import partial

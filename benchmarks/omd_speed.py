@@ -1,9 +1,7 @@
 """Steps per second of OMD's whole loop on CartPole and HalfCheetah, by agent and solver.
 
-The original settings: one update per environment step, on CartPole critics of 2x32 units, on
-HalfCheetah networks of 2x256; tables and TensorBoard events are written, evaluation is off the
-clock. The peer is Q-learning on the same replay (`qlearning_cartpole`), which learns no model; the
-original (JAX) no longer installs. `--cycle_steps` calls the learner less often, for as many updates.
+The peer is Q-learning on the same replay, which learns no model; the original (JAX) no longer
+installs. `--cycle_steps` calls the learner less often, for as many updates.
 """
 
 from functools import partial

@@ -7,7 +7,7 @@ physics.py lists the parameters and their units, spec.py what else can be chosen
 imported only when one of its environments is made.
 """
 
-from envs.adaptation import Adaptation, TargetStep, adapt, recorded, simulator_log_likelihood
+from envs.adaptation import TargetStep, adapt, recorded, simulator_log_likelihood
 from envs.ensemble import Ensemble, TruncatedNormal, Uniform, worst_episodes
 from envs.errors import ConfigError
 from envs.grid import is_inside, robots_of, sweeps, training_ranges

@@ -30,13 +30,6 @@ class TargetStep(NamedTuple):
     obs1: np.ndarray  # [O] the robot's observation afterwards, without noise and distractors
 
 
-class Adaptation(NamedTuple):
-    """The moved ensemble, and how many samples in effect carried the estimate."""
-
-    ensemble: Ensemble
-    effective_samples: float  # 1 / sum(w^2), from 1 (one sample has all weight) to num_samples
-
-
 LogLikelihood = Callable[[Mapping[str, float], Sequence[TargetStep]], float]
 
 
@@ -47,7 +40,7 @@ def adapt(
     num_samples: int,
     rng: np.random.Generator,
     least_effective: float = 1.0,
-) -> Adaptation:
+) -> tuple[Ensemble, float]:
     """Moves `ensemble` to where robots explain `transitions` (EPOpt, 1610.01283).
 
     What moves is each parameter's normal(mean, std), not cut at [low, high]: the target may lie
@@ -64,38 +57,40 @@ def adapt(
     at most to a quarter, nor below a quarter of the mean's move. A range stays, unless its mean
     leaves it: then it grows to two stds beyond. Of the weighted covariance only the diagonal is
     kept, as an Ensemble's parameters are independent. Bring new transitions to each round: the same
-    ones would count twice. Raises ConfigError if there is nothing to sample or to explain, or for
-    a uniform parameter.
+    ones would count twice.
+
+    Returns the moved ensemble, and how many samples in effect carried the estimate: 1 / sum(w^2),
+    from 1 (one sample has all weight) to `num_samples`. Raises ConfigError if there is nothing to
+    sample or to explain, or for a uniform parameter.
     """
     if not ensemble or not transitions or num_samples < 2:
         raise ConfigError("adapt needs an ensemble, transitions and at least 2 samples")
     normals = {name: one for name, one in ensemble.items() if isinstance(one, TruncatedNormal)}
     for name in [name for name in ensemble if name not in normals]:
         raise ConfigError(f"a uniform {name} cannot be adapted: write {name}:mean,std,low,high")
-    drawn, (log_prior, log_proposal) = {}, np.zeros((2, num_samples))
+    drawn, ratio = {}, np.zeros(num_samples)  # of prior and proposal, its logarithm
     for name, one in normals.items():
-        low, high = _within_limits(name, one.mean, REACH * one.std)
-        prior = TruncatedNormal(one.mean, one.std, low, high)
-        proposal = TruncatedNormal(one.mean, PROPOSAL_WIDTH * one.std, low, high)
+        ends = _within_limits(name, one.mean, REACH * one.std)
+        proposal = TruncatedNormal(one.mean, PROPOSAL_WIDTH * one.std, *ends)
         # A Latin hypercube: one robot of each of N equally likely parts.
         shares = (rng.permutation(num_samples) + rng.random(num_samples)) / num_samples
         drawn[name] = proposal.quantile(shares)
-        log_prior += prior.log_density(drawn[name])
-        log_proposal += proposal.log_density(drawn[name])
+        # But for a constant: both are normals of one mean, cut at the same ends.
+        z = (drawn[name] - one.mean) / one.std
+        ratio -= 0.5 * (1 - PROPOSAL_WIDTH**-2) * z**2
     robots = np.transpose([*drawn.values()]).tolist()
     log_likelihoods = np.array(
         [log_likelihood(dict(zip(drawn, robot, strict=True)), transitions) for robot in robots]
     )
     if not np.isfinite(log_likelihoods).any():
         raise ConfigError("no sampled robot explains the transitions: widen the ensemble")
-    ratio = log_prior - log_proposal
     before, weights, power = _normalised(ratio), _normalised(ratio + log_likelihoods), 1.0
     least = min(least_effective, _effective(before) / 2)
     while _effective(weights) < least and power > LEAST_POWER:
         power *= TEMPERING
         weights = _normalised(ratio + power * log_likelihoods)
     moved = {name: _moved(name, one, drawn[name], before, weights) for name, one in normals.items()}
-    return Adaptation(Ensemble(moved), _effective(weights))
+    return Ensemble(moved), _effective(weights)
 
 
 def _within_limits(name: str, mean: float, reach: float) -> tuple[float, float]:

@@ -59,10 +59,7 @@ class PendulumPhysics(Physics):
 
 
 class CartPolePhysics(PendulumPhysics):
-    """Physics of CartPoleEnv: `cart_mass` [kg], `pole_mass` [kg] and `pole_length` [m].
-
-    `pole_length` is the whole pole's, 1 m nominally. CartPoleEnv keeps half of it, as `length`.
-    """
+    """Physics of CartPoleEnv, which keeps half of the `pole_length`, as `length`."""
 
     names = PARAMETERS["cartpole"]
 

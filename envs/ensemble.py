@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,24 +39,11 @@ class TruncatedNormal:
         if not (self.low < self.high and self.low <= self.mean <= self.high):
             raise ConfigError(f"truncated normal {self}: needs low <= mean <= high and low < high")
 
-    @cached_property
-    def _tails(self) -> np.ndarray:
-        """[2] the untruncated normal's cumulative probability at low and at high."""
-        return ndtr((np.array([self.low, self.high]) - self.mean) / self.std)
-
     def quantile(self, share: Any) -> Any:
         """The value below which `share` of the probability lies; of shares [N] the values [N]."""
-        low, high = self._tails
+        low, high = ndtr((np.array([self.low, self.high]) - self.mean) / self.std)
         value = self.mean + self.std * ndtri(low + (high - low) * share)
         return np.clip(value, self.low, self.high)  # rounding may step over an end
-
-    def log_density(self, value: np.ndarray) -> np.ndarray:
-        """Log probability densities [N] at values [N]; -inf outside [low, high]."""
-        low, high = self._tails
-        z = (value - self.mean) / self.std
-        inside = (self.low <= value) & (value <= self.high)
-        log_scale = math.log(self.std * math.sqrt(2 * math.pi) * (high - low))
-        return np.where(inside, -0.5 * z * z - log_scale, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -77,10 +63,7 @@ class Uniform:
         return min(self.low + (self.high - self.low) * share, self.high)
 
 
-Distribution = TruncatedNormal | Uniform
-
-
-class Ensemble(dict[str, Distribution]):
+class Ensemble(dict[str, TruncatedNormal | Uniform]):
     """Independent distributions by parameter name; empty for the nominal robot."""
 
     @classmethod

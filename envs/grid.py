@@ -6,11 +6,9 @@ from itertools import product
 import numpy as np
 
 from envs.ensemble import Ensemble
-from envs.physics import REWARD_OFFSET
+from envs.physics import REWARD_OFFSET, limits
 
 POINTS = 9  # values of each parameter
-SIGNED = ("slope", "head_wind")  # the others cannot be negative
-UPRIGHT = 90.0  # [degrees] a slope stays below
 TOLERANCE = 1e-4  # of a range's width: grids are rounded, and simulators round what they read back
 
 Ranges = Mapping[str, tuple[float, float]]  # parameter -> low, high
@@ -37,14 +35,13 @@ def grid_values(name: str, low: float, high: float) -> tuple[float, ...]:
     [m/2, 3m/2], five lie inside, both ends included, one below and three above. What may be
     negative goes half of the range's width beyond both ends, a slope at most halfway to upright.
     """
-    if name not in SIGNED:
+    least, most = limits(name)
+    if least == 0:
         values = np.linspace(low / 2, high * 1.5, POINTS)
         return tuple(np.where(values < 1e-6, values, values.round(6)).tolist())
     margin = (high - low) / 2
-    below, above = low - margin, high + margin
-    if name == "slope":
-        below, above = max(below, (low - UPRIGHT) / 2), min(above, (high + UPRIGHT) / 2)
-    return tuple(np.linspace(below, above, POINTS).tolist())
+    ends = max(low - margin, (low + least) / 2), min(high + margin, (high + most) / 2)
+    return tuple(np.linspace(*ends, POINTS).tolist())
 
 
 def sweeps(ensemble: Ensemble) -> list[Grid]:
@@ -55,16 +52,12 @@ def sweeps(ensemble: Ensemble) -> list[Grid]:
     ranges = training_ranges(ensemble)
     medians = {name: (float(f"{ensemble[name].quantile(0.5):.9g}"),) for name in ranges}
     return [
-        {name: grid_values(name, *ends)} | {x: medians[x] for x in ranges if x != name}
-        for name, ends in ranges.items()
+        {x: grid_values(x, *ranges[x]) if x == name else medians[x] for x in ranges}
+        for name in ranges
     ]
 
 
 def robots_of(grids: Sequence[Grid]) -> list[dict[str, float]]:
-    """Every combination of each grid's values, each robot once, its parameters as first named."""
-    order = list(grids[0]) if grids else []
-    points = (
-        dict(zip(grid, point, strict=True)) for grid in grids for point in product(*grid.values())
-    )
-    robots = (tuple((name, robot[name]) for name in order) for robot in points)
-    return [dict(robot) for robot in dict.fromkeys(robots)]
+    """Every combination of each grid's values, each robot once."""
+    points = (zip(grid, point, strict=True) for grid in grids for point in product(*grid.values()))
+    return [dict(robot) for robot in dict.fromkeys(map(tuple, points))]

@@ -85,7 +85,7 @@ class MujocoPhysics(Physics):
             return float(self._floor_friction[SLIDING])
         if name in SCALED:
             array, nominal = (getattr(model, SCALED[name]) for model in (self.model, self._nominal))
-            # Any entry that is not zero tells the scale; the last one, as the first is the floor's.
+            # The largest entry tells the scale; the last of equal ones, as the first is the floor's.
             at = nominal.size - 1 - np.argmax(np.abs(nominal).ravel()[::-1])
             return float(array.flat[at] / nominal.flat[at])
         return float(self.model.body_mass[self._bodies[name]])

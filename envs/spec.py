@@ -39,7 +39,9 @@ class EnvSpec:
     # Drawn at each episode's start: "name:mean,std,low,high" or "name:low,high", joined by ";", or
     # rrls1, rrls2, rrls3 (uncertainty.py), which is written out at once. "" draws none.
     ensemble: str = ""
-    ensemble_size: Natural = 0  # robots, drawn once per environment; 0: a new one each episode
+    ensemble_size: Natural = (
+        0  # robots of each environment, which return; 0: a new one each episode
+    )
     physics: str = ""  # "name:value;..." fixed parameters, in physics.py's units
     target: str = ""  # "name:value;..." of the robot that training moves the ensemble towards
     bare_mass: bool = False  # a mass leaves inertia and derived constants nominal; MuJoCo only

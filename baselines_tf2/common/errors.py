@@ -18,4 +18,4 @@ def check_finite(metrics: Mapping[str, float]) -> None:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the run, whose state was saved first."""
+    """The user stopped what ran; the message says how to go on."""

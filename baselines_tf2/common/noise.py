@@ -24,8 +24,10 @@ class NormalNoise(Stateful):
         """Nothing to forget at an episode's end."""
 
 
-class OrnsteinUhlenbeckNoise:
+class OrnsteinUhlenbeckNoise(Stateful):
     """Action noise dx = -theta x dt + stddev sqrt(dt) N(0, 1), from 0 at each episode's start."""
+
+    STATE = ("_x",)
 
     def __init__(self, stddev: float, theta: float = 0.15, dt: float = 1e-2):
         self.stddev, self.theta, self.dt = stddev, theta, dt
@@ -43,12 +45,6 @@ class OrnsteinUhlenbeckNoise:
         """Starts again the processes of the environments whose episode ended, [N] bool."""
         if self._x.ndim:
             self._x = np.where(ended[:, None], 0.0, self._x)
-
-    def get_state(self) -> np.ndarray:
-        return self._x
-
-    def set_state(self, state: np.ndarray) -> None:
-        self._x = state
 
 
 ACTION_NOISES: dict[str, Any] = {"normal": NormalNoise, "ou": OrnsteinUhlenbeckNoise}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Replay(Stateful):
     2i and 2i + 1 hold the twins of coupled rollouts at the same time index.
     """
 
-    STATE = ("_any_terminal", "_episodes")  # beside the rows
+    STATE = ("_any_terminal",)  # beside the rows
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Replay(Stateful):
         shape = (self._num_rows, num_envs)
         self._packed = np.zeros((*shape, self.layout.width), dtype)  # pages come as they fill
         self._ends = np.zeros(shape, bool)
-        self._episodes = _Episodes(num_envs)
+        self._stretches = _Stretches()
         self._windows = _Windows(shape, n_step, gamma, dtype) if n_step > 1 else None
         self.next_row = 0  # counts on past the capacity; row r lies at r % num_rows
         self._any_terminal = False
@@ -124,17 +124,12 @@ class Replay(Stateful):
         self.next_row += len(rows)
         self._any_terminal |= bool(new.terminals1.any())
         if self.pairing == "same_member":
-            self._episodes.add(self.first_row, int(rows[0]), new.ends, new.members)
+            self._stretches.add(self.first_row, int(rows[0]), new.members)
 
     def end_episodes(self) -> None:
         """Cuts the running episodes where they are, as a time limit would."""
-        if not self.next_row:
-            return
-        latest = self.next_row - 1
-        at = [latest % self._num_rows]
-        if self.pairing == "same_member":
-            self._episodes.add(self.first_row, latest, ~self._ends[at], self._members[at])
-        self._ends[at] = True
+        if self.next_row:
+            self._ends[(self.next_row - 1) % self._num_rows] = True
 
     def get_rows(self, start: int) -> dict[str, np.ndarray]:
         """The rows from number `start` on, as far as they are held: what a checkpoint adds."""
@@ -148,6 +143,8 @@ class Replay(Stateful):
         at = np.arange(int(saved["start"]), stop) % self._num_rows
         self._packed[at], self._ends[at] = saved["packed"], saved["ends"]
         self.next_row = stop
+        if self.pairing == "same_member":
+            self._stretches.add(self.first_row, int(saved["start"]), self._members[at].astype(int))
         if self._windows is not None:
             self._windows.changed_from = 0
 
@@ -182,28 +179,30 @@ class Replay(Stateful):
     ) -> np.ndarray:
         """Draws groups within which every row, or every pair, comes from the same robot(s).
 
-        Returns [num_groups, group_size, W]; with `paired` the rows i and i + group_size/2 are
-        pairs, whose two robots are one or two as the pairing has it. Only the latest `window`
-        transitions are drawn from, so that robots are not told apart by when they were met.
+        Returns one batch, [num_groups * group_size, W], group by group; with `paired` each half of
+        it, so that rows i and i + B/2 are pairs, whose two robots are one or two as the pairing has
+        it. Only the latest `window` transitions are drawn from, so that robots are not told apart
+        by when they were met.
         """
         held = max(min(window // self.num_envs, self.next_row - self.first_row), 1)
         rows = np.arange(self.next_row - held, self.next_row)
         members = self._members[rows % self._num_rows]  # [held, N]
         size = group_size // (1 + paired)
-        groups = []
+        # Rows and columns of the groups, and of what is paired with them.
+        firsts: list[tuple] = []
+        seconds: list[tuple] = []
         for _ in range(num_groups):
             robots = rng.choice(members.ravel(), 1 + (paired and self.pairing == "independent"))
             if paired and self.pairing == "same_member":
                 robots = robots.repeat(2)
-            sides = []
-            for robot in robots:
+            for side, robot in zip((firsts, seconds), robots, strict=False):
                 at, columns = np.nonzero(members == robot)
                 picks = rng.integers(len(at), size=size)
-                sides.append((rows[at[picks]], columns[picks]))
+                side.append((rows[at[picks]], columns[picks]))
             if paired and self.pairing == "coupled":
-                sides.append((sides[0][0], sides[0][1] ^ 1))
-            groups.append(self.gather(*(np.concatenate(x) for x in zip(*sides, strict=True))))
-        return np.stack(groups)
+                at, columns = firsts[-1]
+                seconds.append((at, columns ^ 1))
+        return self.gather(*np.hstack([*firsts, *seconds]))
 
     def gather(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The packed windows that start at these rows and columns, [..., W]."""
@@ -252,7 +251,7 @@ class Replay(Stateful):
             twin_rows, twin_columns = rows, columns ^ 1
         else:
             members = self._members[rows % self._num_rows, columns]
-            twin_rows, twin_columns = self._episodes.sample(rng, members)
+            twin_rows, twin_columns = self._stretches.sample(rng, members)
         return np.concatenate([rows, twin_rows], 1), np.concatenate([columns, twin_columns], 1)
 
     def _replace_by_absorbing(self, rng, packed):
@@ -316,49 +315,34 @@ class _Windows:
         return np.concatenate([first[:held] + more * (left[:held] > steps), first[held:]])
 
 
-class _Episodes(Stateful):
+class _Stretches:
     """The stretches of rows that each robot has in the ring, to draw a row of a given robot."""
 
-    STATE = ("_finished", "_starts", "_table")
+    def __init__(self):
+        # Start row, stop row, column and robot of each, by robot, then column, then time.
+        self._table = np.zeros((0, 4), np.int64)
 
-    def __init__(self, num_columns: int):
-        # Rows of start row, stop row, column and member, in the members' order.
-        self._finished = np.zeros((0, 4), np.int64)
-        self._starts = [0] * num_columns  # where each column's running episode began
-        # Starts, columns, members, and the numbers of rows before each; None before any.
-        self._table: Any = None
-
-    def add(self, first_row: int, row: int, ends: np.ndarray, members: np.ndarray) -> None:
-        """Takes note of T rows from `row` on, and forgets those before `first_row`.
-
-        ends, members: [T, N]. Of a row that is known it takes ends that came late.
-        """
-        stretches = []
-        for column, end in zip(*ends.T.nonzero(), strict=True):
-            stop = row + int(end) + 1
-            stretches.append((self._starts[column], stop, column, members[end, column]))
-            self._starts[column] = stop
-        finished = _insert(self._finished, stretches)
-        self._finished = finished[finished[:, 1] > first_row]
-        stop, starts = row + len(ends), enumerate(self._starts)
-        running = [(start, stop, n, members[-1, n]) for n, start in starts if start < stop]
-        table = _insert(self._finished, running)
-        start = np.maximum(table[:, 0], first_row)
-        totals = np.concatenate([[0], np.cumsum(table[:, 1] - start)])
-        self._table = start, table[:, 2], table[:, 3], totals
+    def add(self, first_row: int, row: int, members: np.ndarray) -> None:
+        """Takes note of T rows from `row` on, [T, N], and forgets those before `first_row`."""
+        self._table[:, 1] = np.minimum(self._table[:, 1], row)  # what is put back may be known
+        found = [self._table]
+        for column, robots in enumerate(members.T):
+            starts = np.flatnonzero(np.diff(robots, prepend=-1))
+            stops = np.append(starts[1:], len(robots))
+            columns = np.full(len(starts), column)
+            found.append(np.stack([row + starts, row + stops, columns, robots[starts]], axis=1))
+        table = np.concatenate(found)
+        table[:, 0] = np.maximum(table[:, 0], first_row)
+        table = table[table[:, 0] < table[:, 1]]
+        order = table[:, 3] * members.shape[1] + table[:, 2]
+        self._table = table[np.argsort(order, kind="stable")]
 
     def sample(self, rng: np.random.Generator, members: np.ndarray) -> tuple:
         """Draws uniformly, for each of the given robots, one of its rows: (rows, columns)."""
-        start, column, member, totals = self._table
+        start, stop, column, member = self._table.T
+        totals = np.concatenate([[0], np.cumsum(stop - start)])
         low = totals[np.searchsorted(member, members, side="left")]
         high = totals[np.searchsorted(member, members, side="right")]
         pick = rng.integers(low, high)
         stretch = np.searchsorted(totals, pick, side="right") - 1
         return start[stretch] + pick - totals[stretch], column[stretch]
-
-
-def _insert(table: np.ndarray, stretches: list[tuple]) -> np.ndarray:
-    """Inserts rows where their member's end in the table."""
-    rows = np.array(stretches, np.int64).reshape(-1, 4)
-    rows = rows[np.argsort(rows[:, 3], kind="stable")]
-    return np.insert(table, np.searchsorted(table[:, 3], rows[:, 3], side="right"), rows, axis=0)

@@ -57,12 +57,18 @@ def failing_at(step: int) -> Iterator[None]:
         raise TrainingError(f"{error}{STOPS.format(step)}") from error.__cause__
 
 
-def blamed(error: Exception, env: str, call: str, where: str) -> TrainingError:
-    """What to raise, in one line, from what an environment raised; not for what is `PASSING`."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    return TrainingError(f"{env}'s {call} raised {text} ({place}){where}")
+@contextmanager
+def blaming(env: str, call: str, where: str, passing: tuple = PASSING) -> Iterator[None]:
+    """Makes a TrainingError of one line of what an environment raises, but for what is passing."""
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        raise TrainingError(f"{env}'s {call} raised {text} ({place}){where}") from error
 
 
 def env_name(env: gym.Env | gym.vector.VectorEnv) -> str:
@@ -331,12 +337,8 @@ class Collector(Stateful):
         return Rollout(obs0, actions, rewards, obs1, terminals1, ends, members)
 
     def _ask(self, call, *args):
-        try:
+        with blaming(self._envs.name, call, STOPS.format(self._steps)):
             return getattr(self._envs, call)(*args)
-        except PASSING:
-            raise
-        except Exception as error:
-            raise blamed(error, self._envs.name, call, STOPS.format(self._steps)) from error
 
     def _act(self, actions, *, uniform):
         """Fills in this step's actions, [N, A]; returns them as the environment takes them."""

@@ -19,12 +19,7 @@ from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
 from baselines_tf2.common.state import Stateful
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.diagnostics import (
-    as_one_batch,
-    flat_actor_gradient,
-    signal_to_noise,
-    target_diagnostics,
-)
+from baselines_tf2.ddpg.diagnostics import flat_actor_gradient, signal_to_noise, target_diagnostics
 from baselines_tf2.ddpg.heads import critic_input_dim, make_head
 from baselines_tf2.ddpg.networks import Nets
 from baselines_tf2.ddpg.robots import NOTHING, Robots, Sight
@@ -211,15 +206,12 @@ class DDPGAgent(Stateful):
         return out
 
     def diagnostics(self) -> dict[str, float]:
-        """The learning signals that `diagnostics.py` compares; {} before anything is stored."""
-        if not len(self.replay):
-            return {}
+        """The learning signals that `diagnostics.py` compares, once something is stored."""
         size, paired, rng = self.config.batch_size, self.config.paired, self._rngs["diagnostics"]
         shape = DIAGNOSTIC_ROBOTS, DIAGNOSTIC_ROWS
         groups = self.replay.sample_members(rng, *shape, paired=paired, window=DIAGNOSTIC_WINDOW)
         batches = self.replay.sample_many(rng, DIAGNOSTIC_BATCHES, size, paired=paired)
-        groups = as_one_batch(self._robots.complete(groups), paired=paired)
-        out = self._diagnose(groups, self._robots.complete(batches))
+        out = self._diagnose(self._robots.complete(groups), self._robots.complete(batches))
         return {f"diagnostics/{name}": float(value) for name, value in out.items()}
 
     def _compute_diagnostics(self, groups, batches):

@@ -1,6 +1,5 @@
 """How much of a critic's learning signal is signal: comparable between values and differences."""
 
-import numpy as np
 import tensorflow as tf
 
 from baselines_tf2.common.replay import Batch
@@ -9,22 +8,12 @@ from baselines_tf2.ddpg.networks import Nets
 from baselines_tf2.ddpg.update import actor_gradient, normalise
 
 
-def as_one_batch(groups: np.ndarray, *, paired: bool) -> np.ndarray:
-    """Packed groups [G, n, W] as one batch [G n, W] of which every half holds a half of each group.
-
-    So a pair stays one, and the targets, [G n] or [G n/2], come group by group.
-    """
-    num_groups, _, width = groups.shape
-    halves = groups.reshape(num_groups, 1 + paired, -1, width)
-    return halves.swapaxes(0, 1).reshape(-1, width)
-
-
 def target_diagnostics(
     nets: Nets, head: CriticHead, batch: Batch, num_groups: int
 ) -> dict[str, tf.Tensor]:
     """Statistics of the critic's targets over G groups that each come from one robot.
 
-    batch: the groups as `as_one_batch` puts them together. Returns scalars: `target_variance`;
+    batch: the groups as `Replay.sample_members` gives them. Returns scalars: `target_variance`;
     `robot_share`, the part of it explained by the robot, by one-way analysis of variance with the
     within-group noise taken off; `residual_ratio`, the mean squared TD residual over the variance.
     """

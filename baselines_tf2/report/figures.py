@@ -36,7 +36,7 @@ Panels = Mapping[Any, Sequence[Group]]  # by (title,) or (title, column of a tab
 Drawn = tuple[Figure | None, dict[Any, Axes]]
 PLAIN = FuncFormatter(lambda x, _: f"{x:,.10g}")
 SHORT = FuncFormatter(lambda x, _: f"{x:g}")  # 0.01, 100 or 1e+06
-SOLVER_LABELS = {  # of column solver/<name>: what it is, and what is good
+SOLVER_LABELS = {  # of column solver/<name>; others are not drawn
     "iterations": "iterations per solve",
     "relative_residual": "relative residual of Ax = b",
     "negative_curvature": "share of solves that met negative curvature",
@@ -72,8 +72,9 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     """Return by step: interquartile means with 95% intervals, seeds thin; an axis per setting."""
     groups = [group for group in groups if group.evaluated]
     title = f"Return while training: interquartile mean, {BAND}, seeds thin"
-    panels = _by_environment(groups)
-    figure, axes = _by_step(panels, title, "return per episode", statistics.learning_curve)
+    figure, axes = _panels(_by_environment(groups), title, statistics.learning_curve)
+    for (environment,), axis in axes.items():
+        label_axis(axis, environment, "return per episode")
     for group in groups:
         for run in group.evaluated if len(group.evaluated) > 1 else ():
             returns = statistics.returns_by_step(run)
@@ -86,28 +87,20 @@ def speed(groups: Sequence[Group]) -> Figure | None:
     """Environment steps per second by step, on a log axis."""
     groups = [group for group in groups if any(run.series(SPEED) for run in group.runs)]
     title = "Speed of training: median over seeds, lowest to highest shaded"
-    panels, y = _by_environment(groups, SPEED), "environment steps per second"
-    figure, axes = _by_step(panels, title, y, statistics.metric_curve)
-    for axis in axes.values():
+    figure, axes = _panels(_by_environment(groups, SPEED), title, statistics.metric_curve)
+    for (environment, _), axis in axes.items():
+        label_axis(axis, environment, "environment steps per second")
         _log_axis(axis)
     return figure
-
-
-def _by_step(panels: Panels, title: str, y: str, curve: Callable[..., Curve]) -> Drawn:
-    """Curves by step on axes by environment; wide ones where there are many lines."""
-    wide = max(map(len, panels.values()), default=0) > MANY_LINES
-    figure, axes = _panels(panels, title, curve, columns=1 if wide else 2)
-    for (environment, *_), axis in axes.items():
-        label_axis(axis, environment, y)
-    return figure, axes
 
 
 def _panels(
     panels: Panels, title: str, curve: Callable[..., Curve], marker: str = "", **layout: Any
 ) -> Drawn:
-    """An axis for each panel, with curve(group, column) of each group."""
+    """An axis for each panel, with curve(group, column) of each group; wide where these are many."""
+    columns = 1 if max(map(len, panels.values()), default=0) > MANY_LINES else 2
     shown = {group.index: group for members in panels.values() for group in members}
-    figure, axes = grid(panels, title, [shown[index] for index in sorted(shown)], **layout)
+    figure, axes = grid(panels, title, [shown[i] for i in sorted(shown)], columns, **layout)
     for key, axis in axes.items():
         for group in panels[key]:
             plot_curve(axis, group, curve(group, *key[1:]), marker)
@@ -154,7 +147,7 @@ def robot_response(groups: Sequence[Group]) -> Figure | None:
     figure, axes = _panels(panels, title, statistics.robot_curve, "o", more=[trained])
     for (environment, column), axis in axes.items():
         name = column.removeprefix(PHYSICS)
-        ranges = panels[environment, column][0].training_ranges
+        ranges = panels[environment, column][0].runs[0].training_ranges
         if name in ranges:
             axis.axvspan(*ranges[name], color=RANGE_COLOR, alpha=0.16, lw=0)
         label_axis(axis, environment, "mean return per episode", axis_label(name))
@@ -189,7 +182,7 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
     for (environment, column), axis in axes.items():
         name = column.removeprefix("solver/")
         words = name.replace("_", " ")
-        label = SOLVER_LABELS.get(name, words)
+        label = SOLVER_LABELS[name]
         is_share = label.startswith("share")
         below = f"\n{environment}" * (len(environments) > 1)
         label_axis(axis, label + below, "share" if is_share else words)
@@ -205,11 +198,10 @@ def solver_health(groups: Sequence[Group]) -> Figure | None:
 
 
 def _solver_columns(groups: Sequence[Group]) -> list[str]:
-    """Those that are not 0 throughout, the known ones first and in the order of their labels."""
+    """Those that are not 0 throughout, in the order of their labels; that none converged is told."""
     rows = [row for group in groups for run in group.runs for row in run.metrics]
-    found = {name for row in rows for name in row if name.startswith("solver/") and row[name]}
-    known = [f"solver/{name}" for name in SOLVER_LABELS]
-    return [name for name in known if name in found] + sorted(found - set(known))
+    found = {name for row in rows for name in row if row[name] or name == "solver/converged"}
+    return [column for name in SOLVER_LABELS if (column := f"solver/{name}") in found]
 
 
 def _by_environment(groups: Sequence[Group], *column: str) -> Panels:

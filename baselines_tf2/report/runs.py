@@ -56,6 +56,12 @@ class Run:
         return self.config["settings"].get("train", {}).get("num_timesteps", 0)
 
     @property
+    def training_ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each physical parameter of the robots trained on."""
+        ensemble = self.config["settings"].get("env", {}).get("ensemble", "")
+        return training_ranges(Ensemble.parse(str(ensemble)))
+
+    @property
     def pictures(self) -> list[tuple[Path, bytes]]:
         """The PNGs in its folder, but for those of a report."""
         paths = [p for p in sorted(self.folder.glob("*.png")) if not p.name.startswith("report_")]
@@ -100,12 +106,6 @@ class Group(Line):
         parts = [str(env.get("task", self.config["exp"])), self.config["backend"]]
         parts += [f"{name} {env[name]}" for name in ("ensemble", "physics") if env.get(name)]
         return ", ".join(parts)
-
-    @property
-    def training_ranges(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of each physical parameter of the robots trained on."""
-        ensemble = self.config["settings"].get("env", {}).get("ensemble", "")
-        return training_ranges(Ensemble.parse(str(ensemble)))
 
 
 def find_runs(patterns: Sequence[str] | str) -> list[Path]:
@@ -156,23 +156,17 @@ def _read_numbers(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a CSV, none if there is none yet."""
     if not path.exists():
         return []
+    # Without a line that is being written. A cell that lacks is no number, as what cannot be read.
+    whole, _, _ = path.read_text(errors="replace").rpartition("\n")
+    table, rows = csv.DictReader(whole.split("\n"), restval="no cell", strict=True), []
     try:
-        whole, _, _ = path.read_text().rpartition("\n")  # without a line that is being written
-        header, *lines = csv.reader(whole.split("\n"), strict=True)
-    except (ValueError, csv.Error) as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        where = f"{path}, line {number}"
-        if len(line) != len(header):
-            raise ConfigError(f"{where} has {len(line)} cells where the header has {len(header)}")
-        try:
-            row = {name: float(x) for name, x in zip(header, line, strict=True) if x}
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        if missing := [name for name in required if name not in row]:
-            raise ConfigError(f"{where} has no '{missing[0]}'")
-        rows.append(row)
+        for cells in table:
+            row = {name: float(x) for name, x in cells.items() if x}
+            if missing := [name for name in required if name not in row]:
+                raise ValueError(f"no '{missing[0]}'")
+            rows.append(row)
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{path} is damaged, line {table.line_num}: {error}") from None
     return rows
 
 
@@ -224,14 +218,11 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Unique names: experiment, backend, and what tells it from the others of that experiment."""
-    alike = defaultdict(list)
-    for config in configs:
-        alike[config["exp"], config["backend"]].append(config)
     seen: Counter[str] = Counter()
     names = []
     for config in configs:
         which = config["exp"], config["backend"]
-        marks = _marks(config, alike[which])
+        marks = _marks(config, [one for one in configs if (one["exp"], one["backend"]) == which])
         name = ", ".join(which) + f": {marks}" * bool(marks)
         seen[name] += 1
         names.append(name + f" ({seen[name]})" * (seen[name] > 1))

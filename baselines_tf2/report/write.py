@@ -1,7 +1,4 @@
-"""A report on runs: one self-contained HTML page, and its figures as PNGs beside it.
-
-The page is made of the template beside this file, and needs nothing beside itself.
-"""
+"""A report on runs: one HTML page, which needs nothing beside itself, and its figures as PNGs."""
 
 import base64
 from collections import defaultdict

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import gymnasium as gym
 import numpy as np
 
+from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.common.rollout import Policy, failing_at
 from baselines_tf2.common.state import Stateful
 from baselines_tf2.runs.judging import run_episode
 from envs import Ensemble, EnvSpec, TruncatedNormal, adapt, find_robot, make_env
 from envs.adaptation import recorded, simulator_log_likelihood
+from envs.errors import ConfigError
 from envs.physics import REWARD_OFFSET
 
 # Each adaptation: whole episodes of the target, this many of their transitions, this many robots
@@ -45,13 +48,20 @@ class TargetAdaptation(Stateful):
         before, self._last = self._last, step
         if step // self._every == before // self._every:
             return
-        with failing_at(step), recorded(self._target) as transitions:
+        with failing_at(step):
+            self._adapt(policy)
+
+    def _adapt(self, policy):
+        with recorded(self._target) as transitions:
             greedy, seeds = policy(), self._rng.integers(2**31, size=EPISODES)
             episodes = [run_episode(greedy, self._target, seed=int(seed)) for seed in seeds]
         some = self._rng.permutation(len(transitions))[:TRANSITIONS]
-        seen = Ensemble({k: one for k, one in self._ensemble().items() if k != REWARD_OFFSET})
+        seen = Ensemble({k: one for k, one in self._normals().items() if k != REWARD_OFFSET})
         chosen = [transitions[i] for i in some]
-        moved, effective = adapt(seen, chosen, self._explains, ROBOTS, self._rng, LEAST)
+        try:
+            moved, effective = adapt(seen, chosen, self._explains, ROBOTS, self._rng, LEAST)
+        except ConfigError as error:  # of the settings nothing is wrong
+            raise TrainingError(str(error)) from None
         for env in self._envs:
             find_robot(env).move(Ensemble({**find_robot(env).ensemble, **moved}))
         self._rounds, self._steps = self._rounds + 1, self._steps + len(transitions)
@@ -74,11 +84,6 @@ class TargetAdaptation(Stateful):
         parts = (f"{name} {x.mean:.4g} +- {x.std:.2g}" for name, x in self._normals().items())
         return f"{', '.join(parts)} after {self._rounds} adaptations, {self._steps:,} target steps"
 
-    def _ensemble(self) -> Ensemble:
-        """Which the environments keep, and put back at a resume."""
-        return find_robot(self._envs[0]).ensemble
-
     def _normals(self) -> dict[str, TruncatedNormal]:
-        """All of them: `adapt` takes no others."""
-        items = self._ensemble().items()
-        return {name: one for name, one in items if isinstance(one, TruncatedNormal)}
+        """As the environments keep them, and put them back at a resume; `adapt` takes no others."""
+        return cast(dict[str, TruncatedNormal], find_robot(self._envs[0]).ensemble)

@@ -144,7 +144,8 @@ def evaluate_run(
     grid: as `parse_grid` reads it; "" takes `default_grids`. protocol, variant: as `make_plan`
     takes them, instead of a grid. episodes: on each robot. video: records the first one of each.
     cores: how many step, None: all. Returns {what: text} for the terminal. Raises ConfigError as
-    `load_agent`, `make_plan` and `video_env` do, and for parameters that the robot does not have.
+    `load_agent`, `make_plan` and `video_env` do, and for parameters that the robot does not have;
+    TrainingError as `run_episode` does, and if a process that steps dies.
     """
     check_at_least(1, episodes=episodes)
     goes_on = (folder / CONFIG).exists() and not is_finished(folder)

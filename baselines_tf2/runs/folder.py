@@ -52,6 +52,8 @@ def do_run(
     patience: seconds to wait for another process to leave the folder. Raises ConfigError,
     TrainingError, Interrupted and OSError.
     """
+    if overwrite and resume:
+        raise ConfigError("--overwrite starts anew and --resume goes on: leave one out")
     experiment, folder, flags, settings = chosen
     run = experiment.prepared(settings, flags["seed"], video=video)
     with locked(folder, patience=patience):
@@ -94,11 +96,10 @@ def open_folder(
 ) -> list[str]:
     """Makes a locked folder ready for a run: new, or with `resume` one to go on with.
 
-    run: the flags that go into its config.json. Returns warnings. Raises ConfigError if the folder
-    holds a run and neither is said, or another run than this one.
+    run: the flags that go into its config.json; of `overwrite` and `resume` at most one is true.
+    Returns warnings. Raises ConfigError if the folder holds a run and neither is said, or another
+    run than this one.
     """
-    if overwrite and resume:
-        raise ConfigError("--overwrite starts anew and --resume goes on: leave one out")
     remove_partial_files(folder)
     holds_run = any(path.name != LOCK for path in folder.iterdir())
     if holds_run and resume:

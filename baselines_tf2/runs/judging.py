@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_tf2.common.errors import TrainingError
-from baselines_tf2.common.rollout import PASSING, Episode, Policy, blamed, env_name
+from baselines_tf2.common.rollout import PASSING, Episode, Policy, blaming, env_name
 from baselines_tf2.common.spaces import actions_of
 from baselines_tf2.common.state import Stateful
 from baselines_tf2.common.train_loop import TrainConfig
@@ -36,14 +36,11 @@ def run_episode(
     """
     # A video that cannot be written is no fault of the environment's.
     passing = (*PASSING, OSError) if isinstance(env, EpisodeRecorder) else PASSING
+    name = env_name(env)
 
     def ask(call, *args, **kwargs):
-        try:
+        with blaming(name, call, " in an evaluation episode", passing):
             return getattr(env, call)(*args, **kwargs)
-        except passing:
-            raise
-        except Exception as error:
-            raise blamed(error, env_name(env), call, " in an evaluation episode") from error
 
     actions = actions_of(env.action_space)
     if hasattr(policy, "begin"):

@@ -68,17 +68,12 @@ class CsvTable:
             self._columns, self._count = [], 0
             return
         try:
-            rows = read_table(self.path)[:count]
-            kept = [{name: row[name] for name in columns} for row in rows]
-            if any(cell is None for row in kept for cell in row.values()):
-                raise ValueError("a row was cut")
+            kept = [{x: row[x] for x in columns} for row in read_table(self.path)[:count]]
+            whole = len(kept) == count and not any(None in row.values() for row in kept)
         except (KeyError, ValueError, csv.Error):
-            raise ConfigError(f"{self.path} is damaged: start again with --overwrite") from None
-        if len(kept) < count:
-            raise ConfigError(
-                f"{self.path} has lost rows, {len(kept)} of {count} are left: start again with "
-                "--overwrite"
-            )
+            whole = False
+        if not whole:
+            raise ConfigError(f"{self.path} lacks rows or is damaged: start again with --overwrite")
         self._columns, self._count = columns, count  # not before: `close` syncs what there is
         self._write(kept)  # in one go: a kill or a full disk loses no row
 

@@ -23,7 +23,7 @@ from envs import make_env
 from envs.errors import check_at_least
 
 MakeAgent = Callable[[Envs, Any, int], Any]  # (envs, config, seed); ConfigError for wrong spaces
-RETURN_HISTORY = 100  # episodes in rollout/return_history, as in Baselines
+RETURN_HISTORY = 100  # episodes in rollout/return_history and its std, as in Baselines
 
 
 class Seeds(NamedTuple):
@@ -75,8 +75,9 @@ class EpochRows(Stateful):
             returns = [episode.episode_return for episode in epoch.episodes]
             self._returns = [*self._returns, *returns][-RETURN_HISTORY:]
             metrics["rollout/return"] = float(np.mean(returns))
+            metrics["rollout/return_std"] = float(np.std(returns))
             metrics["rollout/return_history"] = float(np.mean(self._returns))
-            metrics["rollout/return_std"] = float(np.std(self._returns))
+            metrics["rollout/return_history_std"] = float(np.std(self._returns))
             metrics["rollout/episode_steps"] = float(np.mean([e.length for e in epoch.episodes]))
         metrics |= epoch.metrics
         if self._agent.can_train():

@@ -111,7 +111,7 @@ def launch(
     room; after() whenever a task has come to its end.
 
     A task whose process or node dies, or is told to end (SIGTERM), is run again, `MAX_LOSSES`
-    times: resuming is the entry's part. An exception in the entry fails that task only. Nodes of a
+    times without a step in between: resuming is the entry's part. An exception in the entry fails that task only. Nodes of a
     cluster must have the project installed, and in common the folders that the arguments name, by
     absolute paths. A cluster that wants a token wants RAY_AUTH_MODE=token here too.
 
@@ -193,10 +193,7 @@ def _check_room(ray, cpus: float, gpus: float) -> None:
 
 
 class _Sweep:
-    """The driver's side: submits the tasks, waits for them, submits the lost ones again.
-
-    Ray could do the last by itself, but would not tell: then the table could not either.
-    """
+    """The driver's side: submits the tasks, and the lost ones again; Ray would do so untold."""
 
     def __init__(self, ray, tasks: Mapping[str, Sequence], entry: str, each: dict[str, Any]):
         self._ray, self._tasks, self._entry = ray, tasks, entry

@@ -24,7 +24,7 @@ from baselines_tf2.runs.evaluate_run import evaluate_run
 from baselines_tf2.runs.experiment import Experiment
 from baselines_tf2.runs.folder import SWEEP, is_finished
 from baselines_tf2.runs.judging import PERCENTILES, PHYSICS, SIDES, describe, percentiles, sweep_of
-from envs import VARIANTS, Ensemble, is_inside, training_ranges
+from envs import VARIANTS, is_inside
 from envs.spec import NAMED_SETS
 
 LAST = 3  # evaluations that make a final value
@@ -93,15 +93,11 @@ def _by_mass(run: Run) -> dict[float, Series]:
 
 def _outer_masses(run: Run) -> Series:
     """The mean of those outside the training range at each evaluation."""
-    ensemble = run.config["settings"].get("env", {}).get("ensemble", "")
-    if TORSO_MASS not in (ranges := training_ranges(Ensemble.parse(ensemble))):
-        return {}
-
-    def outer(masses: Series) -> list[float]:
-        trained = {TORSO_MASS: ranges[TORSO_MASS]}
-        return [x for mass, x in masses.items() if not is_inside({TORSO_MASS: mass}, trained)]
-
-    return {step: mean(outer(masses)) for step, masses in _by_mass(run).items()}
+    trained = {name: ends for name, ends in run.training_ranges.items() if name == TORSO_MASS}
+    return {
+        step: mean(x for mass, x in masses.items() if not is_inside({TORSO_MASS: mass}, trained))
+        for step, masses in _by_mass(run).items()
+    }
 
 
 def _worst_mass(run: Run) -> Series:

@@ -41,12 +41,10 @@ class Picture(NamedTuple):
     @property
     def digest(self) -> str:
         """A short hash of all numbers of the part, which the file keeps as its description."""
-        numbers = []
-        for key in self.store.keys(self.part):
-            curves = self.store.curves.get(key, {}).items()
-            points = {name: [list(x), list(y)] for name, (x, y) in curves}
-            numbers.append([self.store.rows[key], points])
-        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:10]
+        store = self.store
+        numbers = [[store.rows[key], store.curves.get(key, {})] for key in store.keys(self.part)]
+        text = json.dumps(numbers, sort_keys=True, default=list)  # curves are arrays
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def draw(self, folder: Path) -> bool:
         """Draws it into the folder; False if there is nothing to show."""

@@ -1,7 +1,4 @@
-"""What a study's numbers say: interquartile means, differences and verdicts, in tables and figures.
-
-Figures have one colour and line style per arm throughout.
-"""
+"""What a study's numbers say: interquartile means and verdicts, in tables and figures."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple

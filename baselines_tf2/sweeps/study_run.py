@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 
@@ -69,12 +68,10 @@ def do_study(
 
     planned = {} if collect else {run.name: run.planned for run in left}
     # What is to be done anew goes once nothing that is asked for can be refused any more.
-    options: dict[str, Any] = {
-        "calls": RUNS_PER_PROCESS,
-        "before": partial(store.drop, anew),
-        "after": take_in,
-    }
-    errors = launch_runs(planned, entry, overwrite, **options, **where)
+    drop = partial(store.drop, anew)
+    errors = launch_runs(
+        planned, entry, overwrite, calls=RUNS_PER_PROCESS, before=drop, after=take_in, **where
+    )
     print(write_page(store, Path(logdir) / study.name))
     undone = {run.name for run in store.collect(runs)}
     check_failed({name: error for name, error in errors.items() if name in undone}, len(planned))

@@ -99,10 +99,11 @@ class Store:
     def _is_news(self, run: StudyRun) -> bool:
         """Whether its folder holds a run that ended, and the row lacks it, or one of its outcomes."""
         finished, row = is_finished(run.planned.folder), self.rows.get(run.key)
-        if not finished and failure(run.planned.folder) is None:
+        why = failure(run.planned.folder)
+        if not finished and why is None:
             return False
         done = row is not None and row["status"] == FINISHED
-        if row is None or finished > done:
+        if row is None or (not done and row["status"] != _status(why)):
             return True
         complete = all(row.get(name) for name in self.study.parts[run.key[0]].outcomes)
         return finished == done and not complete
@@ -126,7 +127,7 @@ class Store:
         self.rows[run.key] = {
             **dict(zip(KEY, map(str, run.key), strict=True)),
             "steps": str(done.steps),
-            "status": FINISHED if done.failure is None else f"failed: {done.failure}",
+            "status": _status(done.failure),
             "settings": run.fingerprint,
             "commit": done.config.get("versions", {}).get("commit", ""),
             **{name: _short(OUTCOMES[name].of(done)) for name in ("seconds", *outcomes)},
@@ -187,6 +188,11 @@ def _undamaged(path: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, csv.Error):
         raise ConfigError(f"{path} is damaged: put back what was committed") from None
+
+
+def _status(why: str | None) -> str:
+    """Of a run that ended: what it failed of, if it did."""
+    return FINISHED if why is None else f"failed: {why}"
 
 
 def _short(x: float) -> str:

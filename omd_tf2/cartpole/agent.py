@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import tensorflow as tf
 
 from baselines_tf2.common.rollout import Policy
 from baselines_tf2.common.spaces import as_observations
@@ -19,7 +18,7 @@ class CartPoleAgent(LearnerAgent):
     FITS = ("agent", "hard", "no_double", "prob_model", "residual_model", "hidden_dim")
     ACTS = "critics"
     DISTINCT = True
-    init_state, metric_names = staticmethod(steps.init_state), staticmethod(steps.metric_names)
+    STEPS = steps
 
     def policy(self) -> Policy:
         """What is judged, a NumPy function, [N, O] -> one-hot [N, A].
@@ -57,17 +56,7 @@ class CartPoleAgent(LearnerAgent):
         return mean_values(self._acting, self._dtype, obs).argmax(-1)
 
     def _sizes(self, state):
-        config = self.config
+        config, obs_dim = self.config, self.replay.layout.obs_dim
         batches = steps.num_batches(config), config.batch_size
-        model_noise = np.prod(self._model_noise(batches), dtype=int)
-        return config.cycle_steps, batches, (model_noise + steps.num_critic_draws(state, config),)
-
-    def _model_noise(self, batches):
-        """The shape of what a probabilistic model draws with on these batches."""
-        return *batches, self.replay.layout.obs_dim if self.config.prob_model else 0
-
-    def _update(self, state, real, noise):
-        shape = self._model_noise(real.rewards.shape)
-        size = np.prod(shape, dtype=int)
-        noise = steps.Noise(tf.reshape(noise[:size], shape), noise[size:])
-        return steps.update(state, real, noise, self.config)
+        model_noise = *batches, obs_dim if config.prob_model else 0
+        return config.cycle_steps, batches, model_noise, (steps.num_critic_draws(state, config),)

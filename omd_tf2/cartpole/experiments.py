@@ -8,17 +8,9 @@ from baselines_tf2.common.spaces import OneHotActions, observation_dim
 from baselines_tf2.common.train_loop import TrainConfig
 from envs import EnvSpec
 from omd_tf2.cartpole.agent import CartPoleAgent
-from omd_tf2.cartpole.config import CartPoleConfig
+from omd_tf2.cartpole.config import AGENTS, CartPoleConfig
 from omd_tf2.common import experiment
 from omd_tf2.common.solver import SolverConfig
-
-DESCRIPTIONS = {
-    "omd": "Q-learning in a model learned for the agent's sake",
-    "mle": "Q-learning in a model learned to predict",
-    "vep": "Q-learning in a model learned to keep random values",
-    "vaml": "Q-learning in a model learned to keep the critic's targets",
-    "qlearning": "Q-learning on real data, without a model",
-}
 
 # What learned best here; docs/decisions.md has the measurements.
 LEARNS: dict[str, Any] = {"inner_steps": 4, "tau": 0.02, "cycle_steps": 10, "greedy": True}
@@ -55,9 +47,4 @@ def _settings(agent: str, task: str, preset: str, backend: str) -> Settings:
     return Settings(EnvSpec(task, backend), config, train)
 
 
-EXPERIMENTS = {
-    f"{agent}_cartpole": experiment.make_experiment(
-        agent, description, "cartpole", _settings, make_agent
-    )
-    for agent, description in DESCRIPTIONS.items()
-}
+EXPERIMENTS = experiment.make_experiments("Q-learning", AGENTS, ["cartpole"], _settings, make_agent)

@@ -12,7 +12,6 @@ from omd_tf2.common.functional import (
     Layers,
     adam_init,
     init_mlp,
-    loss_and_gradient,
     mlp_kernel,
     orthogonal_mlp,
     stacked,
@@ -20,7 +19,7 @@ from omd_tf2.common.functional import (
 from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
-from omd_tf2.implicit import gradient_of
+from omd_tf2.implicit import gradient_of, loss_and_gradient
 from omd_tf2.implicit.structures import ravel
 
 OUTPUT_GAIN = 1e-2

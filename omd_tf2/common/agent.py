@@ -3,7 +3,6 @@
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from baselines_tf2.common.files import read_arrays, write_arrays
 from baselines_tf2.common.replay import Replay, Rollout
 from baselines_tf2.common.train_loop import Agent
 from envs.errors import ConfigError
-from omd_tf2.common.transition import Transition, from_replay
+from omd_tf2.common.transition import from_replay
 from omd_tf2.implicit.structures import Structure, ravel
 
 
@@ -31,8 +30,7 @@ class LearnerAgent(Agent):
     FITS: ClassVar[tuple[str, ...]]  # settings that, beside its size, give the state its meaning
     ACTS: ClassVar[str]  # field of the state that the policy needs, read back once per cycle
     DISTINCT: ClassVar[bool] = False  # no transition comes twice in a batch
-    init_state: ClassVar[Callable[..., Any]]  # (config, obs_dim, action_dim, *, seed, dtype)
-    metric_names: ClassVar[Callable[..., tuple[str, ...]]]  # (config)
+    STEPS: Any  # the setting's module with init_state, metric_names, update and Noise
     refresh_each_cycle = True
 
     def __init__(
@@ -44,10 +42,11 @@ class LearnerAgent(Agent):
         )
         explore, init, learn = np.random.SeedSequence(seed).generate_state(3)
         self._rng, self._learner_rng = np.random.default_rng(explore), np.random.default_rng(learn)
-        state = self.init_state(config, obs_dim, action_dim, seed=int(init), dtype=dtype)
-        self._updates, batches, self._noise_shape = self._sizes(state)
-        self._rows_shape = (*batches, self.replay.layout.width)
-        self._names = self.metric_names(config)
+        state = self.STEPS.init_state(config, obs_dim, action_dim, seed=int(init), dtype=dtype)
+        self._updates, batches, *noise = self._sizes(state)
+        self._shapes = [(*batches, self.replay.layout.width), *noise]  # rows, then noise
+        self._parts = [math.prod(shape) for shape in self._shapes]  # of an update's flat row
+        self._names = self.STEPS.metric_names(config)
         fits = {name: getattr(config, name) for name in self.FITS}
         self._fits = json.dumps(fits, sort_keys=True)
         # One variable, not one per weight: each would cost every call some microseconds.
@@ -57,12 +56,8 @@ class LearnerAgent(Agent):
         self._acting = self._read_acting()  # as NumPy arrays, of the latest state
 
     @abstractmethod
-    def _sizes(self, state: Structure) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-        """Updates per cycle; the shapes of an update's transitions, [..., batch], and its noise."""
-
-    @abstractmethod
-    def _update(self, state: Structure, real: Transition, noise: tf.Tensor) -> tuple:
-        """The new state, and the metrics named."""
+    def _sizes(self, state: Structure) -> tuple[Any, ...]:
+        """Updates per cycle; the shapes of an update's transitions, [..., batch], and each noise's."""
 
     @property
     def state(self) -> Structure:
@@ -83,11 +78,11 @@ class LearnerAgent(Agent):
         An update whose state or metrics are not finite changes nothing, and raises TrainingError in
         the end, as does a failed solve that is to stop the run.
         """
-        *per_update, size, _ = self._rows_shape
+        *per_update, size, _ = self._shapes[0]
         count, rng = self._updates, self._learner_rng
         batches = count * math.prod(per_update)
         rows = self.replay.sample_many(rng, batches, size, distinct=self.DISTINCT)
-        noise = rng.standard_normal((count, math.prod(self._noise_shape)))
+        noise = rng.standard_normal((count, sum(self._parts[1:])))
         packed = np.concatenate([rows.reshape(count, -1), noise], 1, dtype=self._dtype)
         out = self._run(tf.constant(packed)).numpy()
         sound, means, acting = out[0], out[1 : 1 + len(self._names)], out[1 + len(self._names) :]
@@ -105,13 +100,14 @@ class LearnerAgent(Agent):
         packed: [K, rows and noise], flattened.
         """
         packed = tf.convert_to_tensor(packed)  # eagerly nothing else does
-        size, cast = math.prod(self._rows_shape), partial(tf.cast, dtype=self._dtype)
+        cast = partial(tf.cast, dtype=self._dtype)
 
         def update(k, flat, total):
-            rows = tf.reshape(packed[k][:size], self._rows_shape)
-            noise = tf.reshape(packed[k][size:], self._noise_shape)
+            parts = zip(tf.split(packed[k], self._parts), self._shapes, strict=True)
+            rows, *noise = (tf.reshape(part, shape) for part, shape in parts)
             real = from_replay(self.replay.layout.unpack(rows))
-            state, metrics = self._update(self._unravel(flat), real, noise)
+            noise = self.STEPS.Noise(*noise)
+            state, metrics = self.STEPS.update(self._unravel(flat), real, noise, self.config)
             new, report = ravel(state)[0], tf.stack(metrics)
             sound = tf.reduce_all(tf.math.is_finite(new)) & tf.reduce_all(tf.math.is_finite(report))
             total += tf.concat([cast(sound)[None], report], 0)

@@ -1,6 +1,6 @@
 """Experiments of OMD's deep settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,6 +39,14 @@ class Settings:
             )
 
 
+WHERE = {  # an agent learns
+    "omd": "in a model learned for the agent's sake",
+    "mle": "in a model learned to predict",
+    "vep": "in a model learned to keep random values",
+    "vaml": "in a model learned to keep the critic's targets",
+    "sac": "on real data, without a model",
+    "qlearning": "on real data, without a model",
+}
 SOURCES = {  # of the agents that are not of the paper on OMD
     "vaml": "VAML, AISTATS 2017",
     "sac": "SAC, arXiv 1812.05905",
@@ -60,16 +68,25 @@ def make_loop(agent, envs, settings: Settings, seeds: training.Seeds, adaptation
     )
 
 
-def make_experiment(
-    agent: str, description: str, task: str, settings: Callable, make_agent: training.MakeAgent
-) -> Experiment:
-    """The experiment AGENT_TASK. settings(agent, task, preset, backend) are its Settings."""
-    return Experiment(
-        name=f"{agent}_{task}",
-        description=f"{task}: {description}",
-        source=SOURCES.get(agent, "OMD, arXiv 2106.03273"),
-        backends=backends_of(task),
-        settings=partial(settings, agent, task),
-        prepare=partial(training.prepare, make_agent=make_agent, make_loop=make_loop),
-        load=partial(training.load, make_agent=make_agent),
-    )
+def make_experiments(
+    learner: str,
+    agents: Iterable[str],
+    tasks: Iterable[str],
+    settings: Callable,
+    make_agent: training.MakeAgent,
+) -> dict[str, Experiment]:
+    """The experiments AGENT_TASK by name. settings(agent, task, preset, backend) are their Settings."""
+    experiments = [
+        Experiment(
+            name=f"{agent}_{task}",
+            description=f"{task}: {learner} {WHERE[agent]}",
+            source=SOURCES.get(agent, "OMD, arXiv 2106.03273"),
+            backends=backends_of(task),
+            settings=partial(settings, agent, task),
+            prepare=partial(training.prepare, make_agent=make_agent, make_loop=make_loop),
+            load=partial(training.load, make_agent=make_agent),
+        )
+        for task in tasks
+        for agent in agents
+    ]
+    return {one.name: one for one in experiments}

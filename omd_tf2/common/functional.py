@@ -3,7 +3,7 @@
 A network is a tuple of layers, each a pair (kernel `[I, O]`, bias `[O]`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from omd_tf2.implicit import dense_layers_kernel
-from omd_tf2.implicit.structures import Structure, gradient, ravel, to_copies
+from omd_tf2.implicit.structures import Structure, ravel
 
 Layers = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
@@ -87,11 +87,11 @@ class AdamState(NamedTuple):
     """Adam's moments, structured as the parameters."""
 
     steps: tf.Tensor  # scalar, of the parameters' dtype
-    first: tuple
-    second: tuple
+    first: Structure
+    second: Structure
 
 
-def adam_init(parameters: tuple) -> AdamState:
+def adam_init(parameters: Structure) -> AdamState:
     """The state before the first step."""
     zeros = tf.nest.map_structure(tf.zeros_like, parameters)
     return AdamState(tf.zeros([], tf.nest.flatten(parameters)[0].dtype), zeros, zeros)
@@ -113,20 +113,7 @@ def adam_step(
     return unravel(x), AdamState(steps, unravel(m), unravel(v))
 
 
-def soft_update(target: tuple, online: tuple, tau: float) -> tuple:
+def soft_update(target: Structure, online: Structure, tau: float) -> Structure:
     """(1 - tau) target + tau online"""
     (x, unravel), (y, _) = ravel(target), ravel(online)
     return unravel((1 - tau) * x + tau * y)
-
-
-def loss_and_gradient(loss_fn: Callable, parameters: tuple, *args) -> tuple:
-    """loss_fn(parameters, *args) and its gradient, structured as the parameters.
-
-    Where loss_fn returns (loss, more), so does this: ((loss, more), gradient).
-    """
-    parameters = to_copies(parameters)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(parameters)
-        out = loss_fn(parameters, *args)
-    loss = out[0] if isinstance(out, tuple) else out
-    return out, gradient(tape, loss, parameters, None)

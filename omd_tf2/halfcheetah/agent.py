@@ -18,7 +18,7 @@ class HalfCheetahAgent(LearnerAgent):
 
     FITS = ("agent", "residual_model", "hidden_dim")
     ACTS = "actor"
-    init_state, metric_names = staticmethod(steps.init_state), staticmethod(steps.metric_names)
+    STEPS = steps
 
     def policy(self) -> Policy:
         """The mean action as a NumPy function of observations, [N, O] -> [N, A] in [-1, 1]."""
@@ -44,9 +44,6 @@ class HalfCheetahAgent(LearnerAgent):
 
     def _sizes(self, state):
         config, action_dim = self.config, state.actor[-1][1].shape[0] // 2  # means and log stds
-        noise = 2 * config.inner_steps + 1, config.batch_size, action_dim
-        return config.cycle_steps * config.outer_steps, (config.batch_size,), noise
-
-    def _update(self, state, real, noise):
-        split = self.config.inner_steps + 1
-        return steps.update(state, real, steps.Noise(noise[:split], noise[split:]), self.config)
+        batch, k = config.batch_size, config.inner_steps
+        noise = (k + 1, batch, action_dim), (k, batch, action_dim)
+        return config.cycle_steps * config.outer_steps, (batch,), *noise

@@ -10,15 +10,9 @@ from envs import EnvSpec
 from omd_tf2.common import experiment
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.agent import HalfCheetahAgent
-from omd_tf2.halfcheetah.config import HalfCheetahConfig
+from omd_tf2.halfcheetah.config import AGENTS, HalfCheetahConfig
 
 TASKS = ("cheetah", "hopper", "walker")
-DESCRIPTIONS = {
-    "omd": "soft actor-critic in a model learned for the agent's sake",
-    "mle": "soft actor-critic in a model learned to predict",
-    "vaml": "soft actor-critic in a model learned to keep the critic's targets",
-    "sac": "soft actor-critic on real data, without a model",
-}
 
 # What learned best here: docs/decisions.md has the measurements.
 MODEL = {"model_hidden_dim": 256, "residual_model": True}
@@ -51,8 +45,4 @@ def _settings(agent: str, task: str, preset: str, backend: str) -> Settings:
     return Settings(EnvSpec(task, backend), config, train)
 
 
-EXPERIMENTS = {
-    f"{agent}_{task}": experiment.make_experiment(agent, description, task, _settings, make_agent)
-    for task in TASKS
-    for agent, description in DESCRIPTIONS.items()
-}
+EXPERIMENTS = experiment.make_experiments("soft actor-critic", AGENTS, TASKS, _settings, make_agent)

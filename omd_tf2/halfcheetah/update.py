@@ -5,21 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from omd_tf2.common.functional import (
-    AdamState,
-    Layers,
-    adam_init,
-    adam_step,
-    init_mlp,
-    loss_and_gradient,
-    mlp_kernel,
-)
+from omd_tf2.common.functional import AdamState, Layers, adam_init, adam_step, init_mlp, mlp_kernel
 from omd_tf2.common.inner import inner_steps, move_critics, move_model
 from omd_tf2.common.solver import Health, LeastSquares, hypergradient, report
 from omd_tf2.common.transition import Transition
 from omd_tf2.halfcheetah import sac
 from omd_tf2.halfcheetah.config import HalfCheetahConfig
-from omd_tf2.implicit import gradient_of
+from omd_tf2.implicit import gradient_of, loss_and_gradient
 
 
 class State(NamedTuple):

@@ -27,3 +27,4 @@ from omd_tf2.implicit.solvers import (
     guarded,
     solver_options,
 )
+from omd_tf2.implicit.structures import loss_and_gradient

@@ -14,6 +14,7 @@ from omd_tf2.implicit.structures import (
     Structure,
     check_same_shapes,
     gradient,
+    loss_and_gradient,
     to_copies,
     to_tensors,
     transposed,
@@ -139,8 +140,9 @@ def custom_root(
     root. `gauss_newton` is for `root_vjp` alone. As no SolveInfo reaches the caller, a solve that
     fails in the backward pass stops, unless told otherwise; see `guarded`.
 
-    >>> @custom_root(gradient_of(ridge_loss), get_solver("cg"))
-    ... def ridge_regression(initial, x, y, penalty): ...
+    Examples:
+        >>> @custom_root(gradient_of(ridge_loss), get_solver("cg"))
+        ... def ridge_regression(initial, x, y, penalty): ...
 
     Raises ValueError for an unknown `on_failure`, NotImplementedError in forward mode, as
     `root_vjp`; and TypeError, from TensorFlow, when `solver_fn` reads a variable through its
@@ -161,12 +163,4 @@ def custom_root(
 
 def gradient_of(loss_fn: Callable[..., tf.Tensor]) -> OptimalityFn:
     """Returns the optimality function of min over w of loss_fn(w, *args): its gradient in w."""
-
-    def optimality_fn(solution: Structure, *args: Structure) -> Structure:
-        solution = to_copies(solution)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(solution)
-            loss = loss_fn(solution, *args)
-        return gradient(tape, loss, solution, None)
-
-    return optimality_fn
+    return lambda solution, *args: loss_and_gradient(loss_fn, solution, *args)[1]

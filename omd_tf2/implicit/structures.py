@@ -87,6 +87,19 @@ def linearised(
     return value, lambda v: gradient(outer, pulled_back, cotangent, v), transpose
 
 
+def loss_and_gradient(loss_fn: Callable, parameters: Structure, *args) -> tuple:
+    """Returns loss_fn(parameters, *args) and its gradient, structured as the parameters.
+
+    Where loss_fn returns (loss, more), so does this: ((loss, more), gradient).
+    """
+    parameters = to_copies(parameters)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(parameters)
+        out = loss_fn(parameters, *args)
+    loss = out[0] if isinstance(out, tuple) else out
+    return out, gradient(tape, loss, parameters, None)
+
+
 def gradient(tape: tf.GradientTape, value: Structure, point: Structure, cotangent: Structure):
     """Returns the cotangent pulled back from `value` to `point`, zero where not connected."""
     zero = tf.UnconnectedGradients.ZERO

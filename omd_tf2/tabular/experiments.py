@@ -189,7 +189,10 @@ def _metrics(
     """
     if not np.isfinite(evaluation.loss).all():
         raise TrainingError(f"loss of an instance is not finite at step {step}: lower train.lr")
-    inner, adjoint = float(max(residuals.inner, evaluation.residual)), float(residuals.adjoint)
+    inner, adjoint = (
+        float(np.maximum(residuals.inner, evaluation.residual)),
+        float(residuals.adjoint),
+    )
     tolerated = ("inner problem", inner, INNER_TOL), ("adjoint", adjoint, ADJOINT_TOL)
     for name, residual, tol in tolerated:
         if not residual <= tol:

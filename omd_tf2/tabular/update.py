@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from omd_tf2.common.functional import AdamState, adam_step, loss_and_gradient
+from omd_tf2.common.functional import AdamState, adam_step
+from omd_tf2.implicit import loss_and_gradient
 from omd_tf2.tabular import mdp
 from omd_tf2.tabular.mdp import MDP, Model, induced_mdp
 from omd_tf2.tabular.solve import fixed_point_vjp, solve_fixed_point

@@ -275,16 +275,18 @@ def test_groups_come_from_one_robot_each(pairing):
     new = transitions(range(100), num_envs=2, ends=range(9, 100, 10), members=members)
     for part in range(0, 100, 10):
         replay.add(Rollout(*(field[part : part + 10] for field in new)))
-    groups = replay.sample_members(RNG(0), 6, 8, paired=True, window=60)[..., 0] // 10
-    for side in np.split(groups, 2, axis=1):
-        assert (side == side[:, :1]).all() and side.min() >= 7
+    batch = replay.sample_members(RNG(0), 6, 8, paired=True, window=60)
+    sides = batch.reshape(2, 6, 4, -1)  # the groups' rows, and those paired with them
+    robots = sides[..., 0] // 10
+    assert (robots == robots[:, :, :1]).all() and robots.min() >= 7
     if pairing != "independent":
-        assert (groups == groups[:, :1]).all()
+        assert (robots[0] == robots[1]).all()
     if pairing == "coupled":
-        first, second = np.split(replay.sample_members(RNG(0), 6, 8, paired=True, window=60), 2, 1)
+        first, second = sides
         np.testing.assert_array_equal(first[..., 0], second[..., 0])
         np.testing.assert_array_equal(first[..., 1] + second[..., 1], 1)
-    single = replay.sample_members(RNG(0), 20, 8, paired=False, window=20)[..., 0] // 10
+    single = replay.sample_members(RNG(0), 20, 8, paired=False, window=20)[:, 0] // 10
+    single = single.reshape(20, 8)
     assert (single == single[:, :1]).all() and single.min() == 9
 
 

@@ -7,12 +7,7 @@ import tensorflow as tf
 from baselines_tf2.common.networks import MLPConfig
 from baselines_tf2.common.replay import Batch
 from baselines_tf2.ddpg.config import DDPGConfig
-from baselines_tf2.ddpg.diagnostics import (
-    as_one_batch,
-    flat_actor_gradient,
-    signal_to_noise,
-    target_diagnostics,
-)
+from baselines_tf2.ddpg.diagnostics import flat_actor_gradient, signal_to_noise, target_diagnostics
 from baselines_tf2.ddpg.heads import make_head
 from baselines_tf2.ddpg.networks import Nets
 from tests.baselines_tf2.ddpg.test_agent import make
@@ -83,13 +78,6 @@ def test_pure_noise_has_no_signal(agent):
     nets.critic.layers[-1].kernel.assign([[0.0], [1.0]])
     nets.actor.layers[-1].bias.assign([50.0])  # saturated: no gradient at all
     assert signal(nets, head) == 0
-
-
-def test_groups_become_one_batch_whose_pairs_stay_pairs():
-    groups = np.array([[11, 12, 13, 14], [21, 22, 23, 24]])[..., None]
-    assert as_one_batch(groups, paired=False)[:, 0].tolist() == [11, 12, 13, 14, 21, 22, 23, 24]
-    # Pairs are rows i and i + 4: (11, 13), (12, 14), then the second group's.
-    assert as_one_batch(groups, paired=True)[:, 0].tolist() == [11, 12, 21, 22, 13, 14, 23, 24]
 
 
 def test_compiled_diagnostics_equal_eager_ones():

@@ -175,10 +175,10 @@ def test_only_differing_settings_are_listed_as_such(tmp_path):
 
 def test_the_training_range_is_the_ensembles(tmp_path):
     (group,), _ = groups_of(write_run(tmp_path / "a", env__ensemble=ENSEMBLE))
-    assert group.training_ranges == {"torso_mass": (3.0, 9.0)}
+    assert group.runs[0].training_ranges == {"torso_mass": (3.0, 9.0)}
     assert group.environment == f"cheetah, mujoco, ensemble {ENSEMBLE}"
     (plain,), _ = groups_of(write_run(tmp_path / "b"))
-    assert plain.training_ranges == {} and plain.environment == "cheetah, mujoco"
+    assert plain.runs[0].training_ranges == {} and plain.environment == "cheetah, mujoco"
 
 
 def test_the_training_range_is_shaded(tmp_path, monkeypatch):
@@ -368,7 +368,7 @@ def test_nothing_logged_at_all_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "table, text, match",
     [("eval.csv", "step,return\n100,x\n", "line 2"), ("eval.csv", "step\n100\n", "no 'return'"),
-     ("metrics.csv", "step,a\n1,2\n1\n", "line 3 has 1 cells where the header has 2"),
+     ("metrics.csv", "step,a\n1,2\n1\n", "damaged, line 3"),
      ("metrics.csv", 'step,a\n1,"2\n', "damaged")],
 )  # fmt: skip
 def test_a_damaged_table_is_named(tmp_path, table, text, match):

@@ -43,6 +43,14 @@ def test_a_target_that_fails_says_at_which_step():
         adaptation.after_cycle(10, lambda: lambda obs: np.full((1, 1), np.nan))
 
 
+def test_that_nothing_explains_the_target_stops_training_at_its_step(monkeypatch):
+    with short_episodes():
+        adaptation, _ = adapting(10, ensemble="mass:1,0.25,0.5,1.5", target="mass=1.9")
+        monkeypatch.setattr(adaptation, "_explains", lambda *_: -np.inf)
+        with pytest.raises(TrainingError, match="no sampled robot .* at step 10: training stops"):
+            adaptation.after_cycle(10, lambda: swing)
+
+
 def test_it_adapts_at_each_interval_once():
     with short_episodes():
         adaptation, _ = adapting(10, ensemble="mass:1,0.25,0.5,1.5", target="mass=1.9")

@@ -4,15 +4,18 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
 from baselines_tf2.common.errors import TrainingError
 from baselines_tf2.runs.checkpoint import Checkpoints
+from baselines_tf2.runs.experiment import Progress
 from baselines_tf2.runs.folder import (
     FINISHED,
     carry_out,
     check_config,
+    do_run,
     failure,
     finished_summary,
     locked,
@@ -54,8 +57,13 @@ def test_a_run_is_not_overwritten_unasked(tmp_path):
     assert (folder / "metrics.csv").read_text() == "step\n"
     open_it(folder, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_starting_anew_and_going_on_exclude_each_other_and_leave_no_folder(tmp_path):
+    chosen = SimpleNamespace(folder=tmp_path / "new")
     with pytest.raises(ConfigError, match="leave one out"):
-        open_it(folder, overwrite=True, resume=True)
+        do_run(chosen, Progress(), None, overwrite=True, resume=True)
+    assert not chosen.folder.exists()
 
 
 def test_config_json_holds_settings_and_versions(tmp_path):

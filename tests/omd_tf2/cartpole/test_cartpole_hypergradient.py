@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from omd_tf2.cartpole.losses import critic_loss, critic_targets, in_model, values, vaml_loss
 from omd_tf2.cartpole.update import model_critic_loss, model_gradient
-from omd_tf2.common.functional import loss_and_gradient
 from omd_tf2.common.solver import SolverConfig
-from omd_tf2.implicit import gradient_of
+from omd_tf2.implicit import gradient_of, loss_and_gradient
 from tests.omd_tf2.cartpole.small import A, O, like, make_batch, make_config, make_state, slope
 from tests.omd_tf2.small import Draw, assert_same, flat, jacobian
 

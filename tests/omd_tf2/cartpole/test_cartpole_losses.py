@@ -17,8 +17,8 @@ from omd_tf2.cartpole.losses import (
     vep_loss,
 )
 from omd_tf2.cartpole.update import model_critic_loss
-from omd_tf2.common.functional import loss_and_gradient
 from omd_tf2.common.transition import Transition
+from omd_tf2.implicit import loss_and_gradient
 from tests.omd_tf2.cartpole.small import A, B, O, like, make_batch, make_config, make_state, slope
 from tests.omd_tf2.small import Draw, assert_same, flat
 

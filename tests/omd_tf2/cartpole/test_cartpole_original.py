@@ -9,9 +9,10 @@ import tensorflow as tf
 from omd_tf2.cartpole.config import CartPoleConfig
 from omd_tf2.cartpole.losses import critic_loss, critic_targets, in_model, values
 from omd_tf2.cartpole.update import OUTPUT_GAIN, Noise, State, critic_steps, metric_names, update
-from omd_tf2.common.functional import AdamState, adam_init, loss_and_gradient
+from omd_tf2.common.functional import AdamState, adam_init
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.common.transition import Transition
+from omd_tf2.implicit import loss_and_gradient
 from tests.omd_tf2.small import flat
 
 DATA, TAU = Path(__file__).parent / "data", 0.01

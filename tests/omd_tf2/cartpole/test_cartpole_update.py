@@ -26,8 +26,9 @@ from omd_tf2.cartpole.update import (
     update,
     with_new_critics,
 )
-from omd_tf2.common.functional import adam_init, adam_step, loss_and_gradient, mlp, soft_update
+from omd_tf2.common.functional import adam_init, adam_step, mlp, soft_update
 from omd_tf2.common.solver import SolverConfig, report
+from omd_tf2.implicit import loss_and_gradient
 from tests.omd_tf2.cartpole.small import A, K, O, at, make_batches, make_config, make_state
 from tests.omd_tf2.small import Draw, assert_same, changed, flat
 

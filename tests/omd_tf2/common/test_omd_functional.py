@@ -13,13 +13,13 @@ from omd_tf2.common.functional import (
     adam_init,
     adam_step,
     init_mlp,
-    loss_and_gradient,
     mlp,
     mlp_kernel,
     orthogonal_mlp,
     soft_update,
     stacked,
 )
+from omd_tf2.implicit import loss_and_gradient
 
 RNG = np.random.default_rng(0)
 

@@ -22,26 +22,36 @@ class State(NamedTuple):
     noise: tf.Tensor  # of the latest update
 
 
+class Noise(NamedTuple):
+    only: tf.Tensor
+
+
+def init_state(config, obs_dim, action_dim, *, seed, dtype):
+    actor = ((tf.ones([2, config.width], dtype), tf.zeros([config.width], dtype)),)
+    return State(tf.constant(0.0, dtype), actor, tf.zeros(NOISE_SHAPE, dtype))
+
+
+def update(state, real, noise, config):
+    assert real.rewards.shape == ROWS_SHAPE and noise.only.shape == NOISE_SHAPE
+    total = state.total + tf.reduce_mean(real.rewards)
+    (kernel, bias), *_ = state.actor
+    state = State(total, ((kernel + 1, bias - total),), noise.only)
+    return state, (total, tf.reduce_mean(noise.only))
+
+
 class Toy(LearnerAgent):
     """One layer acts, as wide as the config says."""
 
     FITS, ACTS = ("agent",), "actor"
-    metric_names = staticmethod(lambda config: ("toy/total", "toy/noise"))
-
-    @staticmethod
-    def init_state(config, obs_dim, action_dim, *, seed, dtype):
-        actor = ((tf.ones([2, config.width], dtype), tf.zeros([config.width], dtype)),)
-        return State(tf.constant(0.0, dtype), actor, tf.zeros(NOISE_SHAPE, dtype))
+    STEPS = SimpleNamespace(
+        init_state=init_state,
+        metric_names=lambda config: ("toy/total", "toy/noise"),
+        Noise=Noise,
+        update=update,
+    )
 
     def _sizes(self, state):
         return self.config.updates, ROWS_SHAPE, NOISE_SHAPE
-
-    def _update(self, state, real, noise):
-        assert real.rewards.shape == ROWS_SHAPE and noise.shape == NOISE_SHAPE
-        total = state.total + tf.reduce_mean(real.rewards)
-        (kernel, bias), *_ = state.actor
-        state = State(total, ((kernel + 1, bias - total),), noise)
-        return state, (total, tf.reduce_mean(noise))
 
 
 def make(reward=2.0, seed=0, updates=2, width=2):

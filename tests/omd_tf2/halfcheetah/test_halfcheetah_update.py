@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from baselines_tf2.common.compile import compiled
-from omd_tf2.common.functional import adam_step, loss_and_gradient, soft_update
+from omd_tf2.common.functional import adam_step, soft_update
 from omd_tf2.common.solver import SolverConfig
 from omd_tf2.halfcheetah.sac import (
     actor_loss,
@@ -26,6 +26,7 @@ from omd_tf2.halfcheetah.update import (
     model_gradient,
     update,
 )
+from omd_tf2.implicit import loss_and_gradient
 from tests.omd_tf2.halfcheetah.small import A, K, O, make_batch, make_config, make_noise, make_state
 from tests.omd_tf2.small import Draw, assert_same, changed, flat
 

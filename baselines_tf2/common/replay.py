@@ -334,8 +334,11 @@ class _Stretches:
         table = np.concatenate(found)
         table[:, 0] = np.maximum(table[:, 0], first_row)
         table = table[table[:, 0] < table[:, 1]]
-        order = table[:, 3] * members.shape[1] + table[:, 2]
-        self._table = table[np.argsort(order, kind="stable")]
+        table = table[np.argsort(table[:, 3] * members.shape[1] + table[:, 2], kind="stable")]
+        # What goes on from one call to the next is one stretch.
+        apart = np.any(table[1:, [0, 2, 3]] != table[:-1, [1, 2, 3]], axis=1)
+        begins, stops = np.append(True, apart), np.append(apart, True)
+        self._table = np.column_stack([table[begins, 0], table[stops, 1], table[begins, 2:]])
 
     def sample(self, rng: np.random.Generator, members: np.ndarray) -> tuple:
         """Draws uniformly, for each of the given robots, one of its rows: (rows, columns)."""

@@ -111,9 +111,10 @@ def launch(
     room; after() whenever a task has come to its end.
 
     A task whose process or node dies, or is told to end (SIGTERM), is run again, `MAX_LOSSES`
-    times without a step in between: resuming is the entry's part. An exception in the entry fails that task only. Nodes of a
-    cluster must have the project installed, and in common the folders that the arguments name, by
-    absolute paths. A cluster that wants a token wants RAY_AUTH_MODE=token here too.
+    times without a step in between: resuming is the entry's part. An exception in the entry fails
+    that task only. Nodes of a cluster must have the project installed, and in common the folders
+    that the arguments name, by absolute paths. A cluster that wants a token wants
+    RAY_AUTH_MODE=token here too.
 
     A terminal shows a live table of the tasks, a file a line for each change of state. Returns
     {name: error in one line} of the tasks that failed. KeyboardInterrupt (Ctrl-C) is raised in the

@@ -365,6 +365,15 @@ def test_nothing_logged_at_all_is_refused(tmp_path):
     refused(tmp_path, "no run has logged anything")
 
 
+def test_that_no_solve_converged_is_drawn_and_what_has_no_label_is_not(tmp_path):
+    folder = write_run(tmp_path / "run")
+    rows = "step,solver/converged,solver/iterations,solver/result\n100,0,0,4\n200,0,0,4\n"
+    (folder / "metrics.csv").write_text(rows)
+    groups, _ = groups_of(folder)
+    (axis,) = report_figures.solver_health(groups).axes
+    assert axis.get_title() == "share of solves that converged"
+
+
 @pytest.mark.parametrize(
     "table, text, match",
     [("eval.csv", "step,return\n100,x\n", "line 2"), ("eval.csv", "step\n100\n", "no 'return'"),

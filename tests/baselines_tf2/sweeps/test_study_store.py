@@ -176,6 +176,16 @@ def test_a_run_that_was_mended_replaces_its_failure(tmp_path):
     assert store.number(runs[0].key, "mean") == 6
 
 
+def test_a_run_that_fails_anew_replaces_its_failure(tmp_path):
+    store, runs = setting(tmp_path)
+    put(runs[0], "diverged, at step 2,000")
+    store.collect(runs)
+    put(runs[0], "diverged, at step 4,000", returns=(5.0, 7.0))
+    store.collect(runs)
+    assert store.rows[runs[0].key]["status"] == "failed: diverged, at step 4,000"
+    assert store.number(runs[0].key, "mean") == 6
+
+
 def test_a_failure_here_does_not_replace_a_row_that_another_machine_finished(tmp_path):
     store, runs = setting(tmp_path)
     put(runs[0], returns=(5.0, 7.0))

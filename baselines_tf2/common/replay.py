@@ -324,6 +324,7 @@ class _Stretches:
 
     def add(self, first_row: int, row: int, members: np.ndarray) -> None:
         """Takes note of T rows from `row` on, [T, N], and forgets those before `first_row`."""
+        self._table[:, 1] = np.minimum(self._table[:, 1], row)  # what is put back may be known
         found = [self._table]
         for column, robots in enumerate(members.T):
             starts = np.flatnonzero(np.diff(robots, prepend=-1))
